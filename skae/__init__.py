@@ -1,0 +1,29 @@
+"""Autoencoders as scikit-learn estimators, trained with PyTorch."""
+
+from . import (
+    anomaly_scores,
+    architectures,
+    bottlenecks,
+    corruptions,
+    exceptions,
+    losses,
+    metrics,
+    penalties,
+)
+from ._outlier import AutoencoderOutlierDetector
+from ._transformer import AutoencoderTransformer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AutoencoderOutlierDetector",
+    "AutoencoderTransformer",
+    "anomaly_scores",
+    "architectures",
+    "bottlenecks",
+    "corruptions",
+    "exceptions",
+    "losses",
+    "metrics",
+    "penalties",
+]

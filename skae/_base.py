@@ -1,0 +1,294 @@
+"""What both estimators share: parameters, fit, inference."""
+
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from ._diagnosis import diagnose, explained_variance_ratio, linear_components
+from ._fitting import fit_model
+from ._net import OPTIMIZERS
+from .architectures import Architecture
+from .bottlenecks import Bottleneck
+from .corruptions import Corruption
+from .losses import Loss
+from .penalties import Penalty
+
+__all__ = ["BaseAutoencoder"]
+
+_DTYPES = [np.float64, np.float32]
+
+
+class BaseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
+):
+    """Base of the two estimators, which document the parameters and attributes."""
+
+    _parameter_constraints: dict = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "architecture": [Architecture, None],
+        "bottleneck": [Bottleneck, None],
+        "corruption": [Corruption, None],
+        "penalty": [Penalty, None],
+        "loss": [Loss, None],
+        "scaling": [StrOptions({"auto", "global", "standard", "minmax"}), None],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "device": [str, torch.device],
+        "net_params": [dict, None],
+    }
+
+    # What scaling="auto" means for a loss on the whole real line.
+    _auto_scaling: str
+
+    @abstractmethod
+    def _finish(self, fit):
+        """Learn what one estimator needs beyond the model, from a `Fit`."""
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None, X_val=None):
+        """Learn the scaling, the principal axes, and from there the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least two.
+        y : object
+            Ignored, whatever it is.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts in every mean that is taken: centre, scale,
+            principal axes, training and held-out objective. Equal weights are the
+            same as none; rows of weight zero are dropped before anything is learnt.
+        X_val : array-like of shape (n_validation, n_features), default=None
+            Rows that judge the training, instead of some that are held out of ``X``.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, or one of a component, is not accepted; if ``X`` or
+            ``X_val`` are not finite numbers of the right shape, or outside the
+            domain of the loss; if the device is not there; if weights are negative,
+            or positive for fewer than two rows.
+        """
+        X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2)
+        if X_val is not None:
+            X_val = self._check_width(X_val, "X_val", X.dtype)
+        if sample_weight is not None:
+            X, sample_weight = _weighted_rows(X, sample_weight)
+        warm = self.warm_start and hasattr(self, "_model")
+        fit = fit_model(
+            self, X, sample_weight, X_val, (self._model, self.mean_) if warm else None
+        )
+        pca_error, diagnostics = diagnose(fit)
+        components = linear_components(fit)
+
+        # Set together, once all has gone well: a fit that fails leaves no half behind.
+        net = fit.model.net
+        self._model = fit.model
+        self.net_ = net
+        self.n_components_ = fit.axes.n_components
+        self.mean_ = fit.mean
+        self.scale_ = fit.model.scaling.scale
+        self.explained_variance_ratio_ = explained_variance_ratio(fit)
+        self.pca_reconstruction_error_ = pca_error
+        self.diagnostics_ = diagnostics
+        self.n_iter_ = len(net.history)
+        self.best_epoch_ = net.best_epoch_
+        self.history_ = {
+            name: np.array([epoch[key] for epoch in net.history if key in epoch])
+            for name, key in _HISTORY.items()
+        }
+        if components is not None:
+            self.components_ = components
+        elif hasattr(self, "components_"):
+            del self.components_
+        self._finish(fit)
+        return self
+
+    @property
+    def device_(self):
+        """Where the network is."""
+        return str(self.net_.device)
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def transform(self, X):
+        """Return the code of rows: what PCA would call their scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the data's own units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components_)
+            Of the floating type of ``X``, float64 if it has none.
+        """
+        return self._model_of_fitted().code(self._check_X(X))
+
+    def inverse_transform(self, X):
+        """Return the rows that codes stand for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Codes, as `transform` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_in_)
+            Rows in the data's own units.
+        """
+        model = self._model_of_fitted()
+        X = check_array(X, dtype=_DTYPES, estimator=self)
+        if X.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but {type(self).__name__} has "
+                f"n_components_={self.n_components_}: inverse_transform takes what "
+                "transform returns."
+            )
+        return model.decode(X)
+
+    def reconstruct(self, X):
+        """Return rows as they come back: ``inverse_transform(transform(X))``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the data's own units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows in the data's own units.
+        """
+        return self._model_of_fitted().reconstruct(self._check_X(X))
+
+    def reconstruction_error(self, X, per_feature=False):
+        """Return how far rows are from their reconstruction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the data's own units.
+        per_feature : bool, default=False
+            Whether to leave the features apart.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_features)
+            Squared residuals in squared units of the data; their mean over the
+            features unless ``per_feature``.
+        """
+        model = self._model_of_fitted()
+        X = self._check_X(X)
+        residual = np.square(X - model.reconstruct(X))
+        return residual if per_feature else residual.mean(axis=1)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the share of the variance that the reconstruction explains, R².
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the data's own units.
+        y : object
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts.
+
+        Returns
+        -------
+        float
+            One minus the squared residuals over the squared distances to the mean of
+            the training rows, each summed over rows and features: at most 1, 0 for
+            reconstructing everything as that mean. Columns count by their variance;
+            the loss of the training does not matter.
+        """
+        model = self._model_of_fitted()
+        X = self._check_X(X)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        left = weight @ np.square(X - model.reconstruct(X), dtype=np.float64)
+        total = weight @ np.square(X - self.mean_, dtype=np.float64)
+        if total.sum() == 0:
+            return 1.0 if left.sum() == 0 else 0.0
+        return float(1 - left.sum() / total.sum())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _model_of_fitted(self):
+        check_is_fitted(self)
+        return self._model
+
+    def _check_X(self, X):
+        return validate_data(self, X, dtype=_DTYPES, reset=False)
+
+    def _check_width(self, X, name, dtype):
+        _check_feature_names(self, X, reset=False)
+        X = check_array(X, dtype=dtype, input_name=name, estimator=self)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
+                "both must have the same."
+            )
+        return X
+
+
+_HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
+
+
+def _weighted_rows(X, sample_weight):
+    """Return the rows that count, and their weights: None where all are equal."""
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    counts = weight > 0
+    if np.count_nonzero(counts) < 2:
+        raise ValueError(
+            f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least 2 "
+            "are required."
+        )
+    if not counts.all():
+        X, weight = X[counts], weight[counts]
+    return X, None if np.ptp(weight) == 0 else weight

@@ -1,0 +1,88 @@
+"""The base of all parts, and what the parts may know of the data before training."""
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import validate_parameter_constraints
+from torch import Tensor
+
+__all__ = ["Affine", "Component", "Statistics", "weakest"]
+
+
+class Component(BaseEstimator, ABC):
+    """Base of all pluggable parts: a value, hyperparameters and nothing else.
+
+    A component is a scikit-learn ``BaseEstimator``, so that ``clone``,
+    ``set_params``, ``repr`` and nested names such as ``penalty__alpha`` are
+    inherited. Whatever is learnt, or remembered, lives in the ``torch.nn.Module``
+    that a component builds; one component can therefore serve many fits.
+    """
+
+    # Parameters that are not listed are not checked: third parties need none.
+    _parameter_constraints: dict = {}
+
+    def validate(self):
+        """Check the parameters, those of nested components included.
+
+        Raises
+        ------
+        InvalidParameterError
+            A ``ValueError`` and ``TypeError`` that names the component, the
+            parameter, what was got and what is accepted.
+        """
+        parameters = self.get_params(deep=False)
+        validate_parameter_constraints(
+            self._parameter_constraints, parameters, type(self).__name__
+        )
+        for value in parameters.values():
+            if isinstance(value, Component):
+                value.validate()
+
+
+class Affine(NamedTuple):
+    """The map ``x -> x @ weight.T + bias``, as ``torch.nn.Linear`` keeps it."""
+
+    weight: Tensor  # shape: (n_outputs, n_inputs)
+    bias: Tensor  # shape: (n_outputs,)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the parts may know of the scaled training rows before training.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (n_features,)
+        The weighted mean.
+    axes : Tensor of shape (n_components, n_features)
+        Orthonormal principal axes, by falling variance, with the signs that
+        :class:`~sklearn.decomposition.PCA` gives them. Rows beyond the rank of
+        the data are zero.
+    variances : Tensor of shape (n_components,)
+        The variance along each axis (divided by ``n``, not ``n - 1``).
+    noise_variance : float
+        The mean variance along the axes left out, as in probabilistic PCA
+        (Tipping & Bishop, 1999).
+    """
+
+    mean: Tensor
+    axes: Tensor
+    variances: Tensor
+    noise_variance: float
+
+
+# What may be done to a fitted code without changing what was trained, from much to little.
+_SYMMETRIES = ("rotation", "permutation", None)
+
+
+def weakest(*symmetries):
+    """Return what all of several parts allow to be done to the code.
+
+    Examples
+    --------
+    >>> weakest("rotation", "permutation", "rotation")
+    'permutation'
+    """
+    return max(symmetries, key=_SYMMETRIES.index)

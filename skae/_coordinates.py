@@ -1,0 +1,116 @@
+"""Coordinates of the code: the affine map between what is trained and what is seen."""
+
+import numpy as np
+import torch
+
+__all__ = ["Coordinates"]
+
+# Rows on which the decoder's sensitivity is measured; a mean over more changes little.
+_MAX_PROBES = 256
+# Entries of the array of differences that this measurement may hold at once.
+_MAX_ENTRIES = 20_000_000
+
+
+class Coordinates:
+    """An affine map of the code, ``(code - center) @ matrix``, and its inverse.
+
+    Which coordinates a network uses for its code is arbitrary: any invertible
+    affine map after the encoder can be undone before the decoder. Users expect
+    those of PCA: centred, uncorrelated, by falling importance, in the data's units,
+    with the sign that makes the largest loading positive.
+
+    Parameters
+    ----------
+    center : ndarray of shape (n_components,)
+    matrix, inverse : ndarray of shape (n_components, n_components)
+    """
+
+    def __init__(self, center, matrix, inverse):
+        self.center = center
+        self.matrix = matrix
+        self.inverse = inverse
+
+    @classmethod
+    def fit(cls, symmetry, decode, code, x, weight, unit):
+        """Find the coordinates for a trained network.
+
+        The decoder's mean metric, the average of ``J.T @ J`` over training rows
+        with ``J`` its Jacobian, says how far the reconstruction moves when the code
+        does. In coordinates in which this metric is the identity the decoder keeps
+        lengths on average, as that of PCA does exactly; there the principal axes of
+        the code are taken. For a linear network the result is PCA of what it
+        reconstructs, whichever basis it was trained in.
+
+        Parameters
+        ----------
+        symmetry : {"rotation", "permutation", None}
+            What may be done to the code: everything, reordering only, or nothing.
+        decode : callable
+            From the network's code to the decoder's output, float64 arrays.
+        code : ndarray of shape (n_samples, n_components)
+            Of the training rows, as the network has it.
+        x : ndarray of shape (n_samples, n_features)
+            The training rows, scaled.
+        weight : ndarray of shape (n_samples,) or None
+            Sample weights of mean one.
+        unit : float
+            Length of a scaled step in the data's units.
+        """
+        k = code.shape[1]
+        if symmetry is None:
+            return cls(np.zeros(k), np.eye(k), np.eye(k))
+        mean = np.average(code, axis=0, weights=weight)
+        centered = code - mean
+        weighted = centered if weight is None else centered * weight[:, np.newaxis]
+        covariance = weighted.T @ centered / len(code)
+        metric = _mean_metric(decode, code, np.sqrt(np.diag(covariance)))
+        if symmetry == "permutation":
+            importance = np.diag(metric) * np.diag(covariance)
+            matrix = np.eye(k)[:, np.argsort(-importance, kind="stable")]
+            return cls(np.zeros(k), matrix, matrix.T)
+
+        lengths, directions = np.linalg.eigh(metric)
+        # Directions that the decoder ignores get a small length instead of none, so
+        # that the map stays invertible.
+        lengths = np.sqrt(np.maximum(lengths, 1e-10 * max(lengths[-1], 0.0)))
+        lengths[lengths == 0] = 1.0
+        stretch = directions * lengths
+        variances, axes = np.linalg.eigh(stretch.T @ covariance @ stretch)
+        axes = axes[:, ::-1]
+        loadings = (stretch @ axes).T @ (weighted.T @ x)
+        largest = np.argmax(np.abs(loadings), axis=1)
+        signs = np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
+        axes = axes * signs
+        matrix = unit * (stretch @ axes)
+        inverse = axes.T @ (directions / lengths).T / unit
+        return cls(mean, matrix, inverse)
+
+    def apply(self, code):
+        """Map the network's code to these coordinates."""
+        return (code - _like(self.center, code)) @ _like(self.matrix, code)
+
+    def invert(self, code):
+        """Map coordinates back to the network's code."""
+        return code @ _like(self.inverse, code) + _like(self.center, code)
+
+
+def _mean_metric(decode, code, spread):
+    """Average ``J.T @ J`` of the decoder, by central differences."""
+    n_samples, k = code.shape
+    n_features = decode(code[:1]).shape[1]
+    n_probes = min(n_samples, _MAX_PROBES, max(16, _MAX_ENTRIES // (k * n_features)))
+    # Evenly spaced, hence the same rows whatever the seed.
+    probes = code[np.linspace(0, n_samples - 1, n_probes).astype(int)]
+    # Far enough to rise above rounding, near enough to be a derivative.
+    steps = 1e-2 * np.where(spread > 0, spread, 1.0)
+    moves = np.empty((k, n_probes * n_features))
+    for component, step in enumerate(steps):
+        offset = np.zeros(k)
+        offset[component] = step
+        moved = decode(probes + offset) - decode(probes - offset)
+        moves[component] = moved.ravel() / (2 * step)
+    return moves @ moves.T / n_probes
+
+
+def _like(values, x):
+    return torch.as_tensor(values, dtype=x.dtype, device=x.device)

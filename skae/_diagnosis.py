@@ -1,0 +1,184 @@
+"""What a fitted model is worth: its baseline, its components, its health."""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from .bottlenecks import Plain
+from .exceptions import (
+    CollapsedCodeWarning,
+    DivergenceWarning,
+    OvercompleteWarning,
+    WorseThanPCAWarning,
+)
+from .losses import Loss
+
+__all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
+
+# Decoding with 1, 2, ... components takes that many passes. Together they may cost as
+# much as this many passes over all rows, beyond which fewer rows are used.
+_MAX_PASSES = 40
+_MIN_ROWS = 1000
+# Error above that of PCA, as a share, from which a model counts as worse.
+_TOLERANCE = 0.005
+# Spread of a component, as a share of the largest, below which it says nothing.
+_DEAD = 1e-6
+
+
+def diagnose(fit):
+    """Measure a fitted model, and warn of what is wrong with it.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    pca_error : float
+        Mean squared residual of PCA of the same size on the training rows, in the
+        data's units.
+    diagnostics : dict
+        As the estimators document ``diagnostics_``.
+    """
+    model, net = fit.model, fit.model.net
+    code = model.code(fit.X)
+    error = _mean_square(fit.X - model.reconstruct(fit.X), fit.weight)
+    pca_error = _mean_square(fit.X - fit.pca_reconstruct(), fit.weight)
+    variance = _mean_square(fit.X - fit.mean, fit.weight)
+    spread = np.sqrt(_mean_square(code - code.mean(axis=0), fit.weight))
+    n_active = int(np.count_nonzero(spread > _DEAD * spread.max()))
+    diagnostics = {
+        "n_held_out": len(fit.judges()),
+        "initial_loss": net.initial_loss_,
+        "best_loss": net.best_loss_,
+        "diverged": net.diverged_,
+        "n_active_components": n_active,
+        "r2": _share(error.sum(), variance.sum()),
+        "pca_r2": _share(pca_error.sum(), variance.sum()),
+        "step": "autograd",
+    }
+    # Worse or better is judged in the units of the network, whose loss it minimised.
+    units = model.scaling.scale**2
+    _warn(
+        fit,
+        n_active,
+        error=(error / units).sum(),
+        pca_error=(pca_error / units).sum(),
+        variance=(variance / units).sum(),
+    )
+    return float(pca_error.mean()), diagnostics
+
+
+def _warn(fit, n_active, error, pca_error, variance):
+    parts, net = fit.parts, fit.model.net
+    n_components, n_features = fit.axes.n_components, fit.X.shape[1]
+    plain = isinstance(parts.bottleneck, Plain) and not parts.guarded
+    if n_components > n_features and not parts.guarded:
+        warnings.warn(
+            f"n_components={n_components} is more than the {n_features} features, and "
+            "nothing keeps the code from being a copy of them: add a corruption, a "
+            "penalty or a sparse bottleneck.",
+            OvercompleteWarning,
+            stacklevel=4,
+        )
+    elif n_active < min(n_components, n_features):
+        rank = fit.axes.rank
+        remedy = (
+            f"the training rows only vary in {rank} directions: pass n_components={rank}"
+            if plain and rank < n_components
+            else "lower n_components, the penalty or the price of the bottleneck"
+        )
+        warnings.warn(
+            f"{n_components - n_active} of the {n_components} components of the code "
+            f"are constant over the training rows: {remedy}.",
+            CollapsedCodeWarning,
+            stacklevel=4,
+        )
+    if net.diverged_:
+        warnings.warn(
+            f"The loss was not finite in epoch {len(net.history)}; the weights of epoch "
+            f"{net.best_epoch_} were kept. Lower lr, set gradient_clip, or look for "
+            "columns with values far out.",
+            DivergenceWarning,
+            stacklevel=4,
+        )
+    elif net.improving_:
+        warnings.warn(
+            f"The objective still improved when max_epochs={net.max_epochs} was "
+            "reached: raise max_epochs or lr.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    rounding = np.finfo(np.float32).eps ** 2 * variance
+    if error > variance * (1 + _TOLERANCE) + rounding:
+        warnings.warn(
+            "The reconstruction is worse than the mean of the training rows. Train "
+            "longer (max_epochs), lower lr, or weaken penalty and corruption.",
+            WorseThanPCAWarning,
+            stacklevel=4,
+        )
+    elif plain and error > pca_error * (1 + _TOLERANCE) + rounding:
+        warnings.warn(
+            f"The reconstruction of the training rows is {error / pca_error - 1:.1%} "
+            "worse than that of PCA with as many components. Train longer "
+            "(max_epochs), lower lr, or start there: MLP(start='pca').",
+            WorseThanPCAWarning,
+            stacklevel=4,
+        )
+
+
+def explained_variance_ratio(fit):
+    """Return the gain in R² from decoding ``k + 1`` instead of ``k`` components.
+
+    Components that are left out stand at their mean, and what is decoded is shifted so
+    that the mean of the rows stays right; no component at all is that mean. For a
+    linear network the gains are those of PCA; for others they need not fall, nor be
+    positive. Their sum is the R² of the model on these rows.
+    """
+    model = fit.model
+    n_samples, k = len(fit.X), fit.axes.n_components
+    n_rows = min(n_samples, max(_MIN_ROWS, _MAX_PASSES * n_samples // k))
+    rows = np.linspace(0, n_samples - 1, n_rows).astype(int)
+    X, weight = fit.X[rows], None if fit.weight is None else fit.weight[rows]
+    code = model.code(X)
+    truncated = np.empty_like(code)
+    truncated[:] = np.average(code, axis=0, weights=weight)
+    left = [_mean_square(X - fit.mean, weight).sum()]
+    for component in range(k):
+        truncated[:, component] = code[:, component]
+        residual = X - model.decode(truncated)
+        if component < k - 1:
+            residual -= np.average(residual, axis=0, weights=weight)
+        left.append(_mean_square(residual, weight).sum())
+    return -np.diff(left) / left[0] if left[0] > 0 else np.zeros(k)
+
+
+def linear_components(fit):
+    """Return how the rows move with each component, if that is the same everywhere.
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_features) or None
+        In the data's units; None unless encoder and decoder are both affine.
+    """
+    model, parts = fit.model, fit.parts
+    module = model.net.module_in(torch.float64)
+    maps = [getattr(part, "affine", None) for part in (module.encoder, module.decoder)]
+    has_link = type(parts.loss).inverse_link is not Loss.inverse_link
+    if None in maps or has_link or not isinstance(parts.bottleneck, Plain):
+        return None
+    weight = maps[1].weight.detach().cpu().numpy()
+    return model.coordinates.inverse @ weight.T * model.scaling.scale
+
+
+def _mean_square(residual, weight):
+    """Return the weighted mean square of each column, float64."""
+    square = np.square(residual, dtype=np.float64)
+    return np.average(square, axis=0, weights=weight)
+
+
+def _share(error, variance):
+    """Return R²; a model of rows that do not vary explains all there is."""
+    return float(1 - error / variance) if variance > 0 else 1.0

@@ -1,0 +1,265 @@
+"""How a fit goes: from rows to a trained model, and what became of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from ._coordinates import Coordinates
+from ._device import resolve_device
+from ._model import Model
+from ._module import Parts
+from ._net import Data, Net, Rows
+from ._pca import PrincipalAxes
+from ._scaling import Scaling
+from ._selection import MIN_HELD_OUT
+from .architectures import MLP
+from .bottlenecks import Plain
+from .losses import SquaredError
+
+__all__ = ["Fit", "fit_model"]
+
+@dataclass
+class Fit:
+    """A trained model and the rows that made it.
+
+    Attributes
+    ----------
+    model : Model
+    parts : Parts
+        The components that it was made of.
+    axes : PrincipalAxes
+        Of the scaled rows.
+    mean : ndarray of shape (n_features,)
+        Weighted mean of the rows.
+    X : ndarray of shape (n_samples, n_features)
+    weight : ndarray of shape (n_samples,) or None
+        Of mean one.
+    unseen : ndarray or None
+        Indices of the rows of ``X`` that the weights did not see.
+    X_val : ndarray or None
+        Rows that were given to judge the training.
+    """
+
+    model: Model
+    parts: Parts
+    axes: PrincipalAxes
+    mean: np.ndarray
+    X: np.ndarray
+    weight: np.ndarray | None
+    unseen: np.ndarray | None
+    X_val: np.ndarray | None
+
+    def judges(self):
+        """Return the rows that judged the training, of shape (0, n_features) if none."""
+        if self.X_val is not None:
+            return self.X_val
+        return self.X[:0] if self.unseen is None else self.X[self.unseen]
+
+    def pca_reconstruct(self):
+        """Return the training rows as PCA of the same size gives them back."""
+        scaling = self.model.scaling
+        x = self.axes.project((self.X - scaling.center) / scaling.scale)
+        return x * scaling.scale + scaling.center
+
+
+def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
+    """Fit a model to rows.
+
+    Parameters
+    ----------
+    settings : BaseAutoencoder
+        Has the parameters.
+    X : ndarray of shape (n_samples, n_features)
+        Training rows, float64 or float32.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Positive.
+    X_val : ndarray of shape (n_validation, n_features) or None
+        Rows that judge the training.
+    previous : tuple of (Model, ndarray) or None
+        A fitted model to continue from and the mean of its rows; its scaling and
+        size stay.
+
+    Returns
+    -------
+    Fit
+    """
+    parts = _parts(settings)
+    _check_domain(parts.loss, X, "X")
+    _check_domain(parts.loss, X_val, "X_val")
+    device = resolve_device(settings.device)
+    random_state = check_random_state(settings.random_state)
+    weight = None if sample_weight is None else sample_weight / sample_weight.mean()
+
+    if previous is None:
+        scaling, mean = Scaling.fit(_scaling_kind(settings, parts.loss), X, weight)
+        n_components = settings.n_components
+    else:
+        model, mean = previous
+        scaling, n_components = model.scaling, len(model.coordinates.center)
+    x = _scaled(scaling, X)
+    axes = PrincipalAxes(x.numpy(), weight, n_components, random_state)
+
+    net = _make_net(settings, parts, axes.n_components, X.shape, device, random_state)
+    net.initialize()
+    if previous is None:
+        net.starts_fitted = net.module_.start(axes.statistics(), parts.loss)
+    else:
+        _continue_from(net, previous[0].net)
+        net.starts_fitted = True
+
+    unseen = None
+    if X_val is None and settings.early_stopping:
+        unseen = _hold_out(len(X), settings.validation_fraction, random_state)
+        if unseen is None and net.starts_fitted and not parts.guarded:
+            # Nothing could tell a gain from noise: the start is the best there is.
+            net.max_epochs = 0
+    rows = Rows(x, _weight_tensor(weight)).to(device)
+    if X_val is not None:
+        data = Data(rows, Rows(_scaled(scaling, X_val)).to(device))
+    elif unseen is not None:
+        seen = np.setdiff1d(np.arange(len(X)), unseen)
+        data = Data(rows.take(seen), rows.take(unseen))
+    else:
+        data = Data(rows)
+    net.partial_fit(data)
+
+    model = Model(net, parts.loss, scaling)
+    model.coordinates = Coordinates.fit(
+        parts.symmetry,
+        lambda code: model.run(lambda module, z: module.decoder(z), code),
+        model.raw_code(X).astype(np.float64),
+        x.numpy(),
+        weight,
+        scaling.unit,
+    )
+    return Fit(model, parts, axes, mean, X, weight, unseen, X_val)
+
+
+def _parts(settings):
+    """Return the components: checked, and copies that nobody else can change."""
+    chosen = {
+        "architecture": settings.architecture or MLP(),
+        "bottleneck": settings.bottleneck or Plain(),
+        "loss": settings.loss or SquaredError(),
+        "corruption": settings.corruption,
+        "penalty": settings.penalty,
+    }
+    for component in chosen.values():
+        if component is not None:
+            component.validate()
+    return Parts(**{name: part and clone(part) for name, part in chosen.items()})
+
+
+def _check_domain(loss, X, name):
+    low, high = loss.domain
+    if X is not None and (X.min() < low or X.max() > high):
+        raise ValueError(
+            f"{type(loss).__name__} is a loss for data in [{low}, {high}], but {name} "
+            f"ranges from {X.min():.6g} to {X.max():.6g}."
+        )
+
+
+def _scaling_kind(settings, loss):
+    bounded = np.isfinite(loss.domain).any()
+    if settings.scaling == "auto":
+        return None if bounded else settings._auto_scaling
+    if bounded and settings.scaling is not None:
+        raise ValueError(
+            f"{type(loss).__name__} is a loss for data as they are: scaling must be "
+            f"None or 'auto'. Got {settings.scaling!r} instead."
+        )
+    return settings.scaling
+
+
+def _scaled(scaling, X):
+    """Return rows as the network sees them, single precision, chunk by chunk.
+
+    The centre is taken off in the precision of X: a column of timestamps would lose
+    all it says if it were rounded first.
+    """
+    x = torch.empty(X.shape, dtype=torch.float32)
+    for i in range(0, len(X), 8192):
+        x[i : i + 8192] = scaling.apply(torch.tensor(X[i : i + 8192]))
+    return x
+
+
+def _make_net(settings, parts, n_components, shape, device, random_state):
+    n_samples, n_features = shape
+    build_seed, train_seed = random_state.randint(np.iinfo(np.int32).max, size=2)
+    own = {
+        "module": parts.build,
+        "module__n_features": n_features,
+        "module__n_components": n_components,
+        "module__seed": int(build_seed),
+        "criterion__loss": parts.loss,
+        "criterion__penalty": parts.penalty,
+        "optimizer": settings.optimizer,
+        "optimizer__weight_decay": settings.weight_decay,
+        "lr": settings.lr,
+        "max_epochs": settings.max_epochs,
+        "batch_size": _batch_size(settings.batch_size, n_samples),
+        "early_stopping": settings.early_stopping,
+        "n_iter_no_change": settings.n_iter_no_change,
+        "tol": settings.tol,
+        "gradient_clip": settings.gradient_clip,
+        "seed": int(train_seed),
+        "device": device,
+        "verbose": settings.verbose,
+    }
+    net_params = settings.net_params or {}
+    taken = sorted(set(net_params) & (set(own) | _INTERNAL))
+    if taken:
+        raise ValueError(
+            f"The 'net_params' parameter must not set {', '.join(taken)}: fit does, "
+            "from the parameters of the estimator where it has one of that name. "
+            "Accepted are the other parameters of skorch.NeuralNet, such as "
+            "'callbacks' or 'optimizer__betas'."
+        )
+    return Net(**own, **net_params)
+
+
+# Parameters of the net that only `fit` can know.
+_INTERNAL = {
+    "criterion",
+    "dataset",
+    "iterator_train",
+    "iterator_valid",
+    "predict_nonlinearity",
+    "starts_fitted",
+    "train_split",
+    "warm_start",
+}
+
+
+def _batch_size(batch_size, n_samples):
+    if batch_size != "auto":
+        return min(batch_size, n_samples)
+    # About 32 steps an epoch, in powers of two: more noise than that only slows small
+    # tables down, larger batches bring large ones no further per epoch.
+    wanted = 2 ** round(np.log2(max(n_samples / 32, 1)))
+    return int(min(max(wanted, 32), 256, n_samples))
+
+
+def _hold_out(n_samples, fraction, random_state):
+    """Return the rows to hold out, or None where there are too few to judge by."""
+    n_held_out = max(round(fraction * n_samples), min(MIN_HELD_OUT, n_samples // 4))
+    if n_held_out < MIN_HELD_OUT or n_held_out >= n_samples:
+        return None
+    return np.sort(random_state.permutation(n_samples)[:n_held_out])
+
+
+def _weight_tensor(weight):
+    return None if weight is None else torch.from_numpy(weight.astype(np.float32))
+
+
+def _continue_from(net, previous):
+    try:
+        net.module_.load_state_dict(previous.module_.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True continues from the fitted network, but the architecture or "
+            "bottleneck were changed since: pass warm_start=False to begin anew."
+        ) from error

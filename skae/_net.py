@@ -1,0 +1,396 @@
+"""The skorch net inside every estimator, and its epoch loop.
+
+The only module that imports skorch. skorch gives initialisation, devices, callbacks,
+history and checkpoints; what differs is said where it does.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
+from tqdm.auto import tqdm
+
+from ._device import threads_for
+from ._module import Objective
+from ._selection import Selection
+from ._weights import FlatWeights
+
+__all__ = ["OPTIMIZERS", "Data", "Net", "Rows"]
+
+# Held-out rows that pass through the model at once.
+_CHUNK = 8192
+
+
+class Rows(torch.utils.data.Dataset):
+    """Scaled rows on the device of the net, with their weights."""
+
+    def __init__(self, x, weight=None):
+        self.x = x
+        self.weight = weight
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        """Return rows and their weights."""
+        return self.x[index], None if self.weight is None else self.weight[index]
+
+    def to(self, device):
+        """Return the same rows on a device."""
+        weight = None if self.weight is None else self.weight.to(device)
+        return Rows(self.x.to(device), weight)
+
+    def take(self, index):
+        """Return some of the rows."""
+        return Rows(*self[torch.from_numpy(index).to(self.x.device)])
+
+    def weight_array(self):
+        """Return the weights as NumPy has them."""
+        return None if self.weight is None else self.weight.double().cpu().numpy()
+
+
+class Data(NamedTuple):
+    """What a net is fitted on; ``valid=None`` holds no rows out."""
+
+    train: Rows
+    valid: Rows | None = None
+
+
+# Optimisers by name: class, and whether one fused kernel does the whole step.
+OPTIMIZERS = {
+    "adam": (torch.optim.Adam, True),
+    "adamw": (torch.optim.AdamW, True),
+    "nadam": (torch.optim.NAdam, False),
+    "radam": (torch.optim.RAdam, False),
+    "sgd": (torch.optim.SGD, True),
+}
+
+
+class Net(NeuralNet):
+    """A :class:`skorch.NeuralNet` for autoencoders.
+
+    Parameters
+    ----------
+    optimizer : str or subclass of torch.optim.Optimizer
+        A name of `OPTIMIZERS`, or a class.
+    seed : int
+        Seed of everything random in training: order, draws, held-out draws.
+    starts_fitted : bool
+        Whether the weights before the first step are a model worth keeping, to be
+        left only for a gain that is clear of noise.
+    early_stopping : bool
+        Whether to stop, and to keep the best weights, by the held-out objective.
+    n_iter_no_change : int
+        Epochs without an improvement of more than ``tol`` before training stops.
+    tol : float
+        Smallest improvement that counts, as a share of the objective.
+    gradient_clip : float or None
+        Largest norm of the gradient of all weights together.
+    averaging : float
+        Decay of the running average of the weights that is evaluated and kept
+        (Polyak & Juditsky, 1992), per step; 0 keeps the weights themselves. With it
+        a constant learning rate ends as quietly as a falling one, wherever it stops.
+    **kwargs
+        As in :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion=Objective,
+        *,
+        optimizer="adamw",
+        seed=0,
+        starts_fitted=False,
+        early_stopping=True,
+        n_iter_no_change=15,
+        tol=1e-3,
+        gradient_clip=None,
+        averaging=0.995,
+        train_split=None,
+        **kwargs,
+    ):
+        super().__init__(
+            module, criterion, optimizer=optimizer, train_split=train_split, **kwargs
+        )
+        self.seed = seed
+        self.starts_fitted = starts_fitted
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.gradient_clip = gradient_clip
+        self.averaging = averaging
+
+    # Initialisation
+
+    @property
+    def _default_callbacks(self):
+        # Losses are recorded per epoch by the loop, and the bar replaces the printed log.
+        return [("epoch_timer", EpochTimer())]
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Move the parameters into one buffer, then build the optimiser on it.
+
+        Known optimisers act on each number alone, so that one parameter that holds
+        all of them gives the same steps and costs one kernel instead of dozens. A
+        class of the user's may look at the shapes: it gets the parameters themselves.
+        """
+        parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+        self.weights_ = FlatWeights(parameters, self.averaging)
+        if isinstance(self.optimizer, str):
+            cls, fused = OPTIMIZERS[self.optimizer]
+            named = [("flat", self.weights_.attach_gradient())]
+        else:
+            cls, fused = self.optimizer, False
+            named = list(self.get_all_learnable_params())
+        args, kwargs = self.get_params_for_optimizer("optimizer", named)
+        self.optimizer_ = cls(*args, **({"fused": True} if fused else {}) | kwargs)
+        return self
+
+    # Data: tensors that are already where they are needed, no DataLoader
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return training and held-out rows."""
+        return X.train, X.valid
+
+    def get_iterator(self, dataset, training=False):
+        """Iterate over rows: in a new order and in equal batches for training.
+
+        Batches differ by at most one row in size: no short last one, on which batch
+        statistics would be poor or, for a single row, undefined.
+        """
+        if not isinstance(dataset, Rows):
+            return super().get_iterator(dataset, training=training)
+        if training:
+            return _Batches(dataset, self.batch_size, self.generator_)
+        return _Batches(dataset, _CHUNK)
+
+    # Training
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train; at the end the module holds the weights to keep.
+
+        A callback that sets ``net.stop_training_ = True`` ends it after the epoch.
+        """
+        self.check_training_readiness()
+        train, valid = X
+        epochs = self.max_epochs if epochs is None else epochs
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.stop_training_ = self.diverged_ = False
+        self.n_steps_ = 0
+        self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
+        self.listens_ = any(_listens_to_batches(cb) for _, cb in self.callbacks_)
+        self.weights_.start_average()
+        work = self.weights_.flat.numel() * min(self.batch_size, len(train))
+        with (
+            threads_for(work),
+            tqdm(total=epochs, unit="epoch", disable=not self.verbose) as bar,
+        ):
+            self.selection_ = self._start_selection(valid)
+            batches = self.get_iterator(train, training=True)
+            datasets = {"dataset_train": train, "dataset_valid": valid}
+            for _ in range(epochs):
+                self.notify("on_epoch_begin", **datasets)
+                self.run_single_epoch(batches, True, "train", self.train_step)
+                with self.weights_.averaged():
+                    self._judge(valid)
+                    self.notify("on_epoch_end", **datasets)
+                bar.set_postfix(self._last_losses(), refresh=False)
+                bar.update()
+                if self.stop_training_:
+                    break
+            self.selection_.finish()
+        self.best_epoch_ = self.selection_.best_epoch
+        self.initial_loss_ = self.selection_.initial_loss
+        self.best_loss_ = self.selection_.best_loss
+        self.improving_ = self.early_stopping and 0 < epochs and not self.stop_training_
+        return self
+
+    def _start_selection(self, valid):
+        judged = valid is not None and self.early_stopping
+        return Selection(
+            self.module_,
+            self.evaluate(valid) if judged else None,
+            valid.weight_array() if judged else None,
+            starts_fitted=self.starts_fitted,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+        )
+
+    def _judge(self, valid):
+        """Record what held-out rows say of the epoch; stop if it was one too many."""
+        loss, rows = self.history[-1, "train_loss"], None
+        finite = math.isfinite(loss)
+        if valid is not None:
+            rows = self.evaluate(valid)
+            valid_loss = float(np.average(rows, weights=valid.weight_array()))
+            self.history.record("valid_loss", valid_loss)
+            finite = finite and math.isfinite(valid_loss)
+            if self.early_stopping:
+                loss = valid_loss
+            else:
+                rows = None
+        if not finite:
+            self.diverged_ = self.stop_training_ = True
+        elif self.selection_.update(len(self.history), loss, rows):
+            self.stop_training_ = True
+
+    def _last_losses(self):
+        record = self.history[-1]
+        names = ("train_loss", "valid_loss")
+        return {name: f"{record[name]:.4g}" for name in names if name in record}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Pass once over the rows.
+
+        Unlike skorch's, it records one loss per epoch instead of one per batch, and
+        reads it once, so that an accelerator is not waited for in every step.
+        """
+        self._set_training(training)
+        total, n_rows = 0.0, 0
+        for batch in iterator:
+            if self.listens_:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            total = total + step["loss"].detach() * len(batch[0])
+            n_rows += len(batch[0])
+            if self.listens_:
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_loss", float(total) / n_rows)
+
+    def train_step(self, batch, **fit_params):
+        """Take one step of the optimiser."""
+
+        def closure():
+            self.weights_.zero_gradient(self.optimizer_)
+            step.update(self.train_step_single(batch))
+            if self.listens_:
+                self.notify(
+                    "on_grad_computed",
+                    named_parameters=list(self.get_all_learnable_params()),
+                    batch=batch,
+                    training=True,
+                )
+            return step["loss"]
+
+        step = {}
+        self.optimizer_.step(closure)
+        self.n_steps_ += 1
+        self.module_.after_step(min(1.0, self.n_steps_ / self.n_planned_steps_))
+        self.weights_.update_average(self.n_steps_)
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute the objective of a batch and its gradient."""
+        x, weight = batch
+        output = self.module_(x, self.module_.draw(x.shape, self.generator_))
+        loss = self.criterion_(output, x, weight)
+        loss.backward()
+        if self.gradient_clip is not None:
+            self.weights_.clip_gradient(self.gradient_clip)
+        return {"loss": loss, "y_pred": output}
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the objective of a batch; for skorch's own scoring callbacks."""
+        return self.criterion_(y_pred, X)
+
+    @torch.no_grad()
+    def evaluate(self, rows):
+        """Return the training objective of each row, float64.
+
+        Penalties and corruption count, schedules have their final value, and every
+        call sees the same draws: what differs between two calls is the weights.
+        """
+        self._set_training(False)
+        generator = torch.Generator(self.device).manual_seed(self.seed + 1)
+        terms = []
+        for x, weight in self.get_iterator(rows):
+            output = self.module_(x, self.module_.draw(x.shape, generator))
+            batch = self.criterion_.per_batch(output, weight)
+            terms.append(self.criterion_.per_sample(output, x) + batch)
+        return torch.cat(terms).double().cpu().numpy()
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train without initialising anew.
+
+        Unlike skorch's, it lets every ``KeyboardInterrupt`` through, and leaves
+        nothing behind that only training needs: gradients, optimiser, order of rows.
+        """
+        if not self.initialized_:
+            self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        self.fit_loop(X, y)
+        self.notify("on_train_end", X=X, y=y)
+        self.weights_.release()
+        self.optimizer_ = None
+        del self.generator_, self.selection_, self.weights_
+        return self
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call a method of the net and of its callbacks.
+
+        skorch's ``EarlyStopping`` asks for the end by raising ``KeyboardInterrupt``,
+        as if the user had; here it sets `stop_training_`.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                if not isinstance(callback, EarlyStopping):
+                    raise
+                self.stop_training_ = True
+
+    # Inference
+
+    def module_in(self, dtype):
+        """Return the module in evaluation mode with weights of ``dtype``.
+
+        A copy in another precision than that of training is made once and kept, not
+        pickled. Double precision lives on the CPU where the device has none.
+        """
+        if dtype == torch.float32:
+            return self.module_.eval()
+        copies = self.__dict__.setdefault("copies_", {})
+        if dtype not in copies:
+            device = "cpu" if torch.device(self.device).type == "mps" else self.device
+            module = self.module(**self.get_params_for("module")).to(device, dtype)
+            module.load_state_dict(self.module_.state_dict())
+            copies[dtype] = module.eval()
+        return copies[dtype]
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("copies_", None)
+        return state
+
+
+class _Batches:
+    """Iterates over `Rows`: in order and chunks, or shuffled and in equal batches."""
+
+    def __init__(self, rows, batch_size, generator=None):
+        self._rows = rows
+        self._batch_size = batch_size
+        self._generator = generator
+
+    def __len__(self):
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    def __iter__(self):
+        if self._generator is None:
+            for start in range(0, len(self._rows), self._batch_size):
+                yield self._rows[start : start + self._batch_size]
+        else:
+            order = torch.randperm(
+                len(self._rows), generator=self._generator, device=self._generator.device
+            )
+            for index in order.tensor_split(len(self)):
+                yield self._rows[index]
+
+
+def _listens_to_batches(callback):
+    hooks = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+    return any(getattr(type(callback), h) is not getattr(Callback, h) for h in hooks)

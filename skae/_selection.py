@@ -1,0 +1,127 @@
+"""Which weights to keep, and when to stop."""
+
+from math import inf, sqrt
+
+import numpy as np
+
+__all__ = ["MIN_HELD_OUT", "Selection"]
+
+# Fewer held-out rows than this cannot say whether a change is a gain.
+MIN_HELD_OUT = 50
+# Standard errors by which a gain must exceed zero to be clear of noise.
+_CLEAR = 2.0
+# Share of the rows whose gains count in full. A gain that rests on a few rows far out
+# says little about the next ones; losses count in full, wherever they are.
+_TRUSTED = 0.95
+
+
+class Selection:
+    """Follows the epochs of a fit, and settles which weights it ends with.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The model, before its first step.
+    held_out : ndarray of shape (n_held_out,) or None
+        Objective of each held-out row before the first step. None: the weights of
+        the last epoch are kept, and the training objective says when to stop.
+    weight : ndarray of shape (n_held_out,) or None
+        Sample weights of the held-out rows.
+    starts_fitted : bool
+        Whether the weights before the first step are left only for a clear gain.
+    n_iter_no_change : int
+        Epochs without a counted improvement before stopping.
+    tol : float
+        Smallest improvement that counts, as a share of the objective.
+    """
+
+    def __init__(
+        self, module, held_out, weight, *, starts_fitted, n_iter_no_change, tol
+    ):
+        self._module = module
+        self._weight = weight
+        self._starts_fitted = starts_fitted
+        self._patience = n_iter_no_change
+        self._tol = tol
+        self._start = self._weights = self._copy()
+        self._start_rows = self._best_rows = held_out
+        self.initial_loss = self.best_loss = self._reference = (
+            inf if held_out is None else self._mean(held_out)
+        )
+        self.best_epoch = 0
+        self._waited = 0
+
+    def update(self, epoch, loss, rows):
+        """Take note of an epoch's weights; return whether to stop.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 1.
+        loss : float
+            Objective of this epoch: held out where rows are, else in training.
+        rows : ndarray of shape (n_held_out,) or None
+            Objective of each held-out row.
+        """
+        if rows is None or loss < self.best_loss:
+            self._weights = self._copy()
+            self._best_rows = rows
+            self.best_loss = loss
+            self.best_epoch = epoch
+        if self._reference == inf or loss < self._reference - self._tol * abs(
+            self._reference
+        ):
+            self._reference = loss
+            self._waited = 0
+        else:
+            self._waited += 1
+        return self._waited >= self._patience
+
+    def finish(self):
+        """Give the module the weights to keep."""
+        if (
+            self.best_epoch > 0
+            and self._starts_fitted
+            and self._best_rows is not None
+            and not is_clear_gain(self._start_rows - self._best_rows, self._weight)
+        ):
+            self._weights = self._start
+            self.best_loss, self.best_epoch = self.initial_loss, 0
+        self._module.load_state_dict(self._weights)
+
+    def _copy(self):
+        return {name: t.clone() for name, t in self._module.state_dict().items()}
+
+    def _mean(self, rows):
+        return float(np.average(rows, weights=self._weight))
+
+
+def is_clear_gain(gains, weight=None):
+    """Return whether the mean of paired gains is positive beyond noise.
+
+    The largest gains are cut to the 95th percentile first; losses are not.
+
+    Parameters
+    ----------
+    gains : ndarray of shape (n_rows,)
+        By how much each held-out row became better; negative if worse.
+    weight : ndarray of shape (n_rows,) or None
+        Sample weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.RandomState(0).normal(size=100)
+    >>> is_clear_gain(noise), is_clear_gain(noise + 1)
+    (False, True)
+    >>> is_clear_gain(np.r_[np.full(99, -0.01), 100.0])  # one lucky row
+    False
+    """
+    weight = np.ones_like(gains) if weight is None else weight
+    share = weight / weight.sum()
+    gains = np.minimum(gains, np.quantile(gains, _TRUSTED))
+    mean = share @ gains
+    # Kish's effective sample size: as many equal weights would be as uncertain.
+    n_effective = 1 / (share @ share)
+    error = sqrt(share @ (gains - mean) ** 2 / max(n_effective - 1, 1))
+    return bool(mean > _CLEAR * error)
