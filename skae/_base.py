@@ -1,6 +1,7 @@
 """What both estimators share: parameters, fit, inference."""
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -55,7 +56,10 @@ class BaseAutoencoder(
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -105,6 +109,11 @@ class BaseAutoencoder(
             domain of the loss; if the device is not there; if weights are negative,
             or positive for fewer than two rows.
         """
+        with _all_or_nothing(self):
+            self._fit(X, sample_weight, X_val)
+        return self
+
+    def _fit(self, X, sample_weight, X_val):
         X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
@@ -117,7 +126,6 @@ class BaseAutoencoder(
         pca_error, diagnostics = diagnose(fit)
         components = linear_components(fit)
 
-        # Set together, once all has gone well: a fit that fails leaves no half behind.
         net = fit.model.net
         self._model = fit.model
         self.net_ = net
@@ -133,12 +141,14 @@ class BaseAutoencoder(
             name: np.array([epoch[key] for epoch in net.history if key in epoch])
             for name, key in _HISTORY.items()
         }
+        vars(self).pop("components_", None)
         if components is not None:
             self.components_ = components
-        elif hasattr(self, "components_"):
-            del self.components_
         self._finish(fit)
-        return self
+
+    def __sklearn_is_fitted__(self):
+        """Return whether `fit` came to its end."""
+        return hasattr(self, "_model")
 
     @property
     def device_(self):
@@ -275,6 +285,19 @@ class BaseAutoencoder(
         return X
 
 
+@contextmanager
+def _all_or_nothing(estimator):
+    """Give an estimator back the attributes that it had if a fit does not end well."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+# Names of `history_`, and those that the net's history has for them.
 _HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
 
 
@@ -286,8 +309,8 @@ def _weighted_rows(X, sample_weight):
     counts = weight > 0
     if np.count_nonzero(counts) < 2:
         raise ValueError(
-            f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least 2 "
-            "are required."
+            f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least "
+            "2 are required."
         )
     if not counts.all():
         X, weight = X[counts], weight[counts]

@@ -73,7 +73,7 @@ class Statistics:
     noise_variance: float
 
 
-# What may be done to a fitted code without changing what was trained, from much to little.
+# What may be done to a fitted code without changing the model, from much to little.
 _SYMMETRIES = ("rotation", "permutation", None)
 
 

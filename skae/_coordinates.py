@@ -7,8 +7,9 @@ __all__ = ["Coordinates"]
 
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
 _MAX_PROBES = 256
-# Entries of the array of differences that this measurement may hold at once.
-_MAX_ENTRIES = 20_000_000
+# Numbers that this measurement may look at, and hold at once.
+_MAX_MOVES = 2**24
+_MAX_HELD = 2**22
 
 
 class Coordinates:
@@ -75,7 +76,7 @@ class Coordinates:
         lengths = np.sqrt(np.maximum(lengths, 1e-10 * max(lengths[-1], 0.0)))
         lengths[lengths == 0] = 1.0
         stretch = directions * lengths
-        variances, axes = np.linalg.eigh(stretch.T @ covariance @ stretch)
+        _, axes = np.linalg.eigh(stretch.T @ covariance @ stretch)
         axes = axes[:, ::-1]
         loadings = (stretch @ axes).T @ (weighted.T @ x)
         largest = np.argmax(np.abs(loadings), axis=1)
@@ -97,19 +98,22 @@ class Coordinates:
 def _mean_metric(decode, code, spread):
     """Average ``J.T @ J`` of the decoder, by central differences."""
     n_samples, k = code.shape
-    n_features = decode(code[:1]).shape[1]
-    n_probes = min(n_samples, _MAX_PROBES, max(16, _MAX_ENTRIES // (k * n_features)))
+    moves_per_probe = k * decode(code[:1]).shape[1]
+    n_probes = min(n_samples, _MAX_PROBES, max(16, _MAX_MOVES // moves_per_probe))
     # Evenly spaced, hence the same rows whatever the seed.
     probes = code[np.linspace(0, n_samples - 1, n_probes).astype(int)]
     # Far enough to rise above rounding, near enough to be a derivative.
     steps = 1e-2 * np.where(spread > 0, spread, 1.0)
-    moves = np.empty((k, n_probes * n_features))
-    for component, step in enumerate(steps):
-        offset = np.zeros(k)
-        offset[component] = step
-        moved = decode(probes + offset) - decode(probes - offset)
-        moves[component] = moved.ravel() / (2 * step)
-    return moves @ moves.T / n_probes
+    metric = np.zeros((k, k))
+    n_held = max(1, _MAX_HELD // moves_per_probe)
+    for start in range(0, n_probes, n_held):
+        held = probes[start : start + n_held]
+        moves = [
+            (decode(held + offset) - decode(held - offset)).ravel() / (2 * step)
+            for offset, step in zip(np.diag(steps), steps, strict=True)
+        ]
+        metric += np.array(moves) @ np.transpose(moves)
+    return metric / n_probes
 
 
 def _like(values, x):

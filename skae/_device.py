@@ -1,6 +1,7 @@
 """Where to compute, and with how many threads."""
 
 from contextlib import contextmanager
+from threading import Lock
 
 import torch
 
@@ -58,13 +59,24 @@ def resolve_device(device):
     return str(resolved)
 
 
+_lock = Lock()
+_inside: list[int] = []  # thread counts to go back to, one per fit under way
+
+
 @contextmanager
 def threads_for(work):
-    """Use as many of torch's threads as ``work`` multiplications per step are worth."""
-    available = torch.get_num_threads()
-    wanted = max(1, min(available, work // _WORK_PER_THREAD))
-    torch.set_num_threads(wanted)
+    """Use as many of torch's threads as ``work`` multiplications per step are worth.
+
+    The count is in part global: of fits that overlap in several threads, all go back
+    to what the first one found.
+    """
+    with _lock:
+        before = _inside[0] if _inside else torch.get_num_threads()
+        _inside.append(before)
+    torch.set_num_threads(max(1, min(before, work // _WORK_PER_THREAD)))
     try:
         yield
     finally:
-        torch.set_num_threads(available)
+        torch.set_num_threads(before)
+        with _lock:
+            _inside.pop()

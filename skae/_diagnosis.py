@@ -20,11 +20,13 @@ __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 # Decoding with 1, 2, ... components takes that many passes. Together they may cost as
 # much as this many passes over all rows, beyond which fewer rows are used.
 _MAX_PASSES = 40
-_MIN_ROWS = 1000
+_MIN_ROWS = 200
 # Error above that of PCA, as a share, from which a model counts as worse.
 _TOLERANCE = 0.005
 # Spread of a component, as a share of the largest, below which it says nothing.
 _DEAD = 1e-6
+# Frames between a warning here and the line that called `fit`.
+_CALLER = 6
 
 
 def diagnose(fit):
@@ -81,12 +83,13 @@ def _warn(fit, n_active, error, pca_error, variance):
             "nothing keeps the code from being a copy of them: add a corruption, a "
             "penalty or a sparse bottleneck.",
             OvercompleteWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
     elif n_active < min(n_components, n_features):
         rank = fit.axes.rank
         remedy = (
-            f"the training rows only vary in {rank} directions: pass n_components={rank}"
+            f"the training rows vary in {rank} directions only: pass "
+            f"n_components={max(rank, 1)}"
             if plain and rank < n_components
             else "lower n_components, the penalty or the price of the bottleneck"
         )
@@ -94,22 +97,22 @@ def _warn(fit, n_active, error, pca_error, variance):
             f"{n_components - n_active} of the {n_components} components of the code "
             f"are constant over the training rows: {remedy}.",
             CollapsedCodeWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
     if net.diverged_:
         warnings.warn(
-            f"The loss was not finite in epoch {len(net.history)}; the weights of epoch "
-            f"{net.best_epoch_} were kept. Lower lr, set gradient_clip, or look for "
-            "columns with values far out.",
+            f"The loss was not finite in epoch {len(net.history)}; the weights of "
+            f"epoch {net.best_epoch_} were kept. Lower lr, set gradient_clip, or look "
+            "for columns with values far out.",
             DivergenceWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
     elif net.improving_:
         warnings.warn(
             f"The objective still improved when max_epochs={net.max_epochs} was "
             "reached: raise max_epochs or lr.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
     rounding = np.finfo(np.float32).eps ** 2 * variance
     if error > variance * (1 + _TOLERANCE) + rounding:
@@ -117,7 +120,7 @@ def _warn(fit, n_active, error, pca_error, variance):
             "The reconstruction is worse than the mean of the training rows. Train "
             "longer (max_epochs), lower lr, or weaken penalty and corruption.",
             WorseThanPCAWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
     elif plain and error > pca_error * (1 + _TOLERANCE) + rounding:
         warnings.warn(
@@ -125,7 +128,7 @@ def _warn(fit, n_active, error, pca_error, variance):
             "worse than that of PCA with as many components. Train longer "
             "(max_epochs), lower lr, or start there: MLP(start='pca').",
             WorseThanPCAWarning,
-            stacklevel=4,
+            stacklevel=_CALLER,
         )
 
 

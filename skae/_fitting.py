@@ -11,8 +11,9 @@ from ._coordinates import Coordinates
 from ._device import resolve_device
 from ._model import Model
 from ._module import Parts
-from ._net import Data, Net, Rows
+from ._net import Net
 from ._pca import PrincipalAxes
+from ._rows import Data, Rows
 from ._scaling import Scaling
 from ._selection import MIN_HELD_OUT
 from .architectures import MLP
@@ -20,6 +21,7 @@ from .bottlenecks import Plain
 from .losses import SquaredError
 
 __all__ = ["Fit", "fit_model"]
+
 
 @dataclass
 class Fit:
@@ -53,7 +55,7 @@ class Fit:
     X_val: np.ndarray | None
 
     def judges(self):
-        """Return the rows that judged the training, of shape (0, n_features) if none."""
+        """Return the rows that judged the training, of which there may be none."""
         if self.X_val is not None:
             return self.X_val
         return self.X[:0] if self.unseen is None else self.X[self.unseen]
@@ -260,6 +262,6 @@ def _continue_from(net, previous):
         net.module_.load_state_dict(previous.module_.state_dict())
     except RuntimeError as error:
         raise ValueError(
-            "warm_start=True continues from the fitted network, but the architecture or "
-            "bottleneck were changed since: pass warm_start=False to begin anew."
+            "warm_start=True continues from the fitted network, but the architecture "
+            "or bottleneck were changed since: pass warm_start=False to begin anew."
         ) from error

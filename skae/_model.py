@@ -46,7 +46,8 @@ class Model:
     def decode(self, code):
         """Return the rows that codes stand for."""
         return self.run(
-            lambda module, z: self._out(module.decoder(self.coordinates.invert(z))), code
+            lambda module, z: self._out(module.decoder(self.coordinates.invert(z))),
+            code,
         )
 
     def reconstruct(self, X):
@@ -77,7 +78,9 @@ class Model:
         -------
         ndarray
         """
-        module = self.net.module_in(torch.float64 if X.dtype == np.float64 else torch.float32)
+        module = self.net.module_in(
+            torch.float64 if X.dtype == np.float64 else torch.float32
+        )
         device = next(module.parameters()).device
         step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
         with torch.inference_mode():

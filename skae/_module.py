@@ -12,7 +12,7 @@ __all__ = ["Autoencoder", "Objective", "Parts"]
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of one model, ``None`` replaced by the plain one where it is one."""
+    """The components of one model, with the plain ones where none was given."""
 
     architecture: Component
     bottleneck: Component
@@ -37,14 +37,16 @@ class Parts:
         )
 
     def build(self, n_features, n_components, seed):
-        """Return a new `Autoencoder` of these parts, with weights drawn from ``seed``."""
+        """Return a new `Autoencoder`, with weights drawn from ``seed``."""
         generator = torch.Generator().manual_seed(seed)
         width = self.bottleneck.encoder_width(n_components)
         encoder, decoder = self.architecture.build(
             n_features, width, n_components, generator
         )
         middle = self.bottleneck.build(n_components)
-        return Autoencoder(encoder, middle, decoder, self.corruption, self.penalty).float()
+        return Autoencoder(
+            encoder, middle, decoder, self.corruption, self.penalty
+        ).float()
 
 
 class Autoencoder(nn.Module):

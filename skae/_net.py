@@ -5,7 +5,6 @@ history and checkpoints; what differs is said where it does.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,48 +14,14 @@ from tqdm.auto import tqdm
 
 from ._device import threads_for
 from ._module import Objective
+from ._rows import Batches, Rows
 from ._selection import Selection
 from ._weights import FlatWeights
 
-__all__ = ["OPTIMIZERS", "Data", "Net", "Rows"]
+__all__ = ["OPTIMIZERS", "Net"]
 
 # Held-out rows that pass through the model at once.
 _CHUNK = 8192
-
-
-class Rows(torch.utils.data.Dataset):
-    """Scaled rows on the device of the net, with their weights."""
-
-    def __init__(self, x, weight=None):
-        self.x = x
-        self.weight = weight
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        """Return rows and their weights."""
-        return self.x[index], None if self.weight is None else self.weight[index]
-
-    def to(self, device):
-        """Return the same rows on a device."""
-        weight = None if self.weight is None else self.weight.to(device)
-        return Rows(self.x.to(device), weight)
-
-    def take(self, index):
-        """Return some of the rows."""
-        return Rows(*self[torch.from_numpy(index).to(self.x.device)])
-
-    def weight_array(self):
-        """Return the weights as NumPy has them."""
-        return None if self.weight is None else self.weight.double().cpu().numpy()
-
-
-class Data(NamedTuple):
-    """What a net is fitted on; ``valid=None`` holds no rows out."""
-
-    train: Rows
-    valid: Rows | None = None
 
 
 # Optimisers by name: class, and whether one fused kernel does the whole step.
@@ -128,7 +93,7 @@ class Net(NeuralNet):
 
     @property
     def _default_callbacks(self):
-        # Losses are recorded per epoch by the loop, and the bar replaces the printed log.
+        # The loop records the losses of an epoch, and the bar replaces skorch's log.
         return [("epoch_timer", EpochTimer())]
 
     def initialize_optimizer(self, triggered_directly=None):
@@ -157,16 +122,12 @@ class Net(NeuralNet):
         return X.train, X.valid
 
     def get_iterator(self, dataset, training=False):
-        """Iterate over rows: in a new order and in equal batches for training.
-
-        Batches differ by at most one row in size: no short last one, on which batch
-        statistics would be poor or, for a single row, undefined.
-        """
+        """Iterate over rows: in a new order and in equal batches for training."""
         if not isinstance(dataset, Rows):
             return super().get_iterator(dataset, training=training)
         if training:
-            return _Batches(dataset, self.batch_size, self.generator_)
-        return _Batches(dataset, _CHUNK)
+            return Batches(dataset, self.batch_size, self.generator_)
+        return Batches(dataset, _CHUNK)
 
     # Training
 
@@ -366,29 +327,6 @@ class Net(NeuralNet):
         state = super().__getstate__()
         state.pop("copies_", None)
         return state
-
-
-class _Batches:
-    """Iterates over `Rows`: in order and chunks, or shuffled and in equal batches."""
-
-    def __init__(self, rows, batch_size, generator=None):
-        self._rows = rows
-        self._batch_size = batch_size
-        self._generator = generator
-
-    def __len__(self):
-        return math.ceil(len(self._rows) / self._batch_size)
-
-    def __iter__(self):
-        if self._generator is None:
-            for start in range(0, len(self._rows), self._batch_size):
-                yield self._rows[start : start + self._batch_size]
-        else:
-            order = torch.randperm(
-                len(self._rows), generator=self._generator, device=self._generator.device
-            )
-            for index in order.tensor_split(len(self)):
-                yield self._rows[index]
 
 
 def _listens_to_batches(callback):

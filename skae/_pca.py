@@ -1,5 +1,7 @@
 """Principal axes of weighted rows: where training starts, and what it must beat."""
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from scipy import linalg
@@ -48,7 +50,7 @@ class PrincipalAxes:
         self.total_variance = float(np.einsum("ij,ij->", x, x) / n_samples)
 
         smaller = min(n_samples, n_features)
-        if smaller > _MAX_EXACT and isinstance(n_components, int):
+        if smaller > _MAX_EXACT and isinstance(n_components, Integral):
             _, singular, axes = randomized_svd(
                 x, min(n_components, smaller), random_state=random_state
             )
@@ -68,14 +70,16 @@ class PrincipalAxes:
         self.n_components = self._resolve(n_components, smaller)
 
     def _resolve(self, n_components, smaller):
-        if isinstance(n_components, int):
-            return n_components
+        if isinstance(n_components, Integral):
+            return int(n_components)
         share = 0.9 if n_components == "auto" else n_components
         if self.rank == 0:
             return 1
         explained = np.cumsum(self._variances) / self.total_variance
         # As PCA: the first component at which the share is exceeded.
-        needed = min(int(np.searchsorted(explained, share, side="right")) + 1, self.rank)
+        needed = min(
+            int(np.searchsorted(explained, share, side="right")) + 1, self.rank
+        )
         return min(needed, max(1, smaller // 2)) if n_components == "auto" else needed
 
     def statistics(self):

@@ -6,7 +6,222 @@ __all__ = ["AutoencoderTransformer"]
 
 
 class AutoencoderTransformer(BaseAutoencoder):
-    """doc"""
+    """Nonlinear dimensionality reduction by an autoencoder, a drop-in for PCA.
+
+    The rows are scaled, encoded into ``n_components_`` numbers and decoded again by
+    two neural networks that are trained to make the difference small [1]_. Before the
+    first step the model *is* PCA, on all training rows; held-out rows then say whether
+    training has improved on it beyond noise, and if not it stays PCA. The code is
+    that of PCA in all that a user sees: centred, uncorrelated, by falling variance,
+    in the data's units, with PCA's signs.
+
+    Parameters
+    ----------
+    n_components : "auto", int or float, default="auto"
+        Width of the code. A float in (0, 1) is the smallest width with which PCA
+        explains more than that share of the variance of the scaled data. "auto" is
+        0.9, but at most half of ``min(n_samples, n_features)`` and at least 1. More
+        components than features are allowed.
+
+    architecture : Architecture, default=None
+        The two networks. None is :class:`~skae.architectures.MLP` with its defaults.
+
+    bottleneck : Bottleneck, default=None
+        What stands between them. None is :class:`~skae.bottlenecks.Plain`.
+
+    corruption : Corruption, default=None
+        What is done to the input in training, for a denoising autoencoder; see
+        :mod:`skae.corruptions`. None leaves it as it is.
+
+    penalty : Penalty, default=None
+        What shapes the code in training; see :mod:`skae.penalties`. Penalties add
+        with ``+``.
+
+    loss : Loss, default=None
+        Distance between a row and its reconstruction, in scaled units, summed over
+        the features. None is :class:`~skae.losses.SquaredError`.
+
+    scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
+        How the data are scaled inside the model, and back on the way out.
+
+        - "global": each feature is centred, then all are divided by *one* number, the
+          root of their mean variance. Errors stay those of the data, up to that one
+          number, as they do for PCA.
+        - "standard": each feature is centred and divided by its standard deviation.
+        - "minmax": the range of each feature is mapped to [-1, 1].
+        - None: the data are left as they are.
+        - "auto": "global"; None for a loss that is only defined on part of the real
+          line, which takes no other.
+
+        A feature that does not vary is centred, not divided.
+
+    optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
+        How the weights are trained; a class is a subclass of
+        :class:`torch.optim.Optimizer`.
+
+    lr : float, default=5e-3
+        Learning rate. It is constant: a running average of the weights is what is
+        judged and kept, and is as quiet as the end of a falling rate would be.
+
+    weight_decay : float, default=0.0
+        Passed to the optimiser: decay of all weights towards zero.
+
+    gradient_clip : float, default=None
+        Largest norm of the gradient of all weights together. None for no bound.
+
+    batch_size : "auto" or int, default="auto"
+        Rows per step. "auto" is the power of two nearest to ``n_samples / 32``, at
+        least 32 and at most 256. The rows of an epoch are dealt into batches of equal
+        size, never more than this.
+
+    max_epochs : int, default=300
+        Most passes over the training rows.
+
+    early_stopping : bool, default=True
+        Whether to hold out rows, to stop when they no longer gain, and to keep the
+        weights that were best for them, those before the first step included. If
+        False, training goes on until the training objective no longer falls, and the
+        last weights are kept.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out; at least 50 rows, as long as that is no more
+        than a quarter. With fewer than 200 rows, or where this share comes to fewer
+        than 50, none are held out: a model that starts as PCA then stays PCA, for
+        nothing could tell a gain from noise. Give ``X_val`` to `fit`, a larger share
+        or ``early_stopping=False`` to train all the same.
+
+    n_iter_no_change : int, default=15
+        Epochs without an improvement of more than ``tol`` before training stops.
+
+    tol : float, default=1e-3
+        Smallest improvement that counts, as a share of the objective.
+
+    warm_start : bool, default=False
+        Whether another `fit` continues from the fitted weights, with the scaling and
+        the number of components of the first.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the held-out rows, the initial weights, the order of the rows and all
+        noise. With an int, fits are equal bit by bit on one CPU. No global generator
+        is read or written.
+
+    verbose : int, default=0
+        0 is silent, 1 shows a progress bar with the losses.
+
+    device : str or torch.device, default="cpu"
+        Where to train and to compute: "cpu", "cuda", "cuda:1", "mps". "auto" is CUDA
+        where it is available, else the CPU.
+
+    net_params : dict, default=None
+        Further parameters of the skorch net that trains the model, such as
+        ``callbacks`` or ``optimizer__betas``.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Width of the code.
+
+    mean_ : ndarray of shape (n_features_in_,)
+        Weighted mean of the training rows.
+
+    scale_ : ndarray of shape (n_features_in_,)
+        What each feature is divided by inside the model.
+
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
+        components. For a linear network these are the numbers of PCA, for others they
+        need not fall. Their sum is the R² of the model. (On tables with many rows and
+        more than 40 components, measured on evenly spaced rows.)
+
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        How a row moves with each component, in the data's units. Only there if the
+        network is linear: without hidden layers, or left at PCA.
+
+    pca_reconstruction_error_ : float
+        Mean squared residual of PCA with as many components on the training rows, in
+        squared units of the data; to be compared with the mean of
+        `reconstruction_error`.
+
+    history_ : dict of ndarray of shape (n_iter_,)
+        "train_loss" and, where rows judge the training, "valid_loss": the objective
+        per row and epoch; "seconds" per epoch.
+
+    n_iter_ : int
+        Epochs trained.
+
+    best_epoch_ : int
+        Epoch whose weights were kept, counted from 1; 0 is the start.
+
+    diagnostics_ : dict
+        "n_held_out": rows that judged the training. "initial_loss", "best_loss": their
+        objective before the first step and with the weights that were kept, infinite
+        where there are none. "diverged": whether the loss stopped being finite.
+        "n_active_components": components that vary. "r2", "pca_r2": R² of model and
+        PCA on the training rows. "step": how gradients were computed.
+
+    device_ : str
+        Where the network is.
+
+    net_ : skorch.NeuralNet
+        The trained net: ``net_.module_``, ``net_.history``. Its optimiser is there for
+        callbacks during training only.
+
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where ``X`` has string names for all of them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On `fit`, for a parameter that is not accepted; the message names it.
+
+    Warns
+    -----
+    skae.exceptions.FitWarning
+        On `fit`, if the loss stopped being finite, components are constant, the code is
+        wider than the data with nothing to keep it from being a copy, or the model is
+        worse than PCA or the mean; each has a class of its own there.
+    sklearn.exceptions.ConvergenceWarning
+        On `fit`, if ``max_epochs`` was reached before training stopped by itself.
+
+    See Also
+    --------
+    AutoencoderOutlierDetector : The same model where outliers are looked for.
+    sklearn.decomposition.PCA : The linear model that this one starts as.
+    skae.metrics.reconstruction_scorer : One score for both.
+
+    Notes
+    -----
+    Training is in single precision; `transform` and the others compute in the precision
+    of ``X``. How a fit goes is told in the user guide.
+
+    References
+    ----------
+    .. [1] Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural
+       Networks", Science 313, 2006.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import AutoencoderTransformer
+    >>> X = load_digits().data
+    >>> autoencoder = AutoencoderTransformer(n_components=8, random_state=0).fit(X)
+    >>> autoencoder.transform(X).shape
+    (1797, 8)
+    >>> error = autoencoder.reconstruction_error(X).mean()
+    >>> bool(error < 0.6 * autoencoder.pca_reconstruction_error_)
+    True
+
+    With a handful of rows there is nothing to judge a network by, and it stays PCA:
+
+    >>> import numpy as np
+    >>> few = AutoencoderTransformer(n_components=2, random_state=0).fit(X[:20])
+    >>> bool(np.allclose(few.transform(X), PCA(2).fit(X[:20]).transform(X), atol=1e-3))
+    True
+    """
 
     _auto_scaling = "global"
 

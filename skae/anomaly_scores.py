@@ -26,8 +26,7 @@ class AnomalyScore(Component):
         torch.nn.Module
             Maps ``x`` and ``raw``, of shape ``(n_samples, n_features)``, and
             ``code``, of shape ``(n_samples, n_components)``, to a number per row:
-            the larger, the more abnormal. A method ``start(x, raw, code, weight)``,
-            where it has one, is called once with the training rows.
+            the larger, the more abnormal.
         """
 
 

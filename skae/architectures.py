@@ -6,7 +6,7 @@ from math import sqrt
 from numbers import Integral
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from ._component import Affine, Component
@@ -54,6 +54,10 @@ _ACTIVATIONS = {
 }
 
 
+# Share of the branch's learning rate at which the linear path beside it learns.
+_PACE = 0.1
+
+
 class MLP(Architecture):
     """Fully connected networks, with a linear path beside the hidden layers.
 
@@ -75,7 +79,9 @@ class MLP(Architecture):
         What follows each hidden layer. Code and output are always linear.
 
     linear_path : bool, default=True
-        Whether a linear map stands beside the hidden layers.
+        Whether a linear map stands beside the hidden layers. Where it starts at PCA,
+        it learns at a tenth of the rate of the layers: it decides what becomes of rows
+        far out, and stays close to what is known to be right for them.
 
     start : {"pca", "random"}, default="pca"
         Where the linear maps come from. ``"random"``: like the hidden layers, from
@@ -177,8 +183,9 @@ class MLP(Architecture):
             linear = _linear(sizes[0], n_outputs, 1.0, generator)
         else:
             linear = None
-        network = _Network if self.start == "random" else _StartingNetwork
-        return network(linear, branch)
+        if self.start == "random":
+            return _Network(linear, branch)
+        return _StartingNetwork(linear if branch is None else _Anchored(linear), branch)
 
 
 class _Network(nn.Module):
@@ -198,13 +205,15 @@ class _Network(nn.Module):
 
     @property
     def affine(self):
-        """The map that the network is, if it is affine: so too while the branch is silent."""
-        if self.branch is not None and self.branch[-1].weight.any():
-            return None
+        """The map that the network is, if it is affine, or its branch at rest."""
         if self.linear is None:
             return None
-        bias = self.linear.bias if self.branch is None else self.linear.bias + self.branch[-1].bias
-        return Affine(self.linear.weight, bias)
+        if self.branch is None:
+            return Affine(self.linear.weight, self.linear.bias)
+        last = self.branch[-1]
+        if last.weight.any():
+            return None
+        return Affine(self.linear.weight, self.linear.bias + last.bias)
 
 
 class _StartingNetwork(_Network):
@@ -212,14 +221,45 @@ class _StartingNetwork(_Network):
 
     @torch.no_grad()
     def start(self, affine):
-        self.linear.weight.copy_(affine.weight)
-        self.linear.bias.copy_(affine.bias)
-        if self.branch is not None:
+        if self.branch is None:
+            weight, bias = self.linear.weight, self.linear.bias
+        else:
+            weight, bias = self.linear.start_weight, self.linear.start_bias
             self.branch[-1].weight.zero_()
+        weight.copy_(affine.weight)
+        bias.copy_(affine.bias)
+
+
+class _Anchored(nn.Module):
+    """A linear map that is learnt slowly, as its distance from where it started.
+
+    A row far out is reconstructed by the linear path alone, since bounded activations
+    saturate. Left to learn as fast as the branch, that path bends to a few such rows,
+    and where other ones then go is a matter of luck. Weight decay pulls it back to
+    the start, not to zero.
+    """
+
+    def __init__(self, linear):
+        super().__init__()
+        self.register_buffer("start_weight", linear.weight.detach())
+        self.register_buffer("start_bias", linear.bias.detach())
+        self.moved_weight = nn.Parameter(torch.zeros_like(linear.weight))
+        self.moved_bias = nn.Parameter(torch.zeros_like(linear.bias))
+
+    @property
+    def weight(self):
+        return self.start_weight + _PACE * self.moved_weight
+
+    @property
+    def bias(self):
+        return self.start_bias + _PACE * self.moved_bias
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 def _linear(n_inputs, n_outputs, gain, generator):
-    # Built without torch's own initialisation, which would draw from the global generator.
+    # torch's own initialisation would draw from the global generator.
     layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
     bound = gain * sqrt(3 / n_inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

@@ -22,7 +22,7 @@ class Bottleneck(Component):
         Whether it keeps a code that is wider than the data from being a copy.
     """
 
-    symmetry = None
+    symmetry: str | None = None
     guards = False
 
     def encoder_width(self, n_components):

@@ -57,9 +57,9 @@ def reconstruction_scorer(estimator, X, y=None):
     check_is_fitted(last)
     if not (hasattr(estimator, "inverse_transform") and hasattr(last, "mean_")):
         raise TypeError(
-            "reconstruction_scorer needs an estimator with inverse_transform and mean_, "
-            "or a Pipeline of steps that can be inverted and that ends in one. Got "
-            f"{estimator!r}."
+            "reconstruction_scorer needs an estimator with inverse_transform and "
+            "mean_, or a Pipeline of steps that can be inverted and that ends in one. "
+            f"Got {estimator!r}."
         )
     mean = last.mean_[np.newaxis]
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
@@ -143,7 +143,9 @@ def _one_standard_error(results, parameter, score):
     if not has_it.any():
         raise ValueError(f"one_standard_error: no scored candidate has {parameter!r}.")
     best = np.flatnonzero(has_it)[np.argmax(mean[has_it])]
-    error = splits[:, best].std(ddof=1) / np.sqrt(len(splits)) if len(splits) > 1 else 0.0
+    error = (
+        splits[:, best].std(ddof=1) / np.sqrt(len(splits)) if len(splits) > 1 else 0.0
+    )
     as_good = np.flatnonzero(has_it & (mean >= mean[best] - error))
     return int(min(as_good, key=lambda i: (results[key][i], -mean[i])))
 
@@ -190,7 +192,9 @@ def make_outlier_scorer(score_func=roc_auc_score):
 
 def _outlier_score(estimator, X, y, score_func):
     is_outlier = _is_outlier(y)
-    method = "score_samples" if hasattr(estimator, "score_samples") else "decision_function"
+    method = (
+        "score_samples" if hasattr(estimator, "score_samples") else "decision_function"
+    )
     return float(score_func(is_outlier, -getattr(estimator, method)(X)))
 
 

@@ -25,7 +25,7 @@ class Penalty(Component):
         does not see the axes), a permutation only, or nothing.
     """
 
-    symmetry = None
+    symmetry: str | None = None
 
     def draw(self, shape, generator):
         """Draw what is random in one application: nothing here.

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def data_folder():
-    """Return the folder of the data, or end the program with a word on what is missing."""
+    """Return the folder of the data, or end with a word on what is missing."""
     folder = os.environ.get("SKAE_DATA")
     if folder is None or not Path(folder).is_dir():
         sys.exit(

@@ -49,7 +49,9 @@ def run(name, file, seed, models):
         row = {"table": name, "n": len(train), "d": d, "k": k, "seed": seed}
         for model, parameters in models.items():
             begin = time.perf_counter()
-            fitted = AutoencoderTransformer(k, random_state=seed, **parameters).fit(train)
+            fitted = AutoencoderTransformer(k, random_state=seed, **parameters).fit(
+                train
+            )
             row[f"{model} s"] = time.perf_counter() - begin
             row[model] = error(test, fitted) / pca
             row[f"{model} epochs"] = (fitted.best_epoch_, fitted.n_iter_)
@@ -60,7 +62,9 @@ def run(name, file, seed, models):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tables", nargs="+", help="names; all that are there if absent")
+    parser.add_argument(
+        "--tables", nargs="+", help="names; all that are there if absent"
+    )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     arguments = parser.parse_args()
