@@ -52,7 +52,7 @@ def diagnose(fit):
     spread = np.sqrt(_mean_square(code - code.mean(axis=0), fit.weight))
     n_active = int(np.count_nonzero(spread > _DEAD * spread.max()))
     diagnostics = {
-        "n_held_out": len(fit.judges()),
+        "n_held_out": len(fit.judges()[0]),
         "initial_loss": net.initial_loss_,
         "best_loss": net.best_loss_,
         "diverged": net.diverged_,

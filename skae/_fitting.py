@@ -55,10 +55,13 @@ class Fit:
     X_val: np.ndarray | None
 
     def judges(self):
-        """Return the rows that judged the training, of which there may be none."""
+        """Return the rows that judged the training, maybe none, and their weights."""
         if self.X_val is not None:
-            return self.X_val
-        return self.X[:0] if self.unseen is None else self.X[self.unseen]
+            return self.X_val, None
+        if self.unseen is None:
+            return self.X[:0], None
+        weight = None if self.weight is None else self.weight[self.unseen]
+        return self.X[self.unseen], weight
 
     def pca_reconstruct(self):
         """Return the training rows as PCA of the same size gives them back."""

@@ -5,6 +5,7 @@ history and checkpoints; what differs is said where it does.
 """
 
 import math
+from itertools import chain
 
 import numpy as np
 import torch
@@ -188,7 +189,7 @@ class Net(NeuralNet):
         if valid is not None:
             rows = self.evaluate(valid)
             valid_loss = float(np.average(rows, weights=valid.weight_array()))
-            self.history.record("valid_loss", valid_loss)
+            self._record("valid_loss", valid_loss)
             finite = finite and math.isfinite(valid_loss)
             if self.early_stopping:
                 loss = valid_loss
@@ -220,7 +221,18 @@ class Net(NeuralNet):
             n_rows += len(batch[0])
             if self.listens_:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history.record(f"{prefix}_loss", float(total) / n_rows)
+        self._record(f"{prefix}_loss", float(total) / n_rows)
+        # What skorch keeps per batch; ``Checkpoint`` looks at the last one.
+        self.history.new_batch()
+
+    def _record(self, name, loss):
+        """Write a loss of the epoch down, and whether it is the lowest so far.
+
+        That is what skorch's own scoring records, and what ``Checkpoint`` looks for.
+        """
+        lowest = min((epoch[name] for epoch in self.history[:-1]), default=math.inf)
+        self.history.record(name, loss)
+        self.history.record(f"{name}_best", loss < lowest)
 
     def train_step(self, batch, **fit_params):
         """Take one step of the optimiser."""
@@ -315,17 +327,22 @@ class Net(NeuralNet):
         """
         if dtype == torch.float32:
             return self.module_.eval()
-        copies = self.__dict__.setdefault("copies_", {})
-        if dtype not in copies:
+        # torch counts what is written to a tensor: a copy of older weights is none.
+        version = sum(t._version for t in chain(*self._tensors()))
+        copied, module = vars(self).get("copy_", (None, None))
+        if copied != version:
             device = "cpu" if torch.device(self.device).type == "mps" else self.device
             module = self.module(**self.get_params_for("module")).to(device, dtype)
             module.load_state_dict(self.module_.state_dict())
-            copies[dtype] = module.eval()
-        return copies[dtype]
+            self.copy_ = version, module.eval()
+        return module
+
+    def _tensors(self):
+        return self.module_.parameters(), self.module_.buffers()
 
     def __getstate__(self):
         state = super().__getstate__()
-        state.pop("copies_", None)
+        state.pop("copy_", None)
         return state
 
 

@@ -36,11 +36,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         - float in (0, 0.5]: the share of the training rows that `predict` calls
           outliers, as in IsolationForest. Right for training data that contain
-          outliers of about that share.
+          outliers of about that share, and for these data only: an autoencoder
+          reconstructs the rows that it was trained on better than new ones, of
+          which a far larger share can fall below such a threshold.
         - "auto": right for training data that are normal. The threshold is the 1 %
-          quantile of the scores of the rows that judged the training, which the
-          weights have not seen; of the training rows where there are none. About 1 %
-          of normal rows are then called outliers, 2 % where only 50 rows judged.
+          quantile of the scores of the rows that judged the training; of the training
+          rows where there are none. Steps of the training have not seen these rows,
+          though scaling and principal axes have. About 1 % of new normal rows are
+          then called outliers, give or take the noise of a quantile: with 50 rows
+          that judged, between none and a few in a hundred.
 
     anomaly_score : AnomalyScore, default=None
         How code and residual of a row become one number. None is
@@ -346,19 +350,19 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         score.validate()
         scorer = score.build(fit.parts.loss)
         self._scorer = scorer
-        if self.contamination == "auto":
-            judges = fit.judges()
-            rows, weight = (judges, None) if len(judges) else (fit.X, fit.weight)
+        rows, weight, share = fit.X, fit.weight, self.contamination
+        if share == "auto":
             share = _FALSE_ALARMS
-        else:
-            rows, weight, share = fit.X, fit.weight, self.contamination
+            judges, weight_of_judges = fit.judges()
+            if len(judges):
+                rows, weight = judges, weight_of_judges
         normality = self._normality(fit.model, scorer, rows)
-        if weight is None:
-            self.offset_ = float(np.quantile(normality, share))
-        else:
-            self.offset_ = float(
-                np.quantile(normality, share, weights=weight, method="inverted_cdf")
-            )
+        # Of the definitions of a quantile only this one takes weights; linear
+        # interpolation is what scikit-learn's detectors use.
+        method = "linear" if weight is None else "inverted_cdf"
+        self.offset_ = float(
+            np.quantile(normality, share, weights=weight, method=method)
+        )
 
     @staticmethod
     def _normality(model, scorer, X):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 __all__ = ["Scaling"]
 
@@ -47,23 +46,19 @@ class Scaling:
         mean : ndarray of shape (n_features,)
             The weighted mean of the rows, whatever ``kind`` is.
         """
-        standard = StandardScaler().fit(X, sample_weight=sample_weight)
-        mean = standard.mean_.astype(np.float64)
+        low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+        mean = _weighted_mean(X, 0.0, 1, sample_weight)
+        # Rounding leaves the mean of equal numbers a little beside them; divided by
+        # the deviation that this makes it would be as large as any signal.
+        mean = np.where(low == high, low, mean)
+        variance = _weighted_mean(X, mean, 2, sample_weight)
         ones = np.ones_like(mean)
         if kind == "standard":
-            return cls(mean, standard.scale_.astype(np.float64)), mean
+            return cls(mean, _or_one(np.sqrt(variance))), mean
         if kind == "global":
-            unit = np.sqrt(standard.var_.astype(np.float64).mean())
-            return cls(mean, ones * (unit if unit > 0 else 1.0)), mean
+            return cls(mean, ones * _or_one(np.sqrt(variance.mean()))), mean
         if kind == "minmax":
-            low_high = MinMaxScaler().fit(X)
-            low, high = (
-                bound.astype(np.float64)
-                for bound in (low_high.data_min_, low_high.data_max_)
-            )
-            half_range = (high - low) / 2
-            scale = np.where(half_range > 0, half_range, 1.0)
-            return cls((low + high) / 2, scale), mean
+            return cls((low + high) / 2, _or_one((high - low) / 2)), mean
         return cls(np.zeros_like(mean), ones), mean
 
     def apply(self, x):
@@ -77,3 +72,18 @@ class Scaling:
     @staticmethod
     def _like(values, x):
         return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+
+
+def _weighted_mean(X, center, power, weight):
+    """Return the mean of ``(X - center) ** power`` of each feature, float64."""
+    total, n_rows = np.zeros(X.shape[1]), 8192
+    for i in range(0, len(X), n_rows):
+        moment = np.subtract(X[i : i + n_rows], center, dtype=np.float64) ** power
+        total += (
+            moment.sum(axis=0) if weight is None else weight[i : i + n_rows] @ moment
+        )
+    return total / (len(X) if weight is None else weight.sum())
+
+
+def _or_one(scale):
+    return np.where(scale > 0, scale, 1.0)

@@ -222,12 +222,12 @@ class _StartingNetwork(_Network):
     @torch.no_grad()
     def start(self, affine):
         if self.branch is None:
-            weight, bias = self.linear.weight, self.linear.bias
+            self.linear.weight.copy_(affine.weight)
+            self.linear.bias.copy_(affine.bias)
         else:
-            weight, bias = self.linear.start_weight, self.linear.start_bias
+            self.linear.start(affine)
             self.branch[-1].weight.zero_()
-        weight.copy_(affine.weight)
-        bias.copy_(affine.bias)
+            self.branch[-1].bias.zero_()
 
 
 class _Anchored(nn.Module):
@@ -253,6 +253,12 @@ class _Anchored(nn.Module):
     @property
     def bias(self):
         return self.start_bias + _PACE * self.moved_bias
+
+    def start(self, affine):
+        self.start_weight.copy_(affine.weight)
+        self.start_bias.copy_(affine.bias)
+        self.moved_weight.zero_()
+        self.moved_bias.zero_()
 
     def forward(self, x):
         return nn.functional.linear(x, self.weight, self.bias)

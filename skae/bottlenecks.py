@@ -26,7 +26,18 @@ class Bottleneck(Component):
     guards = False
 
     def encoder_width(self, n_components):
-        """Return how many numbers the encoder must give for ``n_components``."""
+        """Return how many numbers the encoder must give.
+
+        Parameters
+        ----------
+        n_components : int
+            Width of the code.
+
+        Returns
+        -------
+        int
+            As many, unless a subclass says otherwise.
+        """
         return n_components
 
     @abstractmethod

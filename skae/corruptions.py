@@ -86,5 +86,5 @@ class Gaussian(Corruption):
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def __call__(self, x, draw):
-        """Return ``x`` plus the noise times ``scale``."""
+        """Return the rows plus the scaled noise; see `Corruption.__call__`."""
         return x + self.scale * draw

@@ -45,7 +45,18 @@ class Loss(Component):
         """
 
     def inverse_link(self, raw):
-        """Map the output of the decoder to the data: the identity here."""
+        """Map the output of the decoder to the data: the identity here.
+
+        Parameters
+        ----------
+        raw : Tensor of shape (n_samples, n_features)
+            Output of the decoder.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_features)
+            What the loss takes for the reconstruction.
+        """
         return raw
 
     def start(self, reconstruction):

@@ -1,6 +1,7 @@
 """Scores and choices for model selection next to PCA and IsolationForest."""
 
 from functools import partial
+from numbers import Real
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -85,8 +86,8 @@ def one_standard_error(parameter, score="score"):
     ----------
     parameter : str
         The parameter that means complexity, as it is named in the search:
-        ``"autoencodertransformer__n_components"``. Candidates without it are left out
-        of the choice.
+        ``"autoencodertransformer__n_components"``. Candidates that have no number
+        for it are left out of the choice.
     score : str, default="score"
         Name of the metric, where the search has several.
 
@@ -94,6 +95,8 @@ def one_standard_error(parameter, score="score"):
     -------
     callable
         For the argument ``refit`` of :class:`~sklearn.model_selection.GridSearchCV`.
+        With several metrics, scikit-learn then does not know which one
+        ``search.score`` means: ask ``search.best_estimator_``.
 
     Raises
     ------
@@ -139,9 +142,13 @@ def _one_standard_error(results, parameter, score):
             if name.startswith("split") and name.endswith(f"_test_{score}")
         ]
     )
-    has_it = ~np.ma.getmaskarray(np.ma.asarray(results[key])) & np.isfinite(mean)
+    # A candidate without the parameter is masked, and a mask is no number either.
+    is_number = [isinstance(value, Real) for value in results[key]]
+    has_it = np.array(is_number) & np.isfinite(mean)
     if not has_it.any():
-        raise ValueError(f"one_standard_error: no scored candidate has {parameter!r}.")
+        raise ValueError(
+            f"one_standard_error: no scored candidate has a number for {parameter!r}."
+        )
     best = np.flatnonzero(has_it)[np.argmax(mean[has_it])]
     error = (
         splits[:, best].std(ddof=1) / np.sqrt(len(splits)) if len(splits) > 1 else 0.0

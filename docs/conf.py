@@ -1,0 +1,73 @@
+"""Sphinx settings: sphinx-build -W docs docs/_build/html"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+# The examples fit in processes of their own, which need the same path.
+os.environ["PYTHONPATH"] = str(ROOT)
+
+import skae  # noqa: E402
+
+project = "skae"
+author = "The skae developers"
+copyright = f"2026, {author}"
+release = version = skae.__version__
+
+extensions = [
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "changes/*"]
+default_role = "py:obj"
+
+autosummary_generate = True
+autodoc_default_options = {"members": True, "inherited-members": True}
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "plot_",
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skae"
+html_static_path = ["_static"]
+html_css_files = ["skae.css"]
+html_theme_options = {
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": [], "getting_started": [], "whats_new": []}
+
+
+def skip_member(app, what, name, obj, skip, options):
+    """Leave out scikit-learn's methods that refer to its own user guide."""
+    if name in {"get_metadata_routing", "set_output"}:
+        return True
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def escape_shapes(app, what, name, obj, options, lines):
+    """Keep ``n_features_in_`` in a shape from being read as a link."""
+    lines[:] = [
+        re.sub(r"(\w)_([,)])", r"\1\\_\2", line) if "of shape (" in line else line
+        for line in lines
+    ]
+
+
+def setup(app):
+    """Connect the functions above; the second before numpydoc reads the lines."""
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-docstring", escape_shapes, priority=400)
