@@ -117,4 +117,4 @@ def _mean_metric(decode, code, spread):
 
 
 def _like(values, x):
-    return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+    return torch.tensor(values, dtype=x.dtype, device=x.device)

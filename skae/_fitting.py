@@ -14,7 +14,7 @@ from ._module import Parts
 from ._net import Net
 from ._pca import PrincipalAxes
 from ._rows import Data, Rows
-from ._scaling import Scaling
+from ._scaling import Scaling, as_tensor
 from ._selection import MIN_HELD_OUT
 from .architectures import MLP
 from .bottlenecks import Plain
@@ -104,6 +104,11 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     else:
         model, mean = previous
         scaling, n_components = model.scaling, len(model.coordinates.center)
+        if len(scaling.center) != X.shape[1]:
+            raise ValueError(
+                f"warm_start=True continues from a network for {len(scaling.center)} "
+                f"features, but X has {X.shape[1]} features."
+            )
     x = _scaled(scaling, X)
     axes = PrincipalAxes(x.numpy(), weight, n_components, random_state)
 
@@ -187,7 +192,7 @@ def _scaled(scaling, X):
     """
     x = torch.empty(X.shape, dtype=torch.float32)
     for i in range(0, len(X), 8192):
-        x[i : i + 8192] = scaling.apply(torch.tensor(X[i : i + 8192]))
+        x[i : i + 8192] = scaling.apply(as_tensor(X[i : i + 8192]))
     return x
 
 

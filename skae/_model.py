@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from ._scaling import as_tensor
+
 __all__ = ["Model"]
 
 # Rows that pass at once: enough to keep the processor busy, few enough that what lies
@@ -84,10 +86,8 @@ class Model:
         device = next(module.parameters()).device
         step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
         with torch.inference_mode():
-            # Copied chunk by chunk: torch shares memory only with arrays that can be
-            # written to, and the whole may be a map of a file.
             outputs = [
-                function(module, torch.tensor(X[i : i + step], device=device)).cpu()
+                function(module, as_tensor(X[i : i + step]).to(device)).cpu()
                 for i in range(0, len(X), step)
             ]
         return torch.cat(outputs).numpy()

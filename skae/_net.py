@@ -23,6 +23,8 @@ __all__ = ["OPTIMIZERS", "Net"]
 
 # Held-out rows that pass through the model at once.
 _CHUNK = 8192
+# Training rows that tell whether the weights are still good for anything.
+_WATCHED = 256
 
 
 # Optimisers by name: class, and whether one fused kernel does the whole step.
@@ -158,7 +160,7 @@ class Net(NeuralNet):
                 self.notify("on_epoch_begin", **datasets)
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 with self.weights_.averaged():
-                    self._judge(valid)
+                    self._judge(train, valid)
                     self.notify("on_epoch_end", **datasets)
                 bar.set_postfix(self._last_losses(), refresh=False)
                 bar.update()
@@ -182,19 +184,19 @@ class Net(NeuralNet):
             tol=self.tol,
         )
 
-    def _judge(self, valid):
+    def _judge(self, train, valid):
         """Record what held-out rows say of the epoch; stop if it was one too many."""
-        loss, rows = self.history[-1, "train_loss"], None
-        finite = math.isfinite(loss)
+        # The loss of an epoch is from before its last step: look at what is there now.
+        rows = self.evaluate(Rows(*train[:_WATCHED]) if valid is None else valid)
+        loss = self.history[-1, "train_loss"]
+        finite = math.isfinite(loss) and bool(np.isfinite(rows).all())
         if valid is not None:
-            rows = self.evaluate(valid)
             valid_loss = float(np.average(rows, weights=valid.weight_array()))
             self._record("valid_loss", valid_loss)
-            finite = finite and math.isfinite(valid_loss)
-            if self.early_stopping:
-                loss = valid_loss
-            else:
-                rows = None
+        if valid is None or not self.early_stopping:
+            rows = None
+        else:
+            loss = valid_loss
         if not finite:
             self.diverged_ = self.stop_training_ = True
         elif self.selection_.update(len(self.history), loss, rows):
@@ -328,17 +330,16 @@ class Net(NeuralNet):
         if dtype == torch.float32:
             return self.module_.eval()
         # torch counts what is written to a tensor: a copy of older weights is none.
-        version = sum(t._version for t in chain(*self._tensors()))
-        copied, module = vars(self).get("copy_", (None, None))
-        if copied != version:
+        original = self.module_
+        tensors = chain(original.parameters(), original.buffers())
+        version = sum(t._version for t in tensors)
+        *copied, module = vars(self).get("copy_", (None, None, None))
+        if copied[0] is not original or copied[1] != version:
             device = "cpu" if torch.device(self.device).type == "mps" else self.device
             module = self.module(**self.get_params_for("module")).to(device, dtype)
-            module.load_state_dict(self.module_.state_dict())
-            self.copy_ = version, module.eval()
+            module.load_state_dict(original.state_dict())
+            self.copy_ = original, version, module.eval()
         return module
-
-    def _tensors(self):
-        return self.module_.parameters(), self.module_.buffers()
 
     def __getstate__(self):
         state = super().__getstate__()

@@ -141,7 +141,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     net_params : dict, default=None
         Further parameters of the skorch net that trains the model, such as
-        ``callbacks`` or ``optimizer__betas``.
+        ``callbacks`` or ``optimizer__betas``. Callbacks see "train_loss" and
+        "valid_loss" of each epoch; skorch's ``EpochScoring`` and others that gather
+        the output of held-out batches do not work here.
 
     Attributes
     ----------
@@ -214,7 +216,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         wider than the data with nothing to keep it from being a copy, or the model is
         worse than PCA or the mean; each has a class of its own there.
     sklearn.exceptions.ConvergenceWarning
-        On `fit`, if ``max_epochs`` was reached before training stopped by itself.
+        On `fit`, if ``max_epochs`` was reached while the held-out rows still gained.
 
     See Also
     --------

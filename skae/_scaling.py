@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-__all__ = ["Scaling"]
+__all__ = ["Scaling", "as_tensor"]
 
 
 class Scaling:
@@ -71,14 +71,25 @@ class Scaling:
 
     @staticmethod
     def _like(values, x):
-        return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+        return torch.tensor(values, dtype=x.dtype, device=x.device)
+
+
+def as_tensor(X):
+    """Return a copy of rows as a tensor.
+
+    torch shares memory only with arrays that can be written to and have no negative
+    strides; the rows of a user may be a view, or a map of a file.
+    """
+    return torch.from_numpy(np.array(X, order="C"))
 
 
 def _weighted_mean(X, center, power, weight):
     """Return the mean of ``(X - center) ** power`` of each feature, float64."""
     total, n_rows = np.zeros(X.shape[1]), 8192
     for i in range(0, len(X), n_rows):
-        moment = np.subtract(X[i : i + n_rows], center, dtype=np.float64) ** power
+        # One order in memory, whatever that of X: sums must not depend on it.
+        rows = np.ascontiguousarray(X[i : i + n_rows])
+        moment = np.subtract(rows, center, dtype=np.float64) ** power
         total += (
             moment.sum(axis=0) if weight is None else weight[i : i + n_rows] @ moment
         )

@@ -117,11 +117,15 @@ def is_clear_gain(gains, weight=None):
     >>> is_clear_gain(np.r_[np.full(99, -0.01), 100.0])  # one lucky row
     False
     """
+    method = "linear" if weight is None else "inverted_cdf"
+    most = np.quantile(gains, _TRUSTED, weights=weight, method=method)
+    gains = np.minimum(gains, most)
     weight = np.ones_like(gains) if weight is None else weight
     share = weight / weight.sum()
-    gains = np.minimum(gains, np.quantile(gains, _TRUSTED))
     mean = share @ gains
     # Kish's effective sample size: as many equal weights would be as uncertain.
     n_effective = 1 / (share @ share)
-    error = sqrt(share @ (gains - mean) ** 2 / max(n_effective - 1, 1))
+    if n_effective < 2:
+        return False
+    error = sqrt(share @ (gains - mean) ** 2 / (n_effective - 1))
     return bool(mean > _CLEAR * error)

@@ -84,7 +84,9 @@ class MLP(Architecture):
         far out, and stays close to what is known to be right for them.
 
     start : {"pca", "random"}, default="pca"
-        Where the linear maps come from. ``"random"``: like the hidden layers, from
+        Where the linear maps come from. With ``"pca"`` the bottleneck must have a
+        linear start, as :class:`~skae.bottlenecks.Plain` has; with one that has none
+        they are drawn at random too. ``"random"``: like the hidden layers, from
         ``random_state``; the branch's last layer is then not zero.
         ``linear_path=False, start="random"`` is the textbook net.
 
@@ -231,7 +233,7 @@ class _StartingNetwork(_Network):
 
 
 class _Anchored(nn.Module):
-    """A linear map that is learnt slowly, as its distance from where it started.
+    """A linear map that is learnt slowly once started, as its distance from there.
 
     A row far out is reconstructed by the linear path alone, since bounded activations
     saturate. Left to learn as fast as the branch, that path bends to a few such rows,
@@ -243,20 +245,22 @@ class _Anchored(nn.Module):
         super().__init__()
         self.register_buffer("start_weight", linear.weight.detach())
         self.register_buffer("start_bias", linear.bias.detach())
+        self.register_buffer("pace", torch.ones(()))
         self.moved_weight = nn.Parameter(torch.zeros_like(linear.weight))
         self.moved_bias = nn.Parameter(torch.zeros_like(linear.bias))
 
     @property
     def weight(self):
-        return self.start_weight + _PACE * self.moved_weight
+        return self.start_weight + self.pace * self.moved_weight
 
     @property
     def bias(self):
-        return self.start_bias + _PACE * self.moved_bias
+        return self.start_bias + self.pace * self.moved_bias
 
     def start(self, affine):
         self.start_weight.copy_(affine.weight)
         self.start_bias.copy_(affine.bias)
+        self.pace.fill_(_PACE)
         self.moved_weight.zero_()
         self.moved_bias.zero_()
 

@@ -83,7 +83,12 @@ class Gaussian(Corruption):
 
     def draw(self, shape, generator):
         """Draw standard normal noise; see `Corruption.draw`."""
-        return torch.randn(shape, generator=generator, device=generator.device)
+        return torch.randn(
+            shape,
+            generator=generator,
+            device=generator.device,
+            dtype=torch.float32,
+        )
 
     def __call__(self, x, draw):
         """Return the rows plus the scaled noise; see `Corruption.__call__`."""

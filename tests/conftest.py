@@ -1,0 +1,40 @@
+"""Fixtures of all tests."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+# Small problems: a second thread only waits for the first, and for other tests.
+torch.set_num_threads(1)
+
+
+def _seeds():
+    """Read ``SKAE_TESTS_SEEDS``: one seed, ``3``, or a range, ``0-9``."""
+    first, _, last = os.environ.get("SKAE_TESTS_SEEDS", "42").partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+@pytest.fixture(params=_seeds())
+def seed(request):
+    """Seed of the randomness in a test, which must pass with any."""
+    return request.param
+
+
+@pytest.fixture
+def rng(seed):
+    return np.random.RandomState(seed)
+
+
+@pytest.fixture
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def X(rng):
+    """Rows off the origin, of six correlated features with distinct variances."""
+    scales = np.array([5.0, 3.0, 2.0, 1.0, 0.5, 0.2])
+    rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    return rng.normal(size=(150, 6)) * scales @ rotation + rng.normal(size=6)

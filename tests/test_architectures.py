@@ -1,0 +1,209 @@
+"""Architectures: widths, starts and initial weights of the networks."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import nn
+
+from skae._component import Affine
+from skae._module import Parts
+from skae._pca import PrincipalAxes
+from skae.architectures import _ACTIVATIONS, MLP
+from skae.bottlenecks import Plain
+from skae.losses import SquaredError
+
+TEXTBOOK = {"linear_path": False, "start": "random"}
+
+
+def _build(mlp, seed=0, n_features=6, n_components=2):
+    generator = torch.Generator().manual_seed(seed)
+    return mlp.build(n_features, n_components, n_components, generator)
+
+
+def _widths(network):
+    layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    return [layers[0].in_features, *(layer.out_features for layer in layers)]
+
+
+def _disturb(module, generator):
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn(p.shape, generator=generator))
+
+
+def _affine(n_inputs, n_outputs, generator):
+    return Affine(
+        torch.randn(n_outputs, n_inputs, generator=generator),
+        torch.randn(n_outputs, generator=generator),
+    )
+
+
+# Widths
+
+
+@pytest.mark.parametrize(
+    ("sizes", "encoder", "decoder"),
+    [
+        ((), [6, 2], [2, 6]),
+        ((5, 3), [6, 5, 3, 2], [2, 3, 5, 6]),
+        ([5], [6, 5, 2], [2, 5, 6]),
+        (np.array([5, 3]), [6, 5, 3, 2], [2, 3, 5, 6]),
+        ("auto", [6, 128, 128, 2], [2, 128, 128, 6]),
+    ],
+)
+def test_the_decoder_mirrors_the_encoder(sizes, encoder, decoder):
+    mlp = MLP(sizes, **TEXTBOOK)
+    mlp.validate()
+    assert [_widths(network) for network in _build(mlp)] == [encoder, decoder]
+
+
+def test_encoder_and_code_may_differ_in_width(generator):
+    encoder, decoder = MLP((5,)).build(6, 4, 2, generator)
+    assert encoder(torch.ones(3, 6)).shape == (3, 4)
+    assert decoder(torch.ones(3, 2)).shape == (3, 6)
+
+
+def test_the_linear_path_is_added_to_the_textbook_net(generator):
+    with_path, _ = _build(MLP((5,), start="random"))
+    without, _ = _build(MLP((5,), **TEXTBOOK))
+    x = torch.randn(10, 6, generator=generator)
+    torch.testing.assert_close(with_path(x), without(x) + with_path.linear(x))
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_without_hidden_layers_the_net_is_one_linear_map(linear_path):
+    encoder, _ = _build(MLP((), linear_path=linear_path))
+    assert [type(m) for m in encoder.children()] == [nn.Linear]
+
+
+# Start
+
+
+@pytest.mark.parametrize("sizes", [(), (5,), (5, 4)])
+def test_start_makes_a_network_equal_to_an_affine_map(sizes, generator):
+    x = torch.randn(50, 6, generator=generator)
+    encoder, _ = _build(MLP(sizes))
+    # Wherever it was before: also a trained network can be set back.
+    _disturb(encoder, generator)
+    affine = _affine(6, 2, generator)
+    encoder.start(affine)
+    assert torch.equal(encoder(x), nn.functional.linear(x, *affine))
+
+
+@pytest.mark.parametrize("mlp", [MLP(()), MLP((5,)), MLP("auto", activation="relu")])
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_training_starts_at_pca(mlp, n_components, X):
+    pca = PCA(n_components).fit(X)
+    parts = Parts(mlp, Plain(), SquaredError())
+    module = parts.build(X.shape[1], n_components, seed=0).double()
+    axes = PrincipalAxes(X, None, n_components, None)
+    assert module.start(axes.statistics(), SquaredError())
+    raw, code, _ = module(torch.from_numpy(X))
+    np.testing.assert_allclose(code.detach(), pca.transform(X), atol=1e-10)
+    expected = pca.inverse_transform(pca.transform(X))
+    np.testing.assert_allclose(raw.detach(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("sizes", [(), (5,)])
+def test_a_random_start_cannot_be_set(sizes):
+    parts = Parts(MLP(sizes, start="random"), Plain(), SquaredError())
+    module = parts.build(6, 2, seed=0)
+    before = {name: p.clone() for name, p in module.state_dict().items()}
+    axes = PrincipalAxes(np.eye(6), None, 2, None)
+    assert not module.start(axes.statistics(), SquaredError())
+    for name, p in module.state_dict().items():
+        assert torch.equal(p, before[name])
+
+
+# What map a network is
+
+
+@pytest.mark.parametrize(
+    "mlp",
+    [MLP(()), MLP((), start="random"), MLP((5,))],
+    ids=["linear", "linear, random", "started"],
+)
+def test_affine_is_the_map_that_the_network_is(mlp, generator):
+    encoder, _ = _build(mlp)
+    _disturb(encoder, generator)
+    if mlp.hidden_layer_sizes:
+        encoder.start(_affine(6, 2, generator))
+        with torch.no_grad():
+            encoder.branch[-1].bias += 1.0  # the branch says nothing of x, but adds
+    x = torch.randn(50, 6, generator=generator)
+    weight, bias = encoder.affine
+    torch.testing.assert_close(encoder(x), x @ weight.T + bias)
+
+
+@pytest.mark.parametrize("mlp", [MLP((5,)), MLP((5,), **TEXTBOOK)])
+def test_a_curved_network_is_no_affine_map(mlp):
+    encoder, _ = _build(mlp)
+    assert encoder.affine is None
+
+
+def test_a_textbook_net_with_a_silent_branch_has_no_affine_map():
+    encoder, _ = _build(MLP((5,), **TEXTBOOK))
+    nn.init.zeros_(encoder.branch[-1].weight)
+    assert encoder.affine is None
+
+
+# Errors
+
+
+@pytest.mark.parametrize("sizes", [(0,), (5, -1), (2.5,), ("a",), (None,)])
+def test_widths_are_positive_integers(sizes):
+    with pytest.raises(
+        ValueError, match="'hidden_layer_sizes' parameter of MLP must be"
+    ):
+        MLP(sizes).validate()
+
+
+def test_the_pca_start_needs_a_linear_map():
+    with pytest.raises(ValueError, match=r"start='random' or linear_path=True"):
+        MLP((5,), linear_path=False).validate()
+
+
+# Initial weights
+
+
+def test_initial_weights_come_from_the_generator_alone(seed):
+    before = torch.get_rng_state()
+    mlp = MLP((5,), start="random")
+    first, again, other = (_build(mlp, s) for s in (seed, seed, seed + 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    for p, same, different in zip(
+        *(encoder.parameters() for encoder, _ in (first, again, other)), strict=True
+    ):
+        assert torch.equal(p, same)
+        assert p.ndim == 1 or not torch.equal(p, different)
+
+
+@pytest.mark.parametrize(("activation", "gain"), [("tanh", 1), ("relu", 2**0.5)])
+def test_initial_weights_have_the_documented_variance(activation, gain, seed):
+    mlp = MLP((400, 300), activation=activation, **TEXTBOOK)
+    encoder, _ = _build(mlp, seed, n_features=200, n_components=100)
+    *hidden, last = (m for m in encoder.modules() if isinstance(m, nn.Linear))
+    for layer, expected in [*((layer, gain) for layer in hidden), (last, 1)]:
+        variance = layer.weight.detach().var() * layer.in_features
+        assert variance.item() == pytest.approx(expected**2, rel=0.05)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("activation", _ACTIVATIONS)
+@pytest.mark.parametrize("start", ["pca", "random"])
+def test_gradient_reaches_every_weight_after_one_step(activation, start, X):
+    parts = Parts(
+        MLP((5, 4), activation=activation, start=start), Plain(), SquaredError()
+    )
+    module = parts.build(X.shape[1], 2, seed=0).double()
+    module.start(PrincipalAxes(X, None, 2, None).statistics(), SquaredError())
+    x = torch.from_numpy(X)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        raw, _, _ = module(x)
+        SquaredError()(raw, x).mean().backward()
+        optimizer.step()
+    for name, p in module.named_parameters():
+        assert p.grad.any(), name

@@ -1,0 +1,101 @@
+"""Where to compute, and with how many threads."""
+
+import pytest
+import torch
+
+from skae._device import resolve_device, threads_for
+
+
+@pytest.fixture
+def n_devices(monkeypatch, request):
+    """Pretend that the machine has as many CUDA devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: request.param > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")], ids=repr)
+def test_the_processor_is_always_there(device):
+    assert resolve_device(device) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("n_devices", "expected"), [(0, "cpu"), (2, "cuda")], indirect=["n_devices"]
+)
+def test_auto_takes_what_there_is(n_devices, expected):
+    assert resolve_device("auto") == expected
+
+
+@pytest.mark.parametrize("n_devices", [2], indirect=True)
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:1", torch.device("cuda:1")])
+def test_a_device_that_is_there_is_taken(n_devices, device):
+    assert resolve_device(device) == str(device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cpu0", "meta", "xpu"])
+def test_an_unknown_device_is_named_with_what_is_accepted(device):
+    message = rf"'device' parameter must be 'auto', 'cpu'.*Got '{device}' instead"
+    with pytest.raises(ValueError, match=message):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize(
+    ("n_devices", "device", "accepted"),
+    [
+        (0, "cuda", "'cpu' or 'auto'."),
+        (0, "cuda:7", "'cpu' or 'auto'."),
+        (2, "cuda:7", "'cuda:0' to 'cuda:1'"),
+        (2, "cuda:2", "'cuda:0' to 'cuda:1'"),
+    ],
+    indirect=["n_devices"],
+)
+def test_a_missing_device_is_named_with_those_that_are_there(
+    n_devices, device, accepted
+):
+    message = rf"device='{device}' was asked for, but torch finds {n_devices} CUDA.*"
+    with pytest.raises(ValueError, match=message + accepted):
+        resolve_device(device)
+
+
+def test_missing_metal_is_named(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        ValueError, match="device='mps' was asked for, but torch finds no"
+    ):
+        resolve_device("mps")
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(
+    ("work", "n_threads"), [(0, 1), (1000, 1), (2**28, 2), (2**40, 4)]
+)
+def test_threads_are_as_many_as_the_work_is_worth(work, n_threads):
+    with threads_for(work):
+        assert torch.get_num_threads() == n_threads
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_are_given_back_after_an_error():
+    with pytest.raises(RuntimeError, match="on purpose"), threads_for(0):
+        raise RuntimeError("on purpose")
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_fits_that_overlap_all_go_back_to_what_the_first_found():
+    first, second = threads_for(0), threads_for(2**28)
+    first.__enter__()
+    second.__enter__()
+    assert torch.get_num_threads() == 2
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert torch.get_num_threads() == 4

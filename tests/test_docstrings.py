@@ -1,0 +1,163 @@
+"""The manual: what is documented is what there is."""
+
+import ast
+import importlib
+import inspect
+
+import pandas as pd
+import pytest
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+from numpydoc.validate import validate
+
+import skae
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+
+# Not every docstring needs an extended summary (ES01), a See Also section (SA01),
+# examples (EX01: asked for below where users need them), or words about a return
+# value that its type (RT03) or name (RT02) explains.
+NOT_ASKED = {"ES01", "EX01", "RT02", "RT03", "SA01"}
+# What an implementation need not repeat if it says where it is documented.
+INHERITED = {"PR01", "RT01"}
+
+
+def _public():
+    """Return all public classes and functions by their full names."""
+    found = {}
+    for name in skae.__all__:
+        value = getattr(skae, name)
+        if inspect.ismodule(value):
+            found |= {
+                f"skae.{name}.{inner}": getattr(value, inner) for inner in value.__all__
+            }
+        else:
+            found[f"skae.{name}"] = value
+    return found
+
+
+PUBLIC = _public()
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+# Public methods by full name, each with the class of ours that implements it.
+METHODS = {
+    f"{name}.{key}": owner
+    for name, cls in CLASSES.items()
+    for owner in cls.__mro__
+    if owner.__module__.partition(".")[0] == "skae"
+    for key, value in vars(owner).items()
+    if inspect.isfunction(value)
+    and (key == "__call__" or not key.startswith("_"))
+    and getattr(cls, key) is value
+}
+ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
+
+
+def _errors(name):
+    return {
+        code: message
+        for code, message in validate(name)["errors"]
+        if code not in NOT_ASKED
+    }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_follow_numpydoc(name):
+    assert not _errors(name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_follow_numpydoc(name):
+    errors = _errors(name)
+    key = name.rpartition(".")[2]
+    bases = [base.__name__ for base in METHODS[name].__mro__[1:] if key in vars(base)]
+    doc = getattr(METHODS[name], key).__doc__ or ""
+    # The name of a method, or of the class where the method is what the class does.
+    if any(f"see `{base}.{key}`" in doc or f"see `{base}`" in doc for base in bases):
+        errors = {code: text for code, text in errors.items() if code not in INHERITED}
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in PUBLIC.items()
+        if not inspect.isabstract(value)
+        and name != "skae.penalties.Penalty"  # a base, though nothing in it is abstract
+        and not name.startswith("skae.exceptions.")
+    ],
+)
+def test_what_users_call_has_an_example(name):
+    assert ">>>" in "\n".join(FunctionDoc(PUBLIC[name])["Examples"])
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
+def test_documented_defaults_are_those_of_the_signature(name):
+    head, _, key = name.rpartition(".")
+    value = getattr(CLASSES[head], key) if name in METHODS else PUBLIC[name]
+    if inspect.isclass(value) and issubclass(value, Warning):
+        return
+    documented = {p.name: p.type for p in FunctionDoc(value)["Parameters"]}
+    for parameter in inspect.signature(value).parameters.values():
+        if parameter.name not in documented:
+            continue
+        _, says_default, default = documented[parameter.name].partition("default=")
+        if parameter.default is inspect.Parameter.empty:
+            assert not says_default, parameter.name
+        elif not (parameter.default is None and not says_default):
+            expected = getattr(parameter.default, "__name__", parameter.default)
+            try:
+                default = ast.literal_eval(default)
+            except ValueError:
+                pass  # a name
+            assert default == expected, parameter.name
+
+
+def _parameters(estimator):
+    return {p.name: p for p in ClassDoc(estimator)["Parameters"]}
+
+
+def test_both_estimators_document_shared_parameters_in_the_same_words():
+    first, second = (_parameters(estimator) for estimator in ESTIMATORS)
+    assert first
+    for name in first.keys() & second.keys():
+        # The one thing that differs: each estimator has its own automatic scaling.
+        words = "\n".join(second[name].desc).replace(
+            '"auto": "standard"', '"auto": "global"'
+        )
+        assert "\n".join(first[name].desc) == words
+        assert first[name].type == second[name].type
+
+
+def test_both_estimators_have_the_same_defaults_in_the_same_order():
+    first, second = (
+        inspect.signature(estimator).parameters for estimator in ESTIMATORS
+    )
+    own = {"contamination", "anomaly_score"}
+    assert set(second) - set(first) == own
+    assert list(first.values()) == [p for n, p in second.items() if n not in own]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_fitted_attributes_are_documented(estimator, X):
+    # A table whose columns have names, and few rows: PCA, which has components_.
+    table = pd.DataFrame(X).rename(columns=str)
+    model = estimator(2, random_state=0).fit(table)
+    fitted = {
+        name
+        for name in [*vars(model), *dir(model)]
+        if name.endswith("_") and not name.startswith("_")
+    }
+    assert {a.name for a in ClassDoc(estimator)["Attributes"]} == fitted
+
+
+@pytest.mark.parametrize("name", skae.__all__)
+def test_all_names_what_there_is(name):
+    value = getattr(skae, name)
+    if inspect.ismodule(value):
+        module = importlib.import_module(f"skae.{name}")
+        defined = {
+            key
+            for key, item in vars(module).items()
+            if getattr(item, "__module__", None) == module.__name__
+            and not key.startswith("_")
+        }
+        assert defined == set(module.__all__)

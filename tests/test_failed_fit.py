@@ -1,0 +1,164 @@
+"""A fit that does not end well leaves nothing half done."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_swiss_roll
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.anomaly_scores import AnomalyScore
+from skae.architectures import MLP
+from skae.penalties import L1
+
+ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
+QUERIES = ["transform", "reconstruct", "reconstruction_error", "score"]
+
+
+@pytest.fixture(scope="module")
+def roll():
+    return make_swiss_roll(300, random_state=0)[0]
+
+
+class Interrupt(Callback):
+    """The user loses patience in the second epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+class Picky(AnomalyScore):
+    """Only finds out late that it does not like the model."""
+
+    def build(self, loss):
+        raise ValueError("not this model")
+
+
+class Strict(AnomalyScore):
+    _parameter_constraints: dict = {"alpha": [float]}
+
+    def __init__(self, alpha=1.0):
+        self.alpha = alpha
+
+    def build(self, loss):
+        return torch.nn.Module()
+
+
+def small(estimator, **params):
+    return estimator(
+        **{
+            "n_components": 2,
+            "architecture": MLP((8,), start="random"),
+            "early_stopping": False,
+            "max_epochs": 3,
+            "random_state": 0,
+        }
+        | params
+    )
+
+
+# Parameters, and arguments of fit made from good rows, that make it fail.
+FAILURES = {
+    "parameter": ({"lr": -1.0}, {}),
+    "part": ({"penalty": L1(-1.0)}, {}),
+    "interrupt": ({"net_params": {"callbacks": [("stop", Interrupt())]}}, {}),
+    "net_params": ({"net_params": {"no_such_thing": 1}}, {}),
+    "device": ({"device": "no such device"}, {}),
+    "weight": ({}, {"sample_weight": lambda X: -np.ones(len(X))}),
+    "validation rows": ({}, {"X_val": lambda X: X[:, 1:]}),
+    "NaN": ({}, {"X": lambda X: X * np.nan}),
+    "narrow and weight": (
+        {},
+        {"X": lambda X: X[:, 1:], "sample_weight": lambda X: np.zeros(len(X))},
+    ),
+    "narrow and interrupt": (
+        {"net_params": {"callbacks": [("stop", Interrupt())]}},
+        {"X": lambda X: X[:, 1:]},
+    ),
+}
+FAILURES_OF_THE_DETECTOR = {
+    "anomaly score": ({"anomaly_score": Picky()}, {}),
+    "parameter of the anomaly score": ({"anomaly_score": Strict(alpha="1")}, {}),
+}
+CASES = [
+    pytest.param(estimator, *case, id=f"{estimator.__name__}-{name}")
+    for estimator in ESTIMATORS
+    for name, case in (
+        FAILURES
+        | (FAILURES_OF_THE_DETECTOR if estimator is AutoencoderOutlierDetector else {})
+    ).items()
+]
+
+
+def fail(model, X, arguments):
+    arguments = {"X": lambda X: X} | arguments
+    with pytest.raises((ValueError, TypeError, KeyboardInterrupt)):
+        model.fit(**{name: make(X) for name, make in arguments.items()})
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.parametrize(("estimator", "params", "arguments"), CASES)
+def test_failed_first_fit_leaves_it_unfitted(roll, estimator, params, arguments):
+    model = small(estimator, **params)
+    fail(model, roll, arguments)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+    with pytest.raises(NotFittedError):
+        model.transform(roll)
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.parametrize(("estimator", "params", "arguments"), CASES)
+def test_failed_refit_leaves_the_first(roll, estimator, params, arguments):
+    model = small(estimator).fit(roll)
+    queries = [*QUERIES, "predict"] if hasattr(model, "predict") else QUERIES
+    before = [getattr(model, query)(roll) for query in queries]
+    learnt = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    fail(model.set_params(**params), roll, arguments)
+    for query, value in zip(queries, before, strict=True):
+        np.testing.assert_array_equal(getattr(model, query)(roll), value)
+    for name, value in learnt.items():
+        assert getattr(model, name) is value
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_failed_warm_refit_leaves_the_first(roll, estimator):
+    model = small(estimator, warm_start=True).fit(roll)
+    before = model.transform(roll)
+    interrupted = {"net_params": {"callbacks": [("stop", Interrupt())]}}
+    fail(model.set_params(**interrupted), roll, {})
+    np.testing.assert_array_equal(model.transform(roll), before)
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+def test_refit_forgets_the_names_of_columns(roll):
+    pd = pytest.importorskip("pandas")
+    model = small(AutoencoderTransformer).fit(pd.DataFrame(roll, columns=list("abc")))
+    assert not hasattr(model.fit(roll), "feature_names_in_")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "transform",
+        "inverse_transform",
+        "reconstruct",
+        "reconstruction_error",
+        "score",
+        "score_samples",
+        "decision_function",
+        "predict",
+        "get_feature_names_out",
+    ],
+)
+def test_unfitted(X, estimator, method):
+    model = estimator()
+    if not hasattr(model, method):
+        pytest.skip("of the detector only")
+    with pytest.raises(NotFittedError):
+        getattr(model, method)(*([] if method == "get_feature_names_out" else [X]))

@@ -1,0 +1,328 @@
+"""The model and its objective: where the parts meet."""
+
+import pytest
+import torch
+from torch import nn
+
+from skae import AutoencoderTransformer
+from skae._module import Autoencoder, Objective, Parts
+from skae.architectures import MLP
+from skae.bottlenecks import Bottleneck, Plain
+from skae.corruptions import Corruption, Gaussian
+from skae.losses import SquaredError
+from skae.penalties import L1, Penalty
+
+N_FEATURES, N_COMPONENTS = 5, 2
+
+
+class Shift(Corruption):
+    """A corruption of somebody else's: moves every row by a drawn step."""
+
+    def draw(self, shape, generator):
+        return torch.rand(shape[0], 1, generator=generator)
+
+    def __call__(self, x, draw):
+        return x + draw
+
+
+class Noisy(Bottleneck):
+    """A bottleneck of somebody else's, with every hook that there is."""
+
+    guards = True
+
+    def encoder_width(self, n_components):
+        return 2 * n_components
+
+    def build(self, n_components):
+        return _Noisy()
+
+
+class _Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("progress", torch.tensor(0.0))
+
+    def draw(self, n_rows, generator):
+        return torch.randn(n_rows, 1, generator=generator)
+
+    def forward(self, h, draw=None):
+        mean, spread = h.chunk(2, dim=1)
+        code = mean if draw is None else mean + spread * draw
+        return code, spread.square().sum(dim=1)
+
+    def after_step(self, progress):
+        self.progress.fill_(progress)
+
+    def auxiliary(self, x, raw, code, decoder):
+        return (decoder(torch.zeros_like(code)) - x).square().sum(dim=1)
+
+
+class Batch(Penalty):
+    """Charges the batch by its weighted mean code."""
+
+    def per_batch(self, code, weight):
+        weight = torch.ones(len(code)) if weight is None else weight
+        return (weight @ code / weight.sum()).square().sum()
+
+
+def _build(bottleneck=None, corruption=None, penalty=None, seed=0):
+    architecture = MLP((8,), start="random")
+    parts = Parts(
+        architecture, bottleneck or Plain(), SquaredError(), corruption, penalty
+    )
+    return parts.build(N_FEATURES, N_COMPONENTS, seed)
+
+
+@pytest.fixture
+def x(generator):
+    return torch.randn(30, N_FEATURES, generator=generator)
+
+
+# Forward
+
+
+def test_inference_is_deterministic_and_free_of_training(x, generator):
+    module = _build(Noisy(), Shift(), L1(0.5))
+    plain = _build(Noisy())
+    for first, second, third in zip(module(x), module(x), plain(x), strict=True):
+        assert torch.equal(first, second)
+        assert torch.equal(first, third)
+
+
+def test_forward_gives_one_term_per_row(x, generator):
+    module = _build(Noisy(), Shift(), L1())
+    for draws in (None, module.draw(x.shape, generator)):
+        raw, code, cost = module(x, draws)
+        assert raw.shape == x.shape
+        assert code.shape == (len(x), N_COMPONENTS)
+        assert cost.shape == (len(x),)
+
+
+def test_rows_do_not_see_each_other(x, generator):
+    module = _build(corruption=Gaussian(), penalty=L1())
+    draws = module.draw(x.shape, generator)
+    whole = module(x, draws)
+    first = module(x[:1], {"corruption": draws["corruption"][:1], "penalty": None})
+    for a, b in zip(whole, first, strict=True):
+        torch.testing.assert_close(a[:1], b)
+
+
+def test_only_what_is_random_draws(x, generator):
+    assert set(_build().draw(x.shape, generator)) == set()
+    assert set(_build(Noisy(), Shift(), L1()).draw(x.shape, generator)) == {
+        "bottleneck",
+        "corruption",
+        "penalty",
+    }
+
+
+def test_a_draw_repeats_with_the_state_of_its_generator(x, seed):
+    module = _build(Noisy(), Gaussian())
+    before = torch.get_rng_state()
+    first, second = (
+        module(x, module.draw(x.shape, torch.Generator().manual_seed(seed)))
+        for _ in range(2)
+    )
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_network_sees_corrupted_rows_and_the_loss_clean_ones(x, generator):
+    module = _build(corruption=Shift())
+    draws = module.draw(x.shape, generator)
+    raw, code, cost = module(x, draws)
+    corrupted = Shift()(x, draws["corruption"])
+    torch.testing.assert_close(raw, module(corrupted)[0])
+    terms = Objective(SquaredError()).per_sample((raw, code, cost), x)
+    torch.testing.assert_close(terms, SquaredError()(raw, x))
+
+
+def test_a_penalty_is_charged_in_training_only(x, generator):
+    module = _build(penalty=L1(0.5))
+    _, code, free = module(x)
+    _, _, cost = module(x, module.draw(x.shape, generator))
+    assert not free.any()
+    torch.testing.assert_close(cost, 0.5 * code.abs().sum(dim=1))
+
+
+def test_a_penalty_sees_the_map_with_its_draws_held_fixed(x, generator):
+    seen = {}
+
+    class Witness(Penalty):
+        def per_sample(self, x, code, encode, draw):
+            seen.update(x=x, code=code, again=encode(x))
+            return 0
+
+    module = _build(Noisy(), Shift(), Witness())
+    draws = module.draw(x.shape, generator)
+    module(x, draws)
+    assert torch.equal(seen["code"], seen["again"])
+    assert torch.equal(seen["x"], Shift()(x, draws["corruption"]))
+
+
+# Hooks
+
+
+def test_a_bottleneck_gets_its_draw_and_all_prices_add_up(x, generator):
+    module = _build(Noisy(), penalty=L1(0.5))
+    draws = module.draw(x.shape, generator)
+    raw, code, cost = module(x, draws)
+    h = module.encoder(x)
+    expected, price = module.bottleneck(h, draws["bottleneck"])
+    torch.testing.assert_close(code, expected)
+    auxiliary = module.bottleneck.auxiliary(x, raw, code, module.decoder)
+    torch.testing.assert_close(cost, price + auxiliary + 0.5 * code.abs().sum(dim=1))
+
+
+class Listener(nn.Module):
+    """A network that records what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def start(self, affine):
+        self.told.append(affine)
+
+    def after_step(self, progress):
+        self.told.append(progress)
+
+    def draw(self, n_rows, generator):
+        return n_rows
+
+    def forward(self, x, draw=None):
+        return x if draw is None else x + draw
+
+
+def test_networks_have_hooks_too(x, generator):
+    module = Autoencoder(Listener(), Plain().build(N_FEATURES), Listener())
+    draws = module.draw(x.shape, generator)
+    assert draws == {"encoder": 30, "decoder": 30}
+    raw, code, _ = module(x, draws)
+    assert torch.equal(code, x + 30)
+    assert torch.equal(raw, x + 30 + 30)
+    module.after_step(0.25)
+    assert module.encoder.told == module.decoder.told == [0.25]
+
+
+def test_the_start_passes_the_link_of_the_loss():
+    class Middle(nn.Module):
+        def start(self, statistics):
+            return f"to {statistics}", f"from {statistics}"
+
+    class Linked(SquaredError):
+        def start(self, reconstruction):
+            return f"link of {reconstruction}"
+
+    module = Autoencoder(Listener(), Middle(), Listener())
+    assert module.start("data", Linked())
+    assert module.encoder.told == ["to data"]
+    assert module.decoder.told == ["link of from data"]
+
+
+@pytest.mark.parametrize("deaf", ["encoder", "decoder"])
+def test_a_start_is_whole_only_if_both_networks_can_be_set(deaf):
+    class Middle(nn.Module):
+        def start(self, statistics):
+            return None, (None, None)
+
+    networks = {"encoder": Listener(), "decoder": Listener(), deaf: nn.Identity()}
+    module = Autoencoder(bottleneck=Middle(), **networks)
+    assert not module.start(None, SquaredError())
+
+
+def test_parts_from_elsewhere_work_in_an_estimator(X):
+    model = AutoencoderTransformer(
+        2,
+        bottleneck=Noisy(),
+        corruption=Shift(),
+        max_epochs=3,
+        early_stopping=False,
+        random_state=0,
+    ).fit(X)
+    assert model.transform(X).shape == (len(X), 2)
+    assert model.net_.module_.bottleneck.progress == 1.0
+
+
+# Objective
+
+
+def _output(x, generator):
+    module = _build(Noisy(), penalty=L1(0.1))
+    return module(x, module.draw(x.shape, generator))
+
+
+def test_the_objective_is_the_weighted_mean_of_its_terms(x, generator):
+    output = _output(x, generator)
+    raw, _, cost = output
+    terms = SquaredError()(raw, x) + cost
+    weight = torch.rand(len(x), generator=generator)
+    objective = Objective(SquaredError())
+    torch.testing.assert_close(objective(output, x), terms.mean())
+    torch.testing.assert_close(objective(output, x, weight), (weight * terms).mean())
+
+
+def test_weights_of_one_are_none_bit_for_bit(x, generator):
+    output = _output(x, generator)
+    objective = Objective(SquaredError(), Batch())
+    assert torch.equal(objective(output, x, torch.ones(len(x))), objective(output, x))
+
+
+def test_the_price_of_the_batch_is_added_once(x, generator):
+    output = _output(x, generator)
+    weight = torch.rand(len(x), generator=generator)
+    without = Objective(SquaredError())(output, x, weight)
+    with_price = Objective(SquaredError(), Batch())(output, x, weight)
+    price = Batch().per_batch(output[1], weight)
+    torch.testing.assert_close(with_price, without + price)
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("parts", "symmetry", "guarded"),
+    [
+        ({}, "rotation", False),
+        ({"corruption": Gaussian()}, "rotation", True),
+        ({"penalty": L1()}, "permutation", True),
+        ({"penalty": Batch()}, None, True),
+        ({"bottleneck": Noisy()}, None, True),
+    ],
+    ids=str,
+)
+def test_parts_know_what_they_allow(parts, symmetry, guarded):
+    made = Parts(
+        **{
+            "architecture": MLP(),
+            "bottleneck": Plain(),
+            "loss": SquaredError(),
+            **parts,
+        }
+    )
+    assert made.symmetry == symmetry
+    assert made.guarded is guarded
+
+
+# Several at once
+
+
+def test_stacked_models_run_as_they_do_alone(x, seed):
+    modules = [_build(Noisy(), Gaussian(0.5), L1(0.1), seed=i) for i in range(3)]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(3)]
+    draws = [m.draw(x.shape, g) for m, g in zip(modules, generators, strict=True)]
+    stacked = {
+        name: torch.stack([d[name] for d in draws])
+        for name in ("bottleneck", "corruption")
+    }
+
+    def run(state, draws):
+        return torch.func.functional_call(
+            modules[0], state, (x, {**draws, "penalty": None})
+        )
+
+    together = torch.func.vmap(run)(torch.func.stack_module_state(modules), stacked)
+    for i, module in enumerate(modules):
+        for a, b in zip(together, module(x, draws[i]), strict=True):
+            torch.testing.assert_close(a[i], b)

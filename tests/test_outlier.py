@@ -1,0 +1,206 @@
+"""The detector in the place of IsolationForest."""
+
+import numpy as np
+import pytest
+from sklearn.base import is_outlier_detector
+from sklearn.datasets import make_swiss_roll
+from sklearn.metrics import roc_auc_score
+from sklearn.utils import get_tags
+
+from skae import AutoencoderOutlierDetector
+from skae.anomaly_scores import Reconstruction
+from skae.architectures import MLP
+from skae.corruptions import Gaussian
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+def small(**params):
+    defaults = {
+        "n_components": 2,
+        "architecture": MLP((8,)),
+        "max_epochs": 10,
+        "random_state": 0,
+    }
+    return AutoencoderOutlierDetector(**defaults | params)
+
+
+@pytest.fixture(scope="module")
+def roll():
+    return make_swiss_roll(300, random_state=0)[0]
+
+
+@pytest.fixture(
+    params=[
+        {},
+        {"contamination": 0.2},
+        {"early_stopping": False},
+        {"architecture": MLP((8,), start="random"), "corruption": Gaussian()},
+    ],
+    ids=["default", "contamination", "no early stopping", "denoising"],
+)
+def detector(request, roll):
+    return small(**request.param).fit(roll)
+
+
+# The contract of outlier detectors
+
+
+def test_decision_function_is_the_score_minus_the_offset(detector, roll):
+    np.testing.assert_array_equal(
+        detector.decision_function(roll),
+        detector.score_samples(roll) - detector.offset_,
+    )
+
+
+def test_predict_is_the_sign_of_the_decision(detector, roll):
+    labels = detector.predict(roll)
+    assert labels.dtype.kind == "i"
+    np.testing.assert_array_equal(labels == -1, detector.decision_function(roll) < 0)
+    assert set(labels.tolist()) == {-1, 1}
+
+
+def test_fit_predict_is_fit_then_predict(roll):
+    model = small()
+    np.testing.assert_array_equal(
+        small().fit_predict(roll), model.fit(roll).predict(roll)
+    )
+
+
+def test_fit_predict_takes_what_fit_takes(roll, rng):
+    weight = rng.uniform(size=len(roll))
+    model = small().fit(roll, sample_weight=weight)
+    labels = small().fit_predict(roll, sample_weight=weight)
+    np.testing.assert_array_equal(labels, model.predict(roll))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_are_double_precision(roll, dtype):
+    model = small().fit(roll.astype(dtype))
+    assert model.score_samples(roll.astype(dtype)).dtype == np.float64
+    assert model.score_samples(roll.astype(dtype)).shape == (len(roll),)
+
+
+def test_scores_are_those_of_the_documented_reconstruction(detector, roll):
+    residual = (roll - detector.reconstruct(roll)) / detector.scale_
+    expected = -0.5 * np.square(residual).mean(axis=1)
+    np.testing.assert_allclose(detector.score_samples(roll), expected, rtol=1e-6)
+    explicit = small(anomaly_score=Reconstruction()).fit(roll)
+    np.testing.assert_array_equal(
+        explicit.score_samples(roll), small().fit(roll).score_samples(roll)
+    )
+
+
+def test_tags():
+    assert is_outlier_detector(AutoencoderOutlierDetector())
+    tags = get_tags(AutoencoderOutlierDetector())
+    assert tags.estimator_type == "outlier_detector"
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+    assert not tags.non_deterministic
+    assert not tags.input_tags.sparse
+    assert not tags.input_tags.allow_nan
+
+
+# The threshold
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.25, 0.5])
+def test_contamination_is_the_share_of_outliers(roll, share):
+    labels = small(contamination=share).fit_predict(roll)
+    assert np.count_nonzero(labels == -1) == pytest.approx(share * len(roll), abs=1)
+
+
+def test_contamination_does_not_change_the_scores(roll):
+    scores = [
+        small(contamination=c).fit(roll).score_samples(roll)
+        for c in ("auto", 0.01, 0.5)
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_offset_falls_with_less_contamination(roll):
+    offsets = [small(contamination=c).fit(roll).offset_ for c in (0.01, 0.1, 0.3)]
+    assert offsets == sorted(offsets)
+
+
+def test_auto_threshold_comes_from_rows_that_judged(roll):
+    judges, _ = make_swiss_roll(200, random_state=1)
+    model = small().fit(roll, X_val=judges)
+    assert model.offset_ == np.quantile(model.score_samples(judges), 0.01)
+    model.set_params(early_stopping=False).fit(roll)
+    assert model.offset_ == np.quantile(model.score_samples(roll), 0.01)
+
+
+def test_auto_raises_few_false_alarms_on_new_rows():
+    # With 100 rows that judge, the 1 % quantile itself varies a lot: take the mean.
+    rates = []
+    for seed in range(8):
+        rng = np.random.RandomState(seed)
+        mixing = rng.normal(size=(3, 8))
+        train, fresh = (
+            rng.normal(size=(n, 3)) @ mixing + 0.3 * rng.normal(size=(n, 8))
+            for n in (1000, 5000)
+        )
+        model = small(n_components=3, max_epochs=3, random_state=seed).fit(train)
+        rates.append(np.mean(model.predict(fresh) == -1))
+    assert 0.005 < np.mean(rates) < 0.03
+
+
+# The scores
+
+
+def test_scores_tell_rows_apart(detector, roll):
+    scores = detector.score_samples(roll)
+    assert len(np.unique(scores)) > len(roll) / 2
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("contaminated", [False, True])
+@pytest.mark.parametrize("kind", ["far along an axis", "off the structure"])
+def test_planted_outlier_comes_first(kind, contaminated, rng):
+    latent = rng.normal(size=(300, 2))
+    mixing = rng.normal(size=(2, 8))
+    X = latent @ mixing + 0.1 * rng.normal(size=(300, 8))
+    outlier = X[0].copy()
+    if kind == "far along an axis":
+        outlier[3] += 20 * X[:, 3].std()
+    else:
+        # Every column is as usual, but they do not belong together.
+        outlier = X.std(axis=0) * np.where(np.arange(8) % 2, 1, -1)
+    fitted = np.r_[X, [outlier]] if contaminated else X
+    model = small().fit(fitted)
+    scores = model.score_samples(np.r_[X, [outlier]])
+    assert scores.argmin() == 300
+    assert model.predict([outlier]) == -1
+
+
+def test_rows_without_the_structure_stand_out(rng):
+    normal = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 8))
+    # Columns shuffled on their own: same margins, no structure.
+    shuffled = np.column_stack([rng.permutation(column) for column in normal.T])
+    scores = small().fit(normal).score_samples(np.r_[normal, shuffled])
+    assert roc_auc_score(np.arange(600) >= 300, -scores) > 0.95
+
+
+@pytest.mark.parametrize("scaling", ["auto", "minmax", "global"])
+def test_drift_of_a_constant_column_does_not_explode(roll, scaling):
+    constant = np.full((300, 1), 5.0)
+    model = small(scaling=scaling).fit(np.c_[roll, constant])
+    before = model.score_samples(np.c_[roll, constant])
+    after = model.score_samples(np.c_[roll, constant + 1e-3])
+    np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
+    # A change that is large beside the other columns is seen, none the less.
+    assert model.score_samples(np.c_[roll, constant + 1e3]).max() < before.min()
+
+
+def test_scale_of_columns_does_not_matter(X):
+    model, other = small(), small()
+    scales = np.array([1e-3, 1.0, 1e3, 1.0, 10.0, 0.1])
+    scores = model.fit(X).score_samples(X)
+    np.testing.assert_allclose(
+        other.fit(X * scales).score_samples(X * scales), scores, rtol=1e-4, atol=1e-6
+    )

@@ -1,0 +1,214 @@
+"""Every parameter does something, and what it says."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import make_swiss_roll
+from skorch.callbacks import Callback, EarlyStopping
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.anomaly_scores import AnomalyScore
+from skae.architectures import MLP
+from skae.bottlenecks import Bottleneck, Plain
+from skae.corruptions import Gaussian
+from skae.losses import Loss
+from skae.penalties import L1
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+@pytest.fixture(scope="module")
+def roll():
+    return make_swiss_roll(300, random_state=0)[0]
+
+
+def small(**params):
+    """Return a transformer that trains in a moment and keeps what it learnt."""
+    defaults = {
+        "n_components": 2,
+        "architecture": MLP((8,)),
+        "early_stopping": False,
+        "lr": 1e-2,
+        "max_epochs": 5,
+        "random_state": 0,
+    }
+    return AutoencoderTransformer(**defaults | params)
+
+
+def weights(model):
+    return torch.cat([p.flatten() for p in model.net_.module_.parameters()])
+
+
+# What stands in for parts that do not come with the package
+
+
+class AbsoluteError(Loss):
+    def __call__(self, raw, x):
+        return (raw - x).abs().sum(dim=1)
+
+
+class Squashed(Bottleneck):
+    def build(self, n_components):
+        return _Squashed()
+
+
+class _Squashed(torch.nn.Module):
+    def forward(self, h):
+        return h.tanh(), h.new_zeros(len(h))
+
+
+class Distance(AnomalyScore):
+    def build(self, loss):
+        return _Distance()
+
+
+class _Distance(torch.nn.Module):
+    def forward(self, x, raw, code):
+        return code.square().sum(dim=1)
+
+
+# Parameters
+
+
+# Of every parameter: a base that lets it show, where the defaults of `small` do not,
+# and another value.
+EFFECTS = {
+    "n_components": ({}, 1),
+    "contamination": ({}, 0.3),
+    "anomaly_score": ({}, Distance()),
+    "architecture": ({}, MLP((9,))),
+    "bottleneck": ({}, Squashed()),
+    "corruption": ({}, Gaussian(0.5)),
+    "penalty": ({}, L1(0.1)),
+    "loss": ({}, AbsoluteError()),
+    "scaling": ({}, "minmax"),
+    "optimizer": ({}, "nadam"),
+    "lr": ({}, 1e-4),
+    "weight_decay": ({}, 0.1),
+    "gradient_clip": ({"optimizer": "sgd"}, 1e-3),
+    "batch_size": ({}, 16),
+    "max_epochs": ({}, 6),
+    "early_stopping": ({}, True),
+    "validation_fraction": ({"early_stopping": True, "lr": 2e-2}, 0.5),
+    "n_iter_no_change": ({"tol": 1.0}, 1),
+    "tol": ({"n_iter_no_change": 1}, 1.0),
+    "random_state": ({}, 1),
+    "net_params": ({}, {"optimizer__betas": (0.5, 0.9)}),
+}
+# Shown elsewhere: a second fit, the output, a device that is not there.
+WITHOUT_EFFECT_HERE = {"warm_start", "verbose", "device"}
+
+
+def test_effects_are_complete():
+    parameters = set(AutoencoderOutlierDetector().get_params(deep=False))
+    assert set(EFFECTS) | WITHOUT_EFFECT_HERE == parameters
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_parameter_has_an_effect(roll, name):
+    base, value = EFFECTS[name]
+
+    def outcome(**changed):
+        params = small().get_params(deep=False) | base | changed
+        model = AutoencoderOutlierDetector(**params).fit(roll)
+        return model.decision_function(roll), model.n_iter_
+
+    (before, n_before), (after, n_after) = outcome(), outcome(**{name: value})
+    assert n_before != n_after or not np.array_equal(before, after)
+
+
+def test_no_effect_without_a_change(roll):
+    """The test above must not pass by chance."""
+    a, b = small().fit(roll), small().fit(roll)
+    np.testing.assert_array_equal(a.reconstruct(roll), b.reconstruct(roll))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "sgd"])
+def test_optimizers_lower_the_loss(roll, optimizer):
+    loss = small(optimizer=optimizer, lr=1e-2, max_epochs=10).fit(roll).history_
+    assert loss["train_loss"][-1] < loss["train_loss"][0]
+
+
+def test_optimizer_class_equals_its_name(roll):
+    by_class = small(optimizer=torch.optim.AdamW).fit(roll)
+    by_name = small(optimizer="adamw").fit(roll)
+    np.testing.assert_allclose(
+        by_class.reconstruct(roll), by_name.reconstruct(roll), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_weight_decay_shrinks_the_weights(roll):
+    free, decayed = (small(weight_decay=decay).fit(roll) for decay in (0.0, 10.0))
+    assert weights(decayed).norm() < weights(free).norm()
+
+
+def test_gradient_clip_bounds_the_path(roll):
+    # One step of plain gradient descent in each of five epochs, of this length at most.
+    lr, clip = 0.1, 1e-2
+    model = small(
+        optimizer="sgd",
+        lr=lr,
+        gradient_clip=clip,
+        batch_size=len(roll),
+    )
+    start = weights(clone(model).set_params(lr=1e-30).fit(roll))
+    assert (weights(model.fit(roll)) - start).norm() <= 5 * lr * clip * 1.01
+
+
+def test_penalty_and_corruption_train_together(roll):
+    model = small(penalty=L1(0.1) + L1(0.2), corruption=Gaussian(0.1)).fit(roll)
+    other = small(penalty=L1(0.1) + L1(0.1), corruption=Gaussian(0.1)).fit(roll)
+    equal = small(penalty=L1(0.2) + L1(0.1), corruption=Gaussian(0.1)).fit(roll)
+    assert not np.array_equal(model.transform(roll), other.transform(roll))
+    np.testing.assert_allclose(model.transform(roll), equal.transform(roll), rtol=1e-3)
+
+
+def test_plain_parts_are_what_none_stands_for(roll):
+    explicit = small(bottleneck=Plain()).fit(roll)
+    np.testing.assert_array_equal(explicit.transform(roll), small().fit_transform(roll))
+
+
+# net_params
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs.append(len(net.history))
+
+
+def test_callbacks_are_called(roll):
+    recorder = Recorder()
+    small(net_params={"callbacks": [("recorder", recorder)]}).fit(roll)
+    assert recorder.epochs == [1, 2, 3, 4, 5]
+
+
+def test_callback_of_skorch_stops_the_training(roll):
+    stopping = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9, sink=str)
+    model = small(net_params={"callbacks": [("stop", stopping)]}, max_epochs=50)
+    assert model.fit(roll).n_iter_ < 5
+
+
+def test_net_params_are_not_changed(roll):
+    params = {"optimizer__betas": (0.5, 0.9), "callbacks": []}
+    small(net_params=params).fit(roll)
+    assert params == {"optimizer__betas": (0.5, 0.9), "callbacks": []}
+
+
+@pytest.mark.parametrize(
+    "name", ["lr", "max_epochs", "module", "train_split", "device"]
+)
+def test_net_params_leave_what_fit_sets(roll, name):
+    with pytest.raises(ValueError, match=f"'net_params' .* {name}"):
+        small(net_params={name: 1}).fit(roll)
+
+
+def test_unknown_net_params_are_refused(roll):
+    with pytest.raises((TypeError, ValueError), match="no_such_thing"):
+        small(net_params={"no_such_thing": 1}).fit(roll)

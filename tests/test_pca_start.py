@@ -1,0 +1,153 @@
+"""Principal axes, against scikit-learn's PCA."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from skae._pca import PrincipalAxes
+
+
+def _tall(rng):
+    return rng.normal(size=(80, 6)) * [9, 5, 3, 2, 1, 0.5] + rng.normal(size=6)
+
+
+def _wide(rng):
+    return _tall(rng).T @ rng.normal(size=(80, 40))
+
+
+def _deficient(rng):
+    return rng.normal(size=(80, 3)) * [9, 5, 2] @ rng.normal(size=(3, 6)) + 1.0
+
+
+def _constant_column(rng):
+    X = _tall(rng)
+    X[:, 1] = 3.0
+    return X
+
+
+def _off_the_origin(rng):
+    return _tall(rng) + 1e6
+
+
+TABLES = [_tall, _wide, _deficient, _constant_column, _off_the_origin]
+all_tables = pytest.mark.parametrize("table", TABLES)
+
+
+@all_tables
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_axes_are_those_of_pca_signs_included(table, n_components, rng):
+    X = table(rng)
+    pca = PCA(n_components, svd_solver="full").fit(X)
+    statistics = PrincipalAxes(X, None, n_components, None).statistics()
+    n = len(X)
+    np.testing.assert_allclose(statistics.mean, pca.mean_)
+    np.testing.assert_allclose(statistics.axes, pca.components_, atol=1e-7)
+    expected = pca.explained_variance_ * (n - 1) / n
+    np.testing.assert_allclose(statistics.variances, expected)
+
+
+@all_tables
+def test_project_is_the_reconstruction_of_pca(table, rng):
+    X = table(rng)
+    pca = PCA(2).fit(X)
+    expected = pca.inverse_transform(pca.transform(X))
+    projected = PrincipalAxes(X, None, 2, None).project(X)
+    np.testing.assert_allclose(projected, expected, atol=1e-8)
+
+
+@all_tables
+def test_noise_variance_is_that_of_probabilistic_pca(table, rng):
+    X = table(rng)
+    n = len(X)
+    # All axes are left out of the noise but two, those without any variance included.
+    eigenvalues = np.linalg.eigvalsh(np.cov(X.T))[:-2] * (n - 1) / n
+    statistics = PrincipalAxes(X, None, 2, None).statistics()
+    assert statistics.noise_variance == pytest.approx(eigenvalues.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+@all_tables
+def test_a_share_takes_as_many_components_as_in_pca(table, share, rng):
+    X = table(rng)
+    axes = PrincipalAxes(X, None, share, None)
+    assert axes.n_components == PCA(share, svd_solver="full").fit(X).n_components_
+
+
+def test_auto_is_a_share_of_nine_tenths_at_most_half_of_the_smaller_side(rng):
+    explained = rng.normal(size=(200, 10)) * np.r_[9, 5, np.full(8, 0.1)]
+    alike = rng.normal(size=(200, 10))
+    assert PrincipalAxes(explained, None, "auto", None).n_components == 2
+    assert PrincipalAxes(alike, None, 0.9, None).n_components > 5
+    assert PrincipalAxes(alike, None, "auto", None).n_components == 5
+    assert PrincipalAxes(alike[:, :1], None, "auto", None).n_components == 1
+
+
+@pytest.mark.parametrize("dtype", [int, np.int64, np.int32])
+def test_a_number_of_components_may_be_any_integer(dtype, rng):
+    # np.arange in the grid of a search gives NumPy's.
+    assert PrincipalAxes(_tall(rng), None, dtype(2), None).n_components == 2
+
+
+@pytest.mark.parametrize("table", [_tall, _wide])
+def test_integer_weights_are_repeated_rows(table, rng):
+    X = table(rng)
+    weight = rng.randint(1, 5, size=len(X))
+    mean_one = weight / weight.mean()
+    weighted = PrincipalAxes(X, mean_one, 2, None)
+    repeated = PrincipalAxes(np.repeat(X, weight, axis=0), None, 2, None)
+    np.testing.assert_allclose(weighted.statistics().mean, repeated.statistics().mean)
+    for name in ("axes", "variances", "noise_variance"):
+        np.testing.assert_allclose(
+            getattr(weighted.statistics(), name),
+            getattr(repeated.statistics(), name),
+            atol=1e-8,
+        )
+    np.testing.assert_allclose(weighted.project(X), repeated.project(X))
+    assert weighted.total_variance == pytest.approx(repeated.total_variance)
+
+
+@pytest.mark.parametrize(("table", "rank"), [(_tall, 6), (_wide, 5), (_deficient, 3)])
+def test_rank_counts_the_directions_in_which_rows_vary(table, rank, rng):
+    assert PrincipalAxes(table(rng), None, 2, None).rank == rank
+
+
+def test_axes_beyond_the_rank_are_zero(rng):
+    X = _deficient(rng)
+    statistics = PrincipalAxes(X, None, 5, None).statistics()
+    assert statistics.axes.shape == (5, 6)
+    assert not statistics.axes[3:].any()
+    assert not statistics.variances[3:].any()
+    projected = PrincipalAxes(X, None, 5, None).project(X)
+    np.testing.assert_allclose(projected, X)
+
+
+@pytest.mark.parametrize("n_components", [2, 0.9, "auto"])
+def test_rows_that_do_not_vary_have_no_axes(n_components):
+    axes = PrincipalAxes(np.full((20, 4), 0.5), None, n_components, None)
+    assert axes.rank == 0
+    assert axes.n_components == (2 if n_components == 2 else 1)
+    assert not axes.statistics().axes.any()
+    np.testing.assert_allclose(axes.project(np.full((3, 4), 0.5)), 0.5)
+
+
+def test_the_rows_are_left_alone(rng):
+    X = _tall(rng)
+    before = X.copy()
+    PrincipalAxes(X, rng.uniform(size=len(X)), 2, None)
+    assert np.array_equal(X, before)
+
+
+def test_data_large_both_ways_get_the_same_axes(seed, rng):
+    signal = rng.normal(size=(1030, 4)) * [9, 6, 4, 2] @ rng.normal(size=(4, 1010))
+    X = signal + 1e-6 * rng.normal(size=signal.shape)
+    # Of the signal alone, whose spectrum a thin decomposition gives at once.
+    centered = signal - signal.mean(axis=0)
+    basis, _ = np.linalg.qr(centered.T @ rng.normal(size=(1030, 4)))
+    _, singular, axes = np.linalg.svd(centered @ basis, full_matrices=False)
+    axes = axes @ basis.T
+    found = PrincipalAxes(X, None, 3, np.random.RandomState(seed)).statistics()
+    np.testing.assert_allclose(found.variances, singular[:3] ** 2 / 1030, rtol=1e-6)
+    cosines = np.abs(np.sum(found.axes.numpy() * axes[:3], axis=1))
+    np.testing.assert_allclose(cosines, 1, atol=1e-6)
+    largest = np.abs(found.axes.numpy()).argmax(axis=1)
+    assert (found.axes.numpy()[range(3), largest] > 0).all()
