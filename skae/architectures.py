@@ -269,8 +269,9 @@ class _Anchored(nn.Module):
 
 
 def _linear(n_inputs, n_outputs, gain, generator):
-    # torch's own initialisation would draw from the global generator.
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    # torch's own initialisation would draw from the global generator, and in its
+    # default type, in which other numbers come out.
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, dtype=torch.float32)
     bound = gain * sqrt(3 / n_inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.zeros_(layer.bias)

@@ -1,8 +1,13 @@
 """Where to compute, and with how many threads."""
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
+from skorch.exceptions import DeviceWarning
 
+from skae import AutoencoderTransformer
 from skae._device import resolve_device, threads_for
 
 
@@ -99,3 +104,16 @@ def test_fits_that_overlap_all_go_back_to_what_the_first_found():
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("n_devices", [0], indirect=True)
+def test_a_pickle_from_cuda_opens_without_it(X, n_devices):
+    # As if it had been fitted there: the device is in the state, and what holds tensors
+    # is pickled so that it can be mapped to another one.
+    model = AutoencoderTransformer(2, random_state=0).fit(X)
+    code = model.transform(X)
+    model.net_.device = "cuda"
+    with pytest.warns(DeviceWarning):
+        opened = pickle.loads(pickle.dumps(model))
+    assert opened.device_ == "cpu"
+    np.testing.assert_array_equal(opened.transform(X), code)
