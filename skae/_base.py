@@ -1,6 +1,5 @@
 """What both estimators share: parameters, fit, inference."""
 
-from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from numbers import Integral, Real
 
@@ -21,6 +20,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._device import one_blas_thread
 from ._diagnosis import diagnose, explained_variance_ratio, linear_components
 from ._fitting import fit_model
 from ._net import OPTIMIZERS
@@ -35,9 +35,7 @@ __all__ = ["BaseAutoencoder"]
 _DTYPES = [np.float64, np.float32]
 
 
-class BaseAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
-):
+class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the two estimators, which document the parameters and attributes."""
 
     _parameter_constraints: dict = {
@@ -75,9 +73,8 @@ class BaseAutoencoder(
     # What scaling="auto" means for a loss on the whole real line.
     _auto_scaling: str
 
-    @abstractmethod
     def _finish(self, fit):
-        """Learn what one estimator needs beyond the model, from a `Fit`."""
+        """Learn what an estimator needs beyond the model, from a `Fit`: nothing."""
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, X_val=None):
@@ -95,6 +92,7 @@ class BaseAutoencoder(
             same as none; rows of weight zero are dropped before anything is learnt.
         X_val : array-like of shape (n_validation, n_features), default=None
             Rows that judge the training, instead of some that are held out of ``X``.
+            In a pipeline they must have been through the steps before.
 
         Returns
         -------
@@ -109,7 +107,7 @@ class BaseAutoencoder(
             domain of the loss; if the device is not there; if weights are negative,
             or positive for fewer than two rows.
         """
-        with _all_or_nothing(self):
+        with _all_or_nothing(self), one_blas_thread():
             self._fit(X, sample_weight, X_val)
         return self
 
@@ -138,8 +136,9 @@ class BaseAutoencoder(
         self.n_iter_ = len(net.history)
         self.best_epoch_ = net.best_epoch_
         self.history_ = {
-            name: np.array([epoch[key] for epoch in net.history if key in epoch])
+            name: np.array([epoch[key] for epoch in net.history])
             for name, key in _HISTORY.items()
+            if key != "valid_loss" or len(fit.judges()[0])
         }
         vars(self).pop("components_", None)
         if components is not None:

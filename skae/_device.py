@@ -4,8 +4,9 @@ from contextlib import contextmanager
 from threading import Lock
 
 import torch
+from threadpoolctl import threadpool_limits
 
-__all__ = ["resolve_device", "threads_for"]
+__all__ = ["one_blas_thread", "resolve_device", "threads_for"]
 
 # Multiplications per training step below which a further thread costs more than it
 # brings: handing out work takes longer than doing it.
@@ -80,3 +81,24 @@ def threads_for(work):
         torch.set_num_threads(before)
         with _lock:
             _inside.pop()
+
+
+_limits: list[threadpool_limits] = []  # one per fit under way, the first of them counts
+
+
+@contextmanager
+def one_blas_thread():
+    """Give NumPy one thread, in a worker of joblib as outside of one.
+
+    In which order numbers are summed, and so the last bits of the sum, depends on how
+    many threads there are.
+    """
+    with _lock:
+        _limits.append(_limits[0] if _limits else threadpool_limits(1, "blas"))
+    try:
+        yield
+    finally:
+        with _lock:
+            limit = _limits.pop()
+            if not _limits:
+                limit.restore_original_limits()

@@ -59,7 +59,6 @@ def diagnose(fit):
         "n_active_components": n_active,
         "r2": _share(error.sum(), variance.sum()),
         "pca_r2": _share(pca_error.sum(), variance.sum()),
-        "step": "autograd",
     }
     # Worse or better is judged in the units of the network, whose loss it minimised.
     units = model.scaling.scale**2
@@ -87,12 +86,15 @@ def _warn(fit, n_active, error, pca_error, variance):
         )
     elif n_active < min(n_components, n_features):
         rank = fit.axes.rank
-        remedy = (
-            f"the training rows vary in {rank} directions only: pass "
-            f"n_components={max(rank, 1)}"
-            if plain and rank < n_components
-            else "lower n_components, the penalty or the price of the bottleneck"
-        )
+        if rank == 0:
+            remedy = "the training rows do not vary"
+        elif plain and rank < n_components:
+            remedy = (
+                f"to numerical precision the training rows vary in {rank} directions: "
+                f"pass n_components={rank}"
+            )
+        else:
+            remedy = "lower n_components, the penalty or the price of the bottleneck"
         warnings.warn(
             f"{n_components - n_active} of the {n_components} components of the code "
             f"are constant over the training rows: {remedy}.",
@@ -107,10 +109,11 @@ def _warn(fit, n_active, error, pca_error, variance):
             DivergenceWarning,
             stacklevel=_CALLER,
         )
-    elif net.improving_:
+    elif net.unfinished_:
         warnings.warn(
-            f"The objective still improved when max_epochs={net.max_epochs} was "
-            "reached: raise max_epochs or lr.",
+            f"max_epochs={net.max_epochs} was reached before training stopped by "
+            f"itself, for which n_iter_no_change={net.n_iter_no_change} epochs without "
+            "an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
             stacklevel=_CALLER,
         )

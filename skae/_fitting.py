@@ -123,7 +123,8 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     unseen = None
     if X_val is None and settings.early_stopping:
         unseen = _hold_out(len(X), settings.validation_fraction, random_state)
-        if unseen is None and net.starts_fitted and not parts.guarded:
+        small = unseen is None and previous is None
+        if small and net.starts_fitted and not parts.guarded:
             # Nothing could tell a gain from noise: the start is the best there is.
             net.max_epochs = 0
     rows = Rows(x, _weight_tensor(weight)).to(device)
@@ -151,16 +152,20 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
 def _parts(settings):
     """Return the components: checked, and copies that nobody else can change."""
     chosen = {
-        "architecture": settings.architecture or MLP(),
-        "bottleneck": settings.bottleneck or Plain(),
-        "loss": settings.loss or SquaredError(),
+        "architecture": _or_plain(settings.architecture, MLP),
+        "bottleneck": _or_plain(settings.bottleneck, Plain),
+        "loss": _or_plain(settings.loss, SquaredError),
         "corruption": settings.corruption,
         "penalty": settings.penalty,
     }
-    for component in chosen.values():
-        if component is not None:
-            component.validate()
-    return Parts(**{name: part and clone(part) for name, part in chosen.items()})
+    given = {name: part for name, part in chosen.items() if part is not None}
+    for component in given.values():
+        component.validate()
+    return Parts(**{name: clone(component) for name, component in given.items()})
+
+
+def _or_plain(component, plain):
+    return plain() if component is None else component
 
 
 def _check_domain(loss, X, name):
@@ -207,7 +212,6 @@ def _make_net(settings, parts, n_components, shape, device, random_state):
         "criterion__loss": parts.loss,
         "criterion__penalty": parts.penalty,
         "optimizer": settings.optimizer,
-        "optimizer__weight_decay": settings.weight_decay,
         "lr": settings.lr,
         "max_epochs": settings.max_epochs,
         "batch_size": _batch_size(settings.batch_size, n_samples),
@@ -219,14 +223,17 @@ def _make_net(settings, parts, n_components, shape, device, random_state):
         "device": device,
         "verbose": settings.verbose,
     }
+    if isinstance(settings.optimizer, str) or settings.weight_decay:
+        # torch's own defaults differ, and not every class has the parameter.
+        own["optimizer__weight_decay"] = settings.weight_decay
     net_params = settings.net_params or {}
     taken = sorted(set(net_params) & (set(own) | _INTERNAL))
     if taken:
         raise ValueError(
             f"The 'net_params' parameter must not set {', '.join(taken)}: fit does, "
             "from the parameters of the estimator where it has one of that name. "
-            "Accepted are the other parameters of skorch.NeuralNet, such as "
-            "'callbacks' or 'optimizer__betas'."
+            "Accepted are 'averaging' and the other parameters of skorch.NeuralNet, "
+            "such as 'callbacks' or 'optimizer__betas'."
         )
     return Net(**own, **net_params)
 

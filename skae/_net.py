@@ -120,10 +120,6 @@ class Net(NeuralNet):
 
     # Data: tensors that are already where they are needed, no DataLoader
 
-    def get_split_datasets(self, X, y=None, **fit_params):
-        """Return training and held-out rows."""
-        return X.train, X.valid
-
     def get_iterator(self, dataset, training=False):
         """Iterate over rows: in a new order and in equal batches for training."""
         if not isinstance(dataset, Rows):
@@ -170,7 +166,9 @@ class Net(NeuralNet):
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
         self.best_loss_ = self.selection_.best_loss
-        self.improving_ = self.early_stopping and 0 < epochs and not self.stop_training_
+        self.unfinished_ = (
+            self.early_stopping and 0 < epochs and not self.stop_training_
+        )
         return self
 
     def _start_selection(self, valid):
@@ -267,10 +265,6 @@ class Net(NeuralNet):
         if self.gradient_clip is not None:
             self.weights_.clip_gradient(self.gradient_clip)
         return {"loss": loss, "y_pred": output}
-
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the objective of a batch; for skorch's own scoring callbacks."""
-        return self.criterion_(y_pred, X)
 
     @torch.no_grad()
     def evaluate(self, rows):

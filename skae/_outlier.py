@@ -91,7 +91,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         judged and kept, and is as quiet as the end of a falling rate would be.
 
     weight_decay : float, default=0.0
-        Passed to the optimiser: decay of all weights towards zero.
+        Passed to the optimiser: decay of the weights towards zero, of a linear path
+        that started at PCA towards that start.
 
     gradient_clip : float, default=None
         Largest norm of the gradient of all weights together. None for no bound.
@@ -111,11 +112,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         last weights are kept.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out; at least 50 rows, as long as that is no more
-        than a quarter. With fewer than 200 rows, or where this share comes to fewer
-        than 50, none are held out: a model that starts as PCA then stays PCA, for
-        nothing could tell a gain from noise. Give ``X_val`` to `fit`, a larger share
-        or ``early_stopping=False`` to train all the same.
+        Share of the rows to hold out, or 50 rows where that is more of them and no
+        more than a quarter. Fewer than 50 could not tell a gain from noise, and none
+        are held out: with the default, for fewer than 200 rows. A model that starts
+        as PCA, with no corruption or penalty, then stays PCA; others train on all
+        rows until the training objective no longer falls. Give ``X_val`` to `fit`, a
+        larger share or ``early_stopping=False`` to train all the same.
 
     n_iter_no_change : int, default=15
         Epochs without an improvement of more than ``tol`` before training stops.
@@ -141,9 +143,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     net_params : dict, default=None
         Further parameters of the skorch net that trains the model, such as
-        ``callbacks`` or ``optimizer__betas``. Callbacks see "train_loss" and
-        "valid_loss" of each epoch; skorch's ``EpochScoring`` and others that gather
-        the output of held-out batches do not work here.
+        ``callbacks`` or ``optimizer__betas``, and ``averaging``: the decay per step of
+        the running average of the weights, 0.995 by default. Callbacks see
+        "train_loss" and "valid_loss" of each epoch; skorch's ``EpochScoring`` and
+        others that gather the output of held-out batches do not work here.
 
     Attributes
     ----------
@@ -162,17 +165,17 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
         components. For a linear network these are the numbers of PCA, for others they
-        need not fall. Their sum is the R² of the model. (On tables with many rows and
-        more than 40 components, measured on evenly spaced rows.)
+        need not fall. Their sum is the R² of the model. (With more than 40 components,
+        measured on evenly spaced rows only, where there are more than 200.)
 
     components_ : ndarray of shape (n_components_, n_features_in_)
         How a row moves with each component, in the data's units. Only there if the
         network is linear: without hidden layers, or left at PCA.
 
     pca_reconstruction_error_ : float
-        Mean squared residual of PCA with as many components on the training rows, in
-        squared units of the data; to be compared with the mean of
-        `reconstruction_error`.
+        Mean squared residual on the training rows of PCA with as many components, of
+        the rows as they are scaled, in squared units of the data; to be compared with
+        the mean of `reconstruction_error`.
 
     history_ : dict of ndarray of shape (n_iter_,)
         "train_loss" and, where rows judge the training, "valid_loss": the objective
@@ -186,10 +189,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     diagnostics_ : dict
         "n_held_out": rows that judged the training. "initial_loss", "best_loss": their
-        objective before the first step and with the weights that were kept, infinite
-        where there are none. "diverged": whether the loss stopped being finite.
-        "n_active_components": components that vary. "r2", "pca_r2": R² of model and
-        PCA on the training rows. "step": how gradients were computed.
+        objective before the first step and with the weights that were kept; where
+        there are none, infinite and the training objective. "diverged": whether the
+        loss stopped being finite. "n_active_components": components that vary. "r2",
+        "pca_r2": R² of model and PCA on the training rows.
 
     device_ : str
         Where the network is.
@@ -216,7 +219,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         wider than the data with nothing to keep it from being a copy, or the model is
         worse than PCA or the mean; each has a class of its own there.
     sklearn.exceptions.ConvergenceWarning
-        On `fit`, if ``max_epochs`` was reached while the held-out rows still gained.
+        On `fit`, if ``max_epochs`` was reached before training stopped by itself, but
+        not with ``early_stopping=False``, which asks for these epochs.
 
     See Also
     --------
@@ -348,7 +352,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def _finish(self, fit):
-        score = self.anomaly_score or Reconstruction()
+        score = self.anomaly_score
+        if score is None:
+            score = Reconstruction()
         score.validate()
         scorer = score.build(fit.parts.loss)
         self._scorer = scorer

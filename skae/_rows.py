@@ -34,8 +34,9 @@ class Rows(torch.utils.data.Dataset):
         return Rows(self.x.to(device), weight)
 
     def take(self, index):
-        """Return some of the rows."""
-        return Rows(*self[torch.from_numpy(index).to(self.x.device)])
+        """Return some of the rows, their weights again of mean one."""
+        x, weight = self[torch.from_numpy(index).to(self.x.device)]
+        return Rows(x, None if weight is None else weight / weight.mean())
 
     def weight_array(self):
         """Return the weights as NumPy has them."""

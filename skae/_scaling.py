@@ -51,7 +51,13 @@ class Scaling:
         # Rounding leaves the mean of equal numbers a little beside them; divided by
         # the deviation that this makes it would be as large as any signal.
         mean = np.where(low == high, low, mean)
-        variance = _weighted_mean(X, mean, 2, sample_weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = _weighted_mean(X, mean, 2, sample_weight)
+        if not (np.isfinite(variance).all() and np.isfinite(high - low).all()):
+            raise ValueError(
+                "X has values whose squares are too large for double precision: "
+                f"it ranges from {low.min():.6g} to {high.max():.6g}."
+            )
         ones = np.ones_like(mean)
         if kind == "standard":
             return cls(mean, _or_one(np.sqrt(variance))), mean

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from skorch.exceptions import DeviceWarning
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skae import AutoencoderTransformer
-from skae._device import resolve_device, threads_for
+from skae._device import one_blas_thread, resolve_device, threads_for
 
 
 @pytest.fixture
@@ -117,3 +118,20 @@ def test_a_pickle_from_cuda_opens_without_it(X, n_devices):
         opened = pickle.loads(pickle.dumps(model))
     assert opened.device_ == "cpu"
     np.testing.assert_array_equal(opened.transform(X), code)
+
+
+def _blas_threads():
+    return {
+        pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"
+    }
+
+
+def test_numpy_gets_its_threads_back_when_the_last_fit_ends():
+    with threadpool_limits(2, "blas"):
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert _blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert _blas_threads() == {2}

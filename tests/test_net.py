@@ -130,7 +130,7 @@ def test_without_early_stopping_the_last_weights_are_kept(data):
 def test_training_stops_when_held_out_rows_no_longer_gain(data):
     net = _fit(_net(optimizer="sgd", lr=1e-30, max_epochs=50, n_iter_no_change=3), data)
     assert len(net.history) == 3
-    assert not net.improving_
+    assert not net.unfinished_
 
 
 @pytest.mark.parametrize("held_out", [True, False])
@@ -240,7 +240,7 @@ def test_a_callback_may_end_training_by_a_flag(data):
 
     net = _fit(_net(max_epochs=50, callbacks=[Stop()]), data)
     assert len(net.history) == 2
-    assert not net.improving_
+    assert not net.unfinished_
 
 
 @pytest.mark.parametrize(

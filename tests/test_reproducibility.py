@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import make_swiss_roll
+from sklearn.datasets import make_low_rank_matrix, make_swiss_roll
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from threadpoolctl import threadpool_limits
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
@@ -146,6 +147,18 @@ def test_predictions_in_another_process(roll, tmp_path):
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     scores = np.load(tmp_path / "scores.npy")
     np.testing.assert_allclose(scores, model.score_samples(roll), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_any_number_of_threads_gives_the_same_bits(n_threads):
+    # Large enough for NumPy to divide its sums among its threads.
+    X = make_low_rank_matrix(3000, 150, effective_rank=20, random_state=0) * 100
+    codes = []
+    for limit in (1, n_threads):
+        with threadpool_limits(limit, "blas"):
+            model = AutoencoderTransformer(10, max_epochs=1, random_state=0).fit(X)
+        codes.append(model.transform(X))
+    np.testing.assert_array_equal(*codes)
 
 
 def test_threads(roll):

@@ -113,3 +113,9 @@ def test_unit_is_the_length_of_a_scaled_step_where_there_is_one(kind, X):
     lengths = steps.diagonal().double().numpy()
     shared = kind in ("global", None)
     np.testing.assert_allclose(scaling.unit, lengths if shared else 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_beyond_double_precision_are_refused(kind, rng):
+    with pytest.raises(ValueError, match="X has values whose squares are too large"):
+        Scaling.fit(kind, 1e200 * rng.normal(size=(10, 2)))

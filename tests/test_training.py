@@ -115,7 +115,7 @@ def test_how_many_rows_are_held_out(n_samples, fraction, n_held_out):
 def test_without_early_stopping_the_last_weights_are_kept(roll):
     model = small(early_stopping=False, max_epochs=7).fit(roll)
     assert model.n_iter_ == model.best_epoch_ == 7
-    assert len(model.history_["valid_loss"]) == 0
+    assert "valid_loss" not in model.history_
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])
@@ -132,7 +132,8 @@ def test_history_has_an_entry_per_epoch(roll, fresh, with_validation):
     model = small(early_stopping=with_validation).fit(roll)
     assert len(model.history_["train_loss"]) == model.n_iter_ == 5
     assert len(model.history_["seconds"]) == 5
-    assert len(model.history_["valid_loss"]) == (5 if with_validation else 0)
+    assert ("valid_loss" in model.history_) == with_validation
+    assert len(model.history_.get("valid_loss", range(5))) == 5
     for values in model.history_.values():
         assert values.dtype == np.float64
         assert np.isfinite(values).all()
@@ -225,6 +226,21 @@ def test_warm_start_goes_further(roll):
     first = model.history_["train_loss"]
     model.fit(roll)
     assert model.history_["train_loss"].max() < first.min()
+
+
+def test_warm_start_goes_further_on_few_rows_too(roll):
+    # So few that nothing is held out: no reason to take what there is for the best.
+    textbook = MLP((8,), start="random", linear_path=False)
+    model = small(warm_start=True, architecture=textbook, early_stopping=True)
+    scores = [model.fit(roll[:100]).score(roll[:100]) for _ in range(3)]
+    assert model.n_iter_ == 5
+    assert scores == sorted(scores)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Rprop, torch.optim.Adagrad])
+def test_optimizers_of_torch_need_not_know_weight_decay(roll, optimizer):
+    model = small(optimizer=optimizer).fit(roll)
+    assert model.history_["train_loss"][-1] < model.history_["train_loss"][0]
 
 
 def test_without_warm_start_training_begins_anew(roll):
