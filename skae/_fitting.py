@@ -1,6 +1,7 @@
 """How a fit goes: from rows to a trained model, and what became of it."""
 
 from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 import torch
@@ -114,17 +115,15 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
 
     net = _make_net(settings, parts, axes.n_components, X.shape, device, random_state)
     net.initialize()
-    if previous is None:
-        net.starts_fitted = net.module_.start(axes.statistics(), parts.loss)
-    else:
+    at_pca = net.module_.start(axes.statistics(), parts.loss)
+    if previous is not None:
         _continue_from(net, previous[0].net)
-        net.starts_fitted = True
+    net.starts_fitted = at_pca or previous is not None
 
     unseen = None
     if X_val is None and settings.early_stopping:
         unseen = _hold_out(len(X), settings.validation_fraction, random_state)
-        small = unseen is None and previous is None
-        if small and net.starts_fitted and not parts.guarded:
+        if unseen is None and at_pca and not parts.guarded:
             # Nothing could tell a gain from noise: the start is the best there is.
             net.max_epochs = 0
     rows = Rows(x, _weight_tensor(weight)).to(device)
@@ -223,8 +222,10 @@ def _make_net(settings, parts, n_components, shape, device, random_state):
         "device": device,
         "verbose": settings.verbose,
     }
-    if isinstance(settings.optimizer, str) or settings.weight_decay:
-        # torch's own defaults differ, and not every class has the parameter.
+    named = isinstance(settings.optimizer, str)
+    has_decay = named or "weight_decay" in signature(settings.optimizer).parameters
+    if has_decay or settings.weight_decay:
+        # Where there is one, not torch's default, which is not zero everywhere.
         own["optimizer__weight_decay"] = settings.weight_decay
     net_params = settings.net_params or {}
     taken = sorted(set(net_params) & (set(own) | _INTERNAL))
