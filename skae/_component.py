@@ -65,16 +65,19 @@ class Statistics:
     noise_variance : float
         The mean variance along the axes left out, as in probabilistic PCA
         (Tipping & Bishop, 1999).
+    rows : Tensor of shape (n_rows, n_features)
+        Some of the rows, at most a few thousand, in their order.
     """
 
     mean: Tensor
     axes: Tensor
     variances: Tensor
     noise_variance: float
+    rows: Tensor
 
 
 # What may be done to a fitted code without changing the model, from much to little.
-_SYMMETRIES = ("rotation", "permutation", None)
+_SYMMETRIES = ("rotation", "scaling", "permutation", None)
 
 
 def weakest(*symmetries):

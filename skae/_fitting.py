@@ -115,7 +115,7 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
 
     net = _make_net(settings, parts, axes.n_components, X.shape, device, random_state)
     net.initialize()
-    at_pca = net.module_.start(axes.statistics(), parts.loss)
+    at_pca = net.module_.start(axes.statistics(x))
     if previous is not None:
         _continue_from(net, previous[0].net)
     net.starts_fitted = at_pca or previous is not None
@@ -157,10 +157,9 @@ def _parts(settings):
         "corruption": settings.corruption,
         "penalty": settings.penalty,
     }
-    given = {name: part for name, part in chosen.items() if part is not None}
-    for component in given.values():
-        component.validate()
-    return Parts(**{name: clone(component) for name, component in given.items()})
+    parts = Parts(**chosen)
+    parts.check()
+    return Parts(**{name: clone(part) for name, part in chosen.items() if part})
 
 
 def _or_plain(component, plain):

@@ -54,14 +54,16 @@ class Model:
 
     def reconstruct(self, X):
         """Return rows as they come back out of the model."""
-        return self.run(lambda module, x: self._out(module(self._in(x))[0]), X)
+        return self.run(
+            lambda module, x: self.scaling.invert(module.reconstruct(self._in(x))), X
+        )
 
     def score(self, X, scorer):
         """Return what ``scorer(x, raw, code)`` says of rows, in scaled units."""
 
         def function(module, x):
             x = self._in(x)
-            raw, code, _ = module(x)
+            raw, code, _, _ = module(x)
             return scorer(x, raw, self._code(code))
 
         return self.run(function, X)

@@ -252,19 +252,22 @@ class Net(NeuralNet):
         step = {}
         self.optimizer_.step(closure)
         self.n_steps_ += 1
-        self.module_.after_step(min(1.0, self.n_steps_ / self.n_planned_steps_))
+        progress = min(1.0, self.n_steps_ / self.n_planned_steps_)
+        x, weight = batch
+        self.module_.after_step(progress, x, step["draws"], step["y_pred"], weight)
         self.weights_.update_average(self.n_steps_)
         return step
 
     def train_step_single(self, batch, **fit_params):
         """Compute the objective of a batch and its gradient."""
         x, weight = batch
-        output = self.module_(x, self.module_.draw(x.shape, self.generator_))
-        loss = self.criterion_(output, x, weight)
+        draws = self.module_.draw(x.shape, self.generator_)
+        output = self.module_(x, draws)
+        loss = self.criterion_(output, weight)
         loss.backward()
         if self.gradient_clip is not None:
             self.weights_.clip_gradient(self.gradient_clip)
-        return {"loss": loss, "y_pred": output}
+        return {"loss": loss, "y_pred": output, "draws": draws}
 
     @torch.no_grad()
     def evaluate(self, rows):
@@ -279,7 +282,7 @@ class Net(NeuralNet):
         for x, weight in self.get_iterator(rows):
             output = self.module_(x, self.module_.draw(x.shape, generator))
             batch = self.criterion_.per_batch(output, weight)
-            terms.append(self.criterion_.per_sample(output, x) + batch)
+            terms.append(self.criterion_.per_sample(output) + batch)
         return torch.cat(terms).double().cpu().numpy()
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):

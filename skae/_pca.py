@@ -14,6 +14,8 @@ __all__ = ["PrincipalAxes"]
 # Below this many rows or columns the whole spectrum is computed, above it only the
 # axes asked for, where their number is known (as scikit-learn's PCA does).
 _MAX_EXACT = 1000
+# Rows that the parts may look at before training.
+_MAX_ROWS = 4096
 
 
 class PrincipalAxes:
@@ -82,8 +84,14 @@ class PrincipalAxes:
         )
         return min(needed, max(1, smaller // 2)) if n_components == "auto" else needed
 
-    def statistics(self):
-        """Return what the parts may know, for the resolved number of components."""
+    def statistics(self, x):
+        """Return what the parts may know, for the resolved number of components.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_features)
+            The rows that the axes are of.
+        """
         k = self.n_components
         n_features = len(self._mean)
         axes = np.zeros((k, n_features))
@@ -97,6 +105,7 @@ class PrincipalAxes:
             axes=torch.from_numpy(axes),
             variances=torch.from_numpy(variances),
             noise_variance=max(self.total_variance - variances.sum(), 0.0) / left_out,
+            rows=x[np.linspace(0, len(x) - 1, min(len(x), _MAX_ROWS)).astype(int)],
         )
 
     def project(self, x):

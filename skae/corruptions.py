@@ -12,7 +12,9 @@ from sklearn.utils._param_validation import Interval
 
 from ._component import Component
 
-__all__ = ["Corruption", "Gaussian"]
+__all__ = ["Corruption", "Dropout", "Gaussian", "Masking", "SaltAndPepper", "Swap"]
+
+_RATE = [Interval(Real, 0, 1, closed="both")]
 
 
 class Corruption(Component):
@@ -84,12 +86,206 @@ class Gaussian(Corruption):
     def draw(self, shape, generator):
         """Draw standard normal noise; see `Corruption.draw`."""
         return torch.randn(
-            shape,
-            generator=generator,
-            device=generator.device,
-            dtype=torch.float32,
+            shape, generator=generator, device=generator.device, dtype=torch.float32
         )
 
     def __call__(self, x, draw):
         """Return the rows plus the scaled noise; see `Corruption.__call__`."""
         return x + self.scale * draw
+
+
+class Masking(Corruption):
+    """Set a random part of the entries to zero [1]_.
+
+    Zero is the mean of the training rows where the estimator centres the data, as it
+    does by default, and zero itself with ``scaling=None``: for grey images with black
+    background, what a lost pixel looks like.
+
+    Parameters
+    ----------
+    rate : float, default=0.3
+        Probability with which an entry is set to zero, independent of all others.
+
+    See Also
+    --------
+    Dropout : What is left is scaled up.
+    Swap : Entries are replaced by possible values instead.
+
+    References
+    ----------
+    .. [1] Vincent, Larochelle, Bengio & Manzagol, "Extracting and Composing Robust
+       Features with Denoising Autoencoders", ICML 2008.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.corruptions import Masking
+    >>> x = torch.ones(1000, 20)
+    >>> corruption = Masking(0.3)
+    >>> masked = corruption(x, corruption.draw(x.shape, torch.Generator()))
+    >>> round(masked.mean().item(), 1)
+    0.7
+    """
+
+    _parameter_constraints: dict = {"rate": _RATE}
+
+    def __init__(self, rate=0.3):
+        self.rate = rate
+
+    def draw(self, shape, generator):
+        """Draw which entries are hit; see `Corruption.draw`."""
+        return _uniform(shape, generator)
+
+    def __call__(self, x, draw):
+        """Return the rows with zeros in them; see `Corruption.__call__`."""
+        return x * (draw >= self.rate)
+
+
+class Dropout(Corruption):
+    """Set a random part of the entries to zero and scale the others up [1]_.
+
+    Others are divided by ``1 - rate``, so that what an encoder's first layer sums keeps
+    its mean. That makes it a regulariser rather than a picture of real damage, for
+    which :class:`Masking` is closer.
+
+    Parameters
+    ----------
+    rate : float, default=0.2
+        Probability with which an entry is set to zero, independent of all others;
+        below 1. The default is the one of [1]_ for inputs.
+
+    References
+    ----------
+    .. [1] Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, "Dropout",
+       JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.corruptions import Dropout
+    >>> x = torch.ones(1000, 20)
+    >>> corruption = Dropout(0.5)
+    >>> dropped = corruption(x, corruption.draw(x.shape, torch.Generator()))
+    >>> dropped.unique(), round(dropped.mean().item(), 1)
+    (tensor([0., 2.]), 1.0)
+    """
+
+    _parameter_constraints: dict = {"rate": [Interval(Real, 0, 1, closed="left")]}
+
+    def __init__(self, rate=0.2):
+        self.rate = rate
+
+    def draw(self, shape, generator):
+        """Draw which entries are hit; see `Corruption.draw`."""
+        return _uniform(shape, generator)
+
+    def __call__(self, x, draw):
+        """Return the rows with zeros in them; see `Corruption.__call__`."""
+        return x * (draw >= self.rate) / (1 - self.rate)
+
+
+class SaltAndPepper(Corruption):
+    """Set a random part of the entries to the smallest or the largest value [1]_.
+
+    Parameters
+    ----------
+    rate : float, default=0.1
+        Probability with which an entry is hit, independent of all others. Half of them
+        become the smallest value, half the largest.
+
+    low, high : float, default=None
+        These values, in units of the scaled data. None takes the smallest and largest
+        value that the feature has in the batch, which suits tables. For images whose
+        noise is black and white also where pixels of the training rows are not, give
+        both: ``low=0, high=1`` with ``scaling=None``.
+
+    References
+    ----------
+    .. [1] Vincent, Larochelle, Lajoie, Bengio & Manzagol, "Stacked Denoising
+       Autoencoders", JMLR 11, 2010.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.corruptions import SaltAndPepper
+    >>> x = torch.rand(1000, 20, generator=torch.Generator())
+    >>> corruption = SaltAndPepper(0.1, low=0, high=1)
+    >>> noisy = corruption(x, corruption.draw(x.shape, torch.Generator()))
+    >>> round((noisy == 0).float().mean().item(), 2)
+    0.05
+    """
+
+    _parameter_constraints: dict = {
+        "rate": _RATE,
+        "low": [Real, None],
+        "high": [Real, None],
+    }
+
+    def __init__(self, rate=0.1, *, low=None, high=None):
+        self.rate = rate
+        self.low = low
+        self.high = high
+
+    def draw(self, shape, generator):
+        """Draw which entries are hit and how; see `Corruption.draw`."""
+        return _uniform(shape, generator)
+
+    def __call__(self, x, draw):
+        """Return the rows with extreme values in them; see `Corruption.__call__`."""
+        low = x.amin(dim=0) if self.low is None else self.low
+        high = x.amax(dim=0) if self.high is None else self.high
+        x = torch.where(draw < self.rate / 2, low, x)
+        return torch.where(draw >= 1 - self.rate / 2, high, x)
+
+
+class Swap(Corruption):
+    """Replace a random part of the entries by those of other rows, column by column.
+
+    What comes in is a value that the column has, so that the noise is of the data's own
+    kind whatever their distribution: for tables, with skewed, bounded or one-hot
+    columns, where additive noise would give itself away. A simple case of corrupting a
+    row by its marginal distributions [1]_.
+
+    Parameters
+    ----------
+    rate : float, default=0.15
+        Probability with which an entry is replaced by that of a random row of the
+        batch, in the same column; independent of all others.
+
+    References
+    ----------
+    .. [1] Bahri, Jiang, Tay & Metzler, "SCARF: Self-Supervised Contrastive Learning
+       using Random Feature Corruption", ICLR 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.corruptions import Swap
+    >>> x = torch.arange(12.0).reshape(6, 2)
+    >>> swapped = Swap(1.0)(x, Swap(1.0).draw(x.shape, torch.Generator()))
+    >>> bool((swapped[:, 0] % 2 == 0).all()), bool((swapped[:, 1] % 2 == 1).all())
+    (True, True)
+    """
+
+    _parameter_constraints: dict = {"rate": _RATE}
+
+    def __init__(self, rate=0.15):
+        self.rate = rate
+
+    def draw(self, shape, generator):
+        """Draw which entries are hit and from which rows; see `Corruption.draw`."""
+        rows = torch.randint(
+            shape[0], shape, generator=generator, device=generator.device
+        )
+        return _uniform(shape, generator), rows
+
+    def __call__(self, x, draw):
+        """Return the rows with entries of others; see `Corruption.__call__`."""
+        uniform, rows = draw
+        return torch.where(uniform < self.rate, x.gather(0, rows), x)
+
+
+def _uniform(shape, generator):
+    return torch.rand(
+        shape, generator=generator, device=generator.device, dtype=torch.float32
+    )

@@ -7,10 +7,30 @@ the Kullback-Leibler divergence add to it with weight one.
 
 from abc import abstractmethod
 from math import inf
+from numbers import Real
+
+import torch
+from sklearn.utils._param_validation import Interval
+from torch import nn
 
 from ._component import Affine, Component
 
-__all__ = ["Loss", "SquaredError"]
+__all__ = [
+    "AbsoluteError",
+    "Bernoulli",
+    "Huber",
+    "Loss",
+    "Poisson",
+    "SquaredError",
+    "Trimmed",
+]
+
+# Means this close to the edge of the domain start as if they were there.
+_NEAR_ZERO = 1e-3
+# Slope of the inverse link below which the start treats it as this.
+_MIN_SLOPE = 0.25
+# The exponential of twice this is still finite in single precision.
+_MAX_LOG_RATE = 40.0
 
 
 class Loss(Component):
@@ -24,9 +44,14 @@ class Loss(Component):
     domain : tuple of (float, float)
         The closed interval in which the data must lie. Only a loss on the whole
         real line lets the estimators scale the data.
+    degree : int or None
+        The power with which the loss grows: ``loss(t * r) == t**degree * loss(r)`` of
+        a residual. With one it is the negative log-likelihood of a distribution with a
+        free scale. None for a loss that has none.
     """
 
     domain = (-inf, inf)
+    degree: int | None = None
 
     @abstractmethod
     def __call__(self, raw, x):
@@ -74,6 +99,21 @@ class Loss(Component):
         """
         return Affine(*reconstruction)
 
+    def trusted(self, terms):
+        """Return what the terms of a batch count in the objective: all, here.
+
+        Parameters
+        ----------
+        terms : Tensor of shape (n_samples,)
+            Loss and price of each row of a batch.
+
+        Returns
+        -------
+        Tensor of shape (n_samples,)
+            Their mean is what is minimised.
+        """
+        return terms
+
 
 class SquaredError(Loss):
     r"""Half the squared distance, :math:`\frac{1}{2} \|x - \hat x\|^2`.
@@ -89,6 +129,217 @@ class SquaredError(Loss):
     tensor([2.5000])
     """
 
+    degree = 2
+
     def __call__(self, raw, x):
         """Return half the squared distance of each row; see `Loss`."""
         return 0.5 * (raw - x).square().sum(dim=1)
+
+
+class AbsoluteError(Loss):
+    r"""The absolute distance, :math:`\sum_j |x_j - \hat x_j|`.
+
+    Up to a constant it is the negative log-likelihood of a Laplace distribution with
+    unit scale around the reconstruction, which is then the median: entries far out
+    count in proportion to their distance, not to its square.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import AbsoluteError
+    >>> AbsoluteError()(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([3.])
+    """
+
+    degree = 1
+
+    def __call__(self, raw, x):
+        """Return the absolute distance of each row; see `Loss`."""
+        return (raw - x).abs().sum(dim=1)
+
+
+class Huber(Loss):
+    r"""Squared for small residuals, absolute for large ones [1]_.
+
+    .. math:: \sum_j \begin{cases} \frac{1}{2} r_j^2 & |r_j| \le \delta \\
+              \delta (|r_j| - \frac{1}{2} \delta) & \text{otherwise} \end{cases}
+
+    Parameters
+    ----------
+    delta : float, default=1.0
+        Where one turns into the other, in units of the scaled data.
+
+    References
+    ----------
+    .. [1] Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical
+       Statistics 35, 1964.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import Huber
+    >>> Huber(1.0)(torch.tensor([[0.5, 3.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([2.6250])
+    """
+
+    _parameter_constraints: dict = {
+        "delta": [Interval(Real, 0, None, closed="neither")]
+    }
+
+    def __init__(self, delta=1.0):
+        self.delta = delta
+
+    def __call__(self, raw, x):
+        """Return the Huber loss of each row; see `Loss`."""
+        loss = nn.functional.huber_loss(raw, x, reduction="none", delta=self.delta)
+        return loss.sum(dim=1)
+
+
+class Bernoulli(Loss):
+    r"""Negative log-likelihood of independent coins, for data in [0, 1].
+
+    The decoder gives logits; reconstructions are probabilities. For numbers between 0
+    and 1, such as grey values, the loss is the cross-entropy, smallest where the
+    reconstruction is right, but not zero there. The data are not scaled; the encoder
+    sees them centred.
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if data lie outside [0, 1], or a scaling is asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import Bernoulli
+    >>> Bernoulli()(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([1.3863])
+    """
+
+    domain = (0.0, 1.0)
+
+    def __call__(self, raw, x):
+        """Return minus the log-likelihood of each row; see `Loss`."""
+        return (nn.functional.softplus(raw) - x * raw).sum(dim=1)
+
+    def inverse_link(self, raw):
+        """Return probabilities from logits."""
+        return raw.sigmoid()
+
+    def start(self, reconstruction):
+        """Return logits, linear in the code around the mean; see `Loss.start`."""
+        weight, mean = reconstruction
+        mean = mean.clamp(_NEAR_ZERO, 1 - _NEAR_ZERO)
+        return Affine(weight / _slope(mean * (1 - mean))[:, None], mean.logit())
+
+
+class Poisson(Loss):
+    r"""Negative log-likelihood of independent counts, for data that are not negative.
+
+    The decoder gives logarithms of rates; reconstructions are rates. The data are not
+    scaled; the encoder sees them centred and divided by one number.
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if data are negative, or a scaling is asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import Poisson
+    >>> Poisson()(torch.tensor([[0.0]]), torch.tensor([[2.0]]))
+    tensor([1.6931])
+    """
+
+    domain = (0.0, inf)
+
+    def __call__(self, raw, x):
+        """Return minus the log-likelihood of each row; see `Loss`."""
+        rate = raw.clamp(max=_MAX_LOG_RATE).exp()
+        return (rate - x * raw + torch.lgamma(x + 1)).sum(dim=1)
+
+    def inverse_link(self, raw):
+        """Return rates from their logarithms."""
+        return raw.clamp(max=_MAX_LOG_RATE).exp()
+
+    def start(self, reconstruction):
+        """Return log rates, linear in the code around the mean; see `Loss.start`."""
+        weight, mean = reconstruction
+        mean = mean.clamp(min=_NEAR_ZERO)
+        return Affine(weight / _slope(mean)[:, None], mean.log())
+
+
+class Trimmed(Loss):
+    """A loss that leaves out the worst rows of every batch, for contaminated data.
+
+    An autoencoder that is trained on rows among which outliers hide learns these too.
+    Here the rows with the largest terms of the objective do not count in a step: the
+    least trimmed squares of robust regression [1]_, batch by batch. Scores and
+    reconstruction errors are those of the loss inside, for all rows.
+
+    Parameters
+    ----------
+    loss : Loss
+        What is trimmed.
+
+    fraction : float, default=0.1
+        Share of the rows of a batch to leave out, in [0, 1), rounded down. A little
+        more than the share of outliers to expect.
+
+    References
+    ----------
+    .. [1] Rousseeuw, "Least Median of Squares Regression", JASA 79, 1984.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import SquaredError, Trimmed
+    >>> trimmed = Trimmed(SquaredError(), fraction=0.25)
+    >>> terms = torch.tensor([1.0, 2.0, 3.0, 100.0])
+    >>> trimmed.trusted(terms).mean()
+    tensor(2.)
+    """
+
+    _parameter_constraints: dict = {
+        "loss": [Loss],
+        "fraction": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(self, loss, fraction=0.1):
+        self.loss = loss
+        self.fraction = fraction
+
+    @property
+    def domain(self):
+        """That of the loss inside."""
+        return self.loss.domain
+
+    @property
+    def degree(self):
+        """That of the loss inside."""
+        return self.loss.degree
+
+    def __call__(self, raw, x):
+        """Return the loss inside; see `Loss`."""
+        return self.loss(raw, x)
+
+    def inverse_link(self, raw):
+        """Map as the loss inside does; see `Loss.inverse_link`."""
+        return self.loss.inverse_link(raw)
+
+    def start(self, reconstruction):
+        """Start as the loss inside does; see `Loss.start`."""
+        return self.loss.start(reconstruction)
+
+    def trusted(self, terms):
+        """Return the terms with those of the worst rows set to zero."""
+        n_kept = len(terms) - int(self.fraction * len(terms))
+        kept = terms.detach().argsort(stable=True)[:n_kept]
+        chosen = torch.zeros_like(terms).scatter(0, kept, len(terms) / n_kept)
+        return torch.where(chosen > 0, self.loss.trusted(terms) * chosen, 0.0)
+
+
+def _slope(slope):
+    """Return a slope to divide by: not too flat where data hardly vary."""
+    return slope.clamp(min=_MIN_SLOPE)

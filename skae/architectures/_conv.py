@@ -1,0 +1,219 @@
+"""Convolutional networks, for signals, images and volumes in the rows of a table."""
+
+from itertools import pairwise
+from math import ceil, prod
+from numbers import Integral
+
+from sklearn.utils._param_validation import StrOptions
+from torch import nn
+
+from ._base import Architecture
+from ._networks import ACTIVATIONS, Branch, Stage, initialised, network
+
+__all__ = ["Conv"]
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+class Conv(Architecture):
+    """Convolutional networks in one, two or three dimensions.
+
+    Each row of the data is an array of shape ``input_shape``, flattened in C order: a
+    signal, an image, a volume. Every hidden layer of the encoder halves the lengths,
+    rounding up, and has as many channels as you say; a dense layer leads from there to
+    the code. The decoder is its mirror image and gives every length back exactly,
+    whether it is a power of two or not.
+
+    As in :class:`MLP`, a linear path stands beside the hidden layers, so that the model
+    starts as PCA.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of a row: the channels, then one, two or three lengths. ``(1, 28, 28)``
+        is a grey image, ``(3, 1000)`` a signal with three channels. Its product is the
+        number of features. Images with channels last must be transposed before they
+        are flattened.
+
+    channels : tuple of int, default=(32, 64)
+        Channels of the hidden layers of the encoder; the decoder mirrors them.
+
+    kernel_size : int, default=3
+        Length of the kernels in every dimension; odd.
+
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="relu"
+        What follows each hidden layer. Code and output are always linear.
+
+    upsampling : {"transposed", "resize"}, default="transposed"
+        How the decoder doubles a length: by a transposed convolution, or by repeating
+        every value and then convolving, which is slower and leaves no chequered
+        pattern [2]_.
+
+    linear_path : bool, default=True
+        Whether a linear map stands beside the hidden layers; see :class:`MLP`.
+
+    start : {"pca", "random"}, default="pca"
+        Where the linear maps come from; see :class:`MLP`.
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if ``input_shape`` does not match the features, or ``start="pca"``
+        without a linear path.
+
+    References
+    ----------
+    .. [1] Masci, Meier, Cireşan & Schmidhuber, "Stacked Convolutional Auto-Encoders
+       for Hierarchical Feature Extraction", ICANN 2011.
+    .. [2] Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill,
+       2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.architectures import Conv
+    >>> X = load_digits().data
+    >>> conv = AutoencoderTransformer(
+    ...     8, architecture=Conv((1, 8, 8), channels=(8, 16)), max_epochs=5,
+    ...     early_stopping=False, random_state=0,
+    ... ).fit(X)
+    >>> conv.reconstruct(X).shape
+    (1797, 64)
+    """
+
+    _parameter_constraints: dict = {
+        "input_shape": ["array-like"],
+        "channels": ["array-like"],
+        "kernel_size": [Integral],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "upsampling": [StrOptions({"resize", "transposed"})],
+        "linear_path": ["boolean"],
+        "start": [StrOptions({"pca", "random"})],
+    }
+
+    def __init__(
+        self,
+        input_shape,
+        channels=(32, 64),
+        *,
+        kernel_size=3,
+        activation="relu",
+        upsampling="transposed",
+        linear_path=True,
+        start="pca",
+    ):
+        self.input_shape = input_shape
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.activation = activation
+        self.upsampling = upsampling
+        self.linear_path = linear_path
+        self.start = start
+
+    def validate(self):
+        """Check the parameters, alone and together; see `Component.validate`."""
+        super().validate()
+        for name, least, most in (("input_shape", 2, 4), ("channels", 1, None)):
+            sizes = getattr(self, name)
+            fits = least <= len(sizes) and (most is None or len(sizes) <= most)
+            if not fits or not all(isinstance(s, Integral) and s >= 1 for s in sizes):
+                number = f"{least} to {most}" if most else f"at least {least}"
+                raise ValueError(
+                    f"The {name!r} parameter of Conv must be a tuple of {number} "
+                    f"integers of at least 1. Got {sizes!r} instead."
+                )
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(
+                "The 'kernel_size' parameter of Conv must be an odd integer of at "
+                f"least 1. Got {self.kernel_size!r} instead."
+            )
+        if self.start == "pca" and not self.linear_path:
+            raise ValueError(
+                "Conv(start='pca') sets the linear path, and linear_path=False leaves "
+                "none: pass start='random' or linear_path=True."
+            )
+
+    def build(self, n_features, encoder_width, n_components, generator):
+        """Return both networks; see `Architecture.build`."""
+        channels, *lengths = self.input_shape
+        if prod(self.input_shape) != n_features:
+            raise ValueError(
+                f"Conv(input_shape={tuple(self.input_shape)}) needs rows of "
+                f"{prod(self.input_shape)} features, but X has {n_features}."
+            )
+        # Channels and lengths before the first layer and after each.
+        widths = [channels, *self.channels]
+        shapes = [lengths]
+        for _ in self.channels:
+            shapes.append([ceil(length / 2) for length in shapes[-1]])
+        encoder = self._encoder(widths, shapes, encoder_width, generator)
+        decoder = self._decoder(widths, shapes, n_components, generator)
+        return (
+            self._network(n_features, encoder_width, encoder, generator),
+            self._network(n_components, n_features, decoder, generator),
+        )
+
+    def _network(self, n_inputs, n_outputs, branch, generator):
+        return network(
+            n_inputs, n_outputs, branch, self.linear_path, self.start, generator
+        )
+
+    def _encoder(self, widths, shapes, n_outputs, generator):
+        activation, gain = ACTIVATIONS[self.activation]
+        stages = []
+        for n_inputs, n_channels in pairwise(widths):
+            layer = initialised(
+                _CONV[len(shapes[0])],
+                n_inputs,
+                n_channels,
+                self.kernel_size,
+                stride=2,
+                padding=self.kernel_size // 2,
+                gain=gain,
+                generator=generator,
+            )
+            if not stages:
+                layer = nn.Sequential(nn.Unflatten(1, (n_inputs, *shapes[0])), layer)
+            stages.append(Stage(layer, activation()))
+        n_inputs = widths[-1] * prod(shapes[-1])
+        dense = initialised(
+            nn.Linear, n_inputs, n_outputs, gain=1.0, generator=generator
+        )
+        return Branch(stages, nn.Sequential(nn.Flatten(), dense))
+
+    def _decoder(self, widths, shapes, n_inputs, generator):
+        activation, gain = ACTIVATIONS[self.activation]
+        deepest = (widths[-1], *shapes[-1])
+        dense = initialised(
+            nn.Linear, n_inputs, prod(deepest), gain=gain, generator=generator
+        )
+        stages = [Stage(nn.Sequential(dense, nn.Unflatten(1, deepest)), activation())]
+        for i in range(len(widths) - 1, 1, -1):
+            layer = self._upward(
+                widths[i], widths[i - 1], shapes[i - 1], gain, generator
+            )
+            stages.append(Stage(layer, activation()))
+        last = self._upward(widths[1], widths[0], shapes[0], 1.0, generator)
+        return Branch(stages, nn.Sequential(last, nn.Flatten()))
+
+    def _upward(self, n_inputs, n_channels, shape, gain, generator):
+        """Return the layer that leads to a shape from one half as long."""
+        padding = self.kernel_size // 2
+        settings = {"padding": padding, "gain": gain, "generator": generator}
+        if self.upsampling == "resize":
+            layer = initialised(
+                _CONV[len(shape)], n_inputs, n_channels, self.kernel_size, **settings
+            )
+            return nn.Sequential(nn.Upsample(size=shape), layer)
+        return initialised(
+            _TRANSPOSED[len(shape)],
+            n_inputs,
+            n_channels,
+            self.kernel_size,
+            stride=2,
+            # Of the two lengths that halve to the same one, the right one.
+            output_padding=[(length + 1) % 2 for length in shape],
+            **settings,
+        )
