@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -13,6 +14,7 @@ from sklearn.base import (
 )
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_sample_weight,
@@ -33,6 +35,17 @@ from .penalties import Penalty
 __all__ = ["BaseAutoencoder"]
 
 _DTYPES = [np.float64, np.float32]
+
+
+def _has_discrete_code(estimator):
+    """Return whether `quantize` is there, or say when it would be."""
+    bottleneck = estimator.bottleneck
+    if bottleneck is None or not bottleneck.discrete:
+        raise AttributeError(
+            "quantize needs a bottleneck with a discrete code, such as "
+            f"VectorQuantized or FiniteScalar. Got bottleneck={bottleneck!r}."
+        )
+    return True
 
 
 class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -121,7 +134,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         fit = fit_model(
             self, X, sample_weight, X_val, (self._model, self.mean_) if warm else None
         )
-        pca_error, diagnostics = diagnose(fit)
+        pca_error, diagnostics, reported = diagnose(fit)
         components = linear_components(fit)
 
         net = fit.model.net
@@ -140,9 +153,13 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             for name, key in _HISTORY.items()
             if key != "valid_loss" or len(fit.judges()[0])
         }
-        vars(self).pop("components_", None)
         if components is not None:
-            self.components_ = components
+            reported["components_"] = components
+        # Those of an earlier fit may have no place beside this one.
+        for name in getattr(self, "_reported", ()):
+            vars(self).pop(name, None)
+        self._reported = tuple(reported)
+        vars(self).update(reported)
         self._finish(fit)
 
     def __sklearn_is_fitted__(self):
@@ -168,17 +185,18 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
         Returns
         -------
-        ndarray of shape (n_samples, n_components_)
-            Of the floating type of ``X``, float64 if it has none.
+        ndarray or sparse matrix of shape (n_samples, n_components_)
+            Of the floating type of ``X``, float64 if it has none. Sparse, in CSR
+            format, where the bottleneck has ``sparse_output=True``.
         """
-        return self._model_of_fitted().code(self._check_X(X))
+        return self._model_of_fitted().transform(self._check_X(X))
 
     def inverse_transform(self, X):
         """Return the rows that codes stand for.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_components_)
+        X : array-like or sparse matrix of shape (n_samples, n_components_)
             Codes, as `transform` returns them.
 
         Returns
@@ -187,14 +205,35 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Rows in the data's own units.
         """
         model = self._model_of_fitted()
-        X = check_array(X, dtype=_DTYPES, estimator=self)
+        X = check_array(X, accept_sparse="csr", dtype=_DTYPES, estimator=self)
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has "
                 f"n_components_={self.n_components_}: inverse_transform takes what "
                 "transform returns."
             )
-        return model.decode(X)
+        return model.decode(X.toarray() if issparse(X) else X)
+
+    @available_if(_has_discrete_code)
+    def quantize(self, X):
+        """Return the symbols that rows become, as integers.
+
+        Only there with a discrete bottleneck, such as
+        :class:`~skae.bottlenecks.VectorQuantized`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the data's own units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_symbols), int64
+            Counted from zero: for each group of the code the row of its codebook, or
+            for each component its level. They name the code in the order that the
+            bottleneck has it, which `transform` keeps.
+        """
+        return self._model_of_fitted().symbols(self._check_X(X))
 
     def reconstruct(self, X):
         """Return rows as they come back: ``inverse_transform(transform(X))``.

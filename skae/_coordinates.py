@@ -44,8 +44,9 @@ class Coordinates:
 
         Parameters
         ----------
-        symmetry : {"rotation", "permutation", None}
-            What may be done to the code: everything, reordering only, or nothing.
+        symmetry : {"rotation", "scaling", "permutation", None}
+            What may be done to the code: everything, a positive factor for each
+            component and a new order, a new order only, or nothing.
         decode : callable
             From the network's code to the decoder's output, float64 arrays.
         code : ndarray of shape (n_samples, n_components)
@@ -65,10 +66,16 @@ class Coordinates:
         weighted = centered if weight is None else centered * weight[:, np.newaxis]
         covariance = weighted.T @ centered / len(code)
         metric = _mean_metric(decode, code, np.sqrt(np.diag(covariance)))
-        if symmetry == "permutation":
+        if symmetry in ("scaling", "permutation"):
             importance = np.diag(metric) * np.diag(covariance)
-            matrix = np.eye(k)[:, np.argsort(-importance, kind="stable")]
-            return cls(np.zeros(k), matrix, matrix.T)
+            order = np.eye(k)[:, np.argsort(-importance, kind="stable")]
+            lengths = np.ones(k)
+            if symmetry == "scaling":
+                # A step of one then moves the reconstruction by one, on average.
+                lengths = unit * np.sqrt(np.diag(metric))
+                lengths[lengths == 0] = 1.0
+            # Zero stays zero: it means that a component is not used.
+            return cls(np.zeros(k), lengths[:, None] * order, order.T / lengths)
 
         lengths, directions = np.linalg.eigh(metric)
         # Directions that the decoder ignores get a small length instead of none, so
@@ -108,11 +115,13 @@ def _mean_metric(decode, code, spread):
     n_held = max(1, _MAX_HELD // moves_per_probe)
     for start in range(0, n_probes, n_held):
         held = probes[start : start + n_held]
-        moves = [
-            (decode(held + offset) - decode(held - offset)).ravel() / (2 * step)
-            for offset, step in zip(np.diag(steps), steps, strict=True)
-        ]
-        metric += np.array(moves) @ np.transpose(moves)
+        # shape: (n_components, n_held, n_components), before and after each step
+        ahead, behind = (
+            decode((held + sign * np.diag(steps)[:, None]).reshape(-1, k))
+            for sign in (1, -1)
+        )
+        moves = (ahead - behind).reshape(k, -1) / (2 * steps[:, None])
+        metric += moves @ moves.T
     return metric / n_probes
 
 

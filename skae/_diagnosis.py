@@ -13,7 +13,7 @@ from .exceptions import (
     OvercompleteWarning,
     WorseThanPCAWarning,
 )
-from .losses import Loss
+from .losses import SquaredError
 
 __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 
@@ -25,6 +25,8 @@ _MIN_ROWS = 200
 _TOLERANCE = 0.005
 # Spread of a component, as a share of the largest, below which it says nothing.
 _DEAD = 1e-6
+# Share of components that no row uses from which a dictionary is too wide.
+_MAX_DEAD = 0.1
 # Frames between a warning here and the line that called `fit`.
 _CALLER = 6
 
@@ -43,6 +45,8 @@ def diagnose(fit):
         data's units.
     diagnostics : dict
         As the estimators document ``diagnostics_``.
+    reported : dict
+        Fitted attributes of the estimator, from the bottleneck.
     """
     model, net = fit.model, fit.model.net
     code = model.code(fit.X)
@@ -50,7 +54,10 @@ def diagnose(fit):
     pca_error = _mean_square(fit.X - fit.pca_reconstruct(), fit.weight)
     variance = _mean_square(fit.X - fit.mean, fit.weight)
     spread = np.sqrt(_mean_square(code - code.mean(axis=0), fit.weight))
-    n_active = int(np.count_nonzero(spread > _DEAD * spread.max()))
+    reported = _report(fit)
+    n_active = reported.get(
+        "active_units_", int(np.count_nonzero(spread > _DEAD * spread.max()))
+    )
     diagnostics = {
         "n_held_out": len(fit.judges()[0]),
         "initial_loss": net.initial_loss_,
@@ -65,14 +72,15 @@ def diagnose(fit):
     _warn(
         fit,
         n_active,
+        reported.get("dead_fraction_", 0.0),
         error=(error / units).sum(),
         pca_error=(pca_error / units).sum(),
         variance=(variance / units).sum(),
     )
-    return float(pca_error.mean()), diagnostics
+    return float(pca_error.mean()), diagnostics, reported
 
 
-def _warn(fit, n_active, error, pca_error, variance):
+def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
     parts, net = fit.parts, fit.model.net
     n_components, n_features = fit.axes.n_components, fit.X.shape[1]
     plain = isinstance(parts.bottleneck, Plain) and not parts.guarded
@@ -101,6 +109,14 @@ def _warn(fit, n_active, error, pca_error, variance):
             CollapsedCodeWarning,
             stacklevel=_CALLER,
         )
+    if dead_fraction > _MAX_DEAD:
+        warnings.warn(
+            f"{dead_fraction:.0%} of the {n_components} components of the code are not "
+            "used by any training row: train longer (max_epochs, n_iter_no_change), "
+            "raise k or revival of the bottleneck, or lower n_components.",
+            CollapsedCodeWarning,
+            stacklevel=_CALLER,
+        )
     if net.diverged_:
         warnings.warn(
             f"The loss was not finite in epoch {len(net.history)}; the weights of "
@@ -125,7 +141,11 @@ def _warn(fit, n_active, error, pca_error, variance):
             WorseThanPCAWarning,
             stacklevel=_CALLER,
         )
-    elif plain and error > pca_error * (1 + _TOLERANCE) + rounding:
+    elif (
+        plain
+        and isinstance(parts.loss, SquaredError)
+        and error > pca_error * (1 + _TOLERANCE) + rounding
+    ):
         warnings.warn(
             f"The reconstruction of the training rows is {error / pca_error - 1:.1%} "
             "worse than that of PCA with as many components. Train longer "
@@ -167,16 +187,29 @@ def linear_components(fit):
     Returns
     -------
     ndarray of shape (n_components, n_features) or None
-        In the data's units; None unless encoder and decoder are both affine.
+        In the data's units; None unless the decoder is affine, link included.
     """
-    model, parts = fit.model, fit.parts
-    module = model.net.module_in(torch.float64)
-    maps = [getattr(part, "affine", None) for part in (module.encoder, module.decoder)]
-    has_link = type(parts.loss).inverse_link is not Loss.inverse_link
-    if None in maps or has_link or not isinstance(parts.bottleneck, Plain):
+    model = fit.model
+    affine = getattr(model.net.module_in(torch.float64).decoder, "affine", None)
+    if affine is None:
         return None
-    weight = maps[1].weight.detach().cpu().numpy()
-    return model.coordinates.inverse @ weight.T * model.scaling.scale
+    weight = affine.weight.detach()
+    if fit.parts.loss.inverse_link(weight) is not weight:
+        return None
+    return model.coordinates.inverse @ weight.cpu().numpy().T * model.scaling.scale
+
+
+def _report(fit):
+    """Return what the bottleneck has to say of its codes, fitted attributes by name."""
+    model = fit.model
+    module = model.net.module_in(torch.float64)
+    if not hasattr(module.bottleneck, "report"):
+        return {}
+    device = next(module.parameters()).device
+    code = torch.from_numpy(model.raw_code(fit.X)).to(device, torch.float64)
+    weight = np.ones(len(fit.X)) if fit.weight is None else fit.weight
+    weight = torch.from_numpy(weight / weight.sum()).to(device)
+    return module.bottleneck.report(code, weight)
 
 
 def _mean_square(residual, weight):

@@ -136,7 +136,7 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
         data = Data(rows)
     net.partial_fit(data)
 
-    model = Model(net, parts.loss, scaling)
+    model = Model(net, parts.loss, scaling, parts.bottleneck.sparse_output)
     model.coordinates = Coordinates.fit(
         parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn import get_config
 
 from ._scaling import as_tensor
 
@@ -24,6 +26,8 @@ class Model:
         Has the link between the decoder and the data.
     scaling : Scaling
         Between the data's units and the network's.
+    sparse_output : bool
+        Whether users get codes as sparse matrices.
 
     Attributes
     ----------
@@ -31,15 +35,49 @@ class Model:
         Between the network's code and the one users see; None until it is known.
     """
 
-    def __init__(self, net, loss, scaling):
+    def __init__(self, net, loss, scaling, sparse_output):
         self.net = net
         self.loss = loss
         self.scaling = scaling
+        self.sparse_output = sparse_output
         self.coordinates = None
+
+    def transform(self, X):
+        """Return the code of rows, sparse where users want it so."""
+        if not self.sparse_output:
+            return self.code(X)
+        # Chunk by chunk, so that it is never dense as a whole.
+        chunks = (sparse.csr_array(c.numpy()) for c in self._chunks(self._encode, X))
+        code = sparse.vstack(list(chunks), format="csr")
+        as_array = get_config().get("sparse_interface") == "sparray"
+        return code if as_array else sparse.csr_matrix(code)
 
     def code(self, X):
         """Return the code of rows."""
-        return self.run(lambda module, x: self._code(module.encode(self._in(x))), X)
+        return self.run(self._encode, X)
+
+    def _encode(self, module, x):
+        return self._code(module.encode(self._in(x)))
+
+    def symbols(self, X):
+        """Return the integers that name the discrete code of rows."""
+        return self.run(lambda module, x: module.symbols(self._in(x)), X)
+
+    def sample(self, n_samples, random_state, density):
+        """Return new rows: of codes from the prior, or possible ones from a density."""
+        module = self.net.module_in(torch.float64)
+        bottleneck = module.bottleneck
+        if hasattr(bottleneck, "prior"):
+            seed = random_state.randint(np.iinfo(np.int32).max)
+            generator = torch.Generator().manual_seed(int(seed))
+            raw = bottleneck.prior(n_samples, generator).double()
+        else:
+            drawn = torch.from_numpy(density.sample(n_samples, random_state))
+            raw = self.coordinates.invert(drawn)
+        project = getattr(bottleneck, "project", lambda raw: raw)
+        return self.run(
+            lambda module, raw: self._out(module.decoder(project(raw))), raw.numpy()
+        )
 
     def raw_code(self, X):
         """Return the code of rows as the network has it."""
@@ -82,17 +120,17 @@ class Model:
         -------
         ndarray
         """
+        return torch.cat(list(self._chunks(function, X))).numpy()
+
+    def _chunks(self, function, X):
         module = self.net.module_in(
             torch.float64 if X.dtype == np.float64 else torch.float32
         )
         device = next(module.parameters()).device
         step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
-        with torch.inference_mode():
-            outputs = [
-                function(module, as_tensor(X[i : i + step]).to(device)).cpu()
-                for i in range(0, len(X), step)
-            ]
-        return torch.cat(outputs).numpy()
+        for i in range(0, len(X), step):
+            with torch.inference_mode():
+                yield function(module, as_tensor(X[i : i + step]).to(device)).cpu()
 
     def _in(self, x):
         return self.scaling.apply(x)

@@ -1,6 +1,11 @@
 """The transformer: an autoencoder where PCA would stand."""
 
+from numbers import Integral
+
+from sklearn.utils import check_random_state, check_scalar
+
 from ._base import BaseAutoencoder
+from ._density import CodeDensity
 
 __all__ = ["AutoencoderTransformer"]
 
@@ -279,3 +284,34 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.verbose = verbose
         self.device = device
         self.net_params = net_params
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw new rows like those of the training.
+
+        With :class:`~skae.bottlenecks.Variational` codes are drawn from the prior that
+        it was trained for. Otherwise they come from a mixture of normal distributions,
+        fitted to the ordered codes of at most 2,000 training rows, and are moved to the
+        nearest code that is possible: a row of the codebook, ``k`` components that are
+        not zero. The decoder makes rows of them.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        random_state : int, RandomState instance or None, default=None
+            Source of the randomness; an int gives the same rows at every call.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_in_), float64
+            Rows in the data's own units: what the decoder expects for a code, without
+            the noise that data have around it. With
+            :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson` these are
+            probabilities and rates.
+        """
+        model = self._model_of_fitted()
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        return model.sample(n_samples, check_random_state(random_state), self._density)
+
+    def _finish(self, fit):
+        self._density = CodeDensity(fit.model.code(fit.X), fit.weight)

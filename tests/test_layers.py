@@ -25,6 +25,7 @@ ROWS = [
     },
     {
         "_coordinates",
+        "_density",
         "_device",
         "_module",
         "_pca",
