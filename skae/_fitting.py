@@ -21,7 +21,7 @@ from .architectures import MLP
 from .bottlenecks import Plain
 from .losses import SquaredError
 
-__all__ = ["Fit", "fit_model"]
+__all__ = ["Fit", "fit_model", "plain_parts"]
 
 
 @dataclass
@@ -148,22 +148,22 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     return Fit(model, parts, axes, mean, X, weight, unseen, X_val)
 
 
+def plain_parts(architecture=None, bottleneck=None, loss=None, **others):
+    """Return the components of a model, with the plain ones where none is given."""
+    return Parts(
+        architecture=MLP() if architecture is None else architecture,
+        bottleneck=Plain() if bottleneck is None else bottleneck,
+        loss=SquaredError() if loss is None else loss,
+        **others,
+    )
+
+
 def _parts(settings):
     """Return the components: checked, and copies that nobody else can change."""
-    chosen = {
-        "architecture": _or_plain(settings.architecture, MLP),
-        "bottleneck": _or_plain(settings.bottleneck, Plain),
-        "loss": _or_plain(settings.loss, SquaredError),
-        "corruption": settings.corruption,
-        "penalty": settings.penalty,
-    }
-    parts = Parts(**chosen)
-    parts.check()
-    return Parts(**{name: clone(part) for name, part in chosen.items() if part})
-
-
-def _or_plain(component, plain):
-    return plain() if component is None else component
+    names = ("architecture", "bottleneck", "loss", "corruption", "penalty")
+    given = {name: getattr(settings, name) for name in names}
+    plain_parts(**given).check()
+    return plain_parts(**{n: clone(part) for n, part in given.items() if part})
 
 
 def _check_domain(loss, X, name):

@@ -1,0 +1,338 @@
+"""Checks for components, those of other packages included."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from ._component import Component
+from ._fitting import plain_parts
+from ._transformer import AutoencoderTransformer
+from .anomaly_scores import AnomalyScore
+from .architectures import Architecture
+from .bottlenecks import Bottleneck
+from .corruptions import Corruption
+from .losses import Loss
+from .penalties import Penalty
+
+__all__ = ["check_component"]
+
+_N_ROWS = 60
+# The slot of each kind.
+_SLOTS = {
+    Architecture: "architecture",
+    Bottleneck: "bottleneck",
+    Corruption: "corruption",
+    Loss: "loss",
+    Penalty: "penalty",
+}
+
+
+def check_component(component, *, n_features=6, n_components=3):
+    """Check that a component keeps to what the estimators expect of it.
+
+    Rows are drawn from [0, 1], cut to the domain of a loss. The component is looked at
+    alone (it can be cloned, printed, pickled; shapes, types and gradients are right;
+    nothing is changed in place or drawn from a global generator), in a model (two runs
+    with the same draws agree, and so do several models stacked by
+    :func:`torch.func.vmap`), and in an estimator (it trains, comes out unchanged,
+    fits are repeated bit by bit, and the fitted model can be pickled).
+
+    Parameters
+    ----------
+    component : Component
+        An instance of a subclass of :class:`~skae.corruptions.Corruption`,
+        :class:`~skae.architectures.Architecture`,
+        :class:`~skae.bottlenecks.Bottleneck`, :class:`~skae.penalties.Penalty`,
+        :class:`~skae.losses.Loss` or :class:`~skae.anomaly_scores.AnomalyScore`.
+
+    n_features, n_components : int, default=6 and 3
+        Width of the rows and of the code, for components that need certain ones.
+
+    Raises
+    ------
+    AssertionError
+        If something is not as it should be; the message says what.
+    TypeError
+        If it is not a component.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.corruptions import Corruption
+    >>> from skae.testing import check_component
+    >>> class Blank(Corruption):
+    ...     def __init__(self, share=0.2):
+    ...         self.share = share
+    ...     def draw(self, shape, generator):
+    ...         return torch.rand(shape)
+    ...     def __call__(self, x, draw):
+    ...         return torch.where(draw < self.share, 0.0, x)
+    >>> check_component(Blank())
+    Traceback (most recent call last):
+    ...
+    AssertionError: Blank(): global random state was used or changed
+    """
+    if not isinstance(component, (*_SLOTS, AnomalyScore)):
+        raise TypeError(
+            "check_component takes an instance of a subclass of Corruption, "
+            "Architecture, Bottleneck, Penalty, Loss or AnomalyScore. "
+            f"Got {component!r}."
+        )
+    check = partial(_expect, component)
+    before = _global_states()
+    _check_value(component, check)
+    x = _rows(component, n_features)
+    for kind, check_kind in _CHECKS.items():
+        if isinstance(component, kind):
+            check_kind(component, x, n_components, check)
+    if not isinstance(component, AnomalyScore):
+        _check_in_a_model(component, x, n_components, check)
+        _check_in_an_estimator(component, x, n_components, check)
+    check(_global_states() == before, "global random state was used or changed")
+
+
+def _expect(component, condition, otherwise):
+    if not condition:
+        raise AssertionError(f"{component!r}: {otherwise}")
+
+
+def _global_states():
+    return torch.get_rng_state().tolist(), str(np.random.get_state())  # noqa: NPY002
+
+
+def _rows(component, n_features):
+    x = torch.rand(_N_ROWS, n_features, generator=_generator())
+    return x.clamp(*component.domain) if isinstance(component, Loss) else x
+
+
+def _generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def _finite(*tensors):
+    return all(bool(t.isfinite().all()) for t in tensors)
+
+
+# Alone
+
+
+def _check_value(component, check):
+    check(isinstance(component, Component), "it is not a Component")
+    component.validate()
+    copy = clone(component)
+    check(repr(copy) == repr(component), "clone changes it")
+    check(
+        repr(pickle.loads(pickle.dumps(component))) == repr(component),
+        "pickle changes it",
+    )
+
+
+def _check_corruption(corruption, x, n_components, check):
+    clean = x.clone()
+    draw = corruption.draw(x.shape, _generator())
+    noisy = corruption(x, draw)
+    check(torch.equal(x, clean), "the rows are changed in place")
+    check(noisy.shape == x.shape, "corrupted rows have another shape")
+    check(noisy.dtype == x.dtype, "corrupted rows have another dtype")
+    check(_finite(noisy), "corrupted rows are not finite")
+    again = corruption(x, corruption.draw(x.shape, _generator()))
+    check(torch.equal(again, noisy), "the same draw gives other rows")
+
+
+def _check_penalty(penalty, x, n_components, check):
+    weight = torch.linspace(-1, 1, x.shape[1] * n_components).requires_grad_()
+    low, high = penalty.code_domain
+
+    def encode(x):
+        code = x @ weight.view(-1, n_components)
+        return code.sigmoid() if np.isfinite([low, high]).all() else code
+
+    code = encode(x)
+    draw = penalty.draw(x.shape, _generator())
+    per_row = penalty.per_sample(x, code, encode, draw)
+    shape = getattr(per_row, "shape", (len(x),))
+    check(shape == (len(x),), "per_sample must give one number per row")
+    per_batch = penalty.per_batch(code, None)
+    check(getattr(per_batch, "shape", ()) == (), "per_batch must give one number")
+    price = torch.as_tensor(per_row).sum() + per_batch
+    check(_finite(price), "the price is not finite")
+    check(price.requires_grad, "the price does not depend on the encoder")
+    (gradient,) = torch.autograd.grad(price, weight)
+    check(_finite(gradient), "the gradient of the price is not finite")
+    equal = penalty.per_batch(code, torch.ones(len(x)))
+    check(
+        torch.allclose(torch.as_tensor(equal), torch.as_tensor(per_batch)),
+        "weights of one are not the same as none",
+    )
+    check((penalty + penalty).per_batch(code, None) == 2 * per_batch, "it does not add")
+
+
+def _check_loss(loss, x, n_components, check):
+    raw = torch.zeros_like(x).requires_grad_()
+    per_row = loss(raw, x)
+    check(per_row.shape == (len(x),), "a loss must give one number per row")
+    (gradient,) = torch.autograd.grad(per_row.sum(), raw)
+    check(_finite(per_row, gradient), "loss or gradient are not finite")
+    values = loss.inverse_link(torch.linspace(-3, 3, 20)[:, None])
+    low, high = loss.domain
+    check(
+        bool(((values >= low) & (values <= high)).all()),
+        "inverse_link leaves the domain",
+    )
+    check(_finite(*loss.start((x.T, x.mean(dim=0)))), "start is not finite")
+    check(loss.trusted(per_row).shape == (len(x),), "trusted changes the shape")
+
+
+def _check_bottleneck(bottleneck, x, n_components, check):
+    width = bottleneck.encoder_width(n_components)
+    module = bottleneck.build(n_components, _generator()).eval()
+    h = torch.randn(len(x), width, generator=_generator()).requires_grad_()
+    code, cost = module(h)
+    check(code.shape == (len(x), n_components), "the code has the wrong shape")
+    check(cost.shape == (len(x),), "the cost must be one number per row")
+    low, high = bottleneck.code_range
+    check(bool(((code >= low) & (code <= high)).all()), "a code leaves code_range")
+    check(torch.equal(module(h)[0], code), "it is random without a draw")
+    check(code.requires_grad, "no gradient reaches the encoder")
+    (gradient,) = torch.autograd.grad(code.sum() + cost.sum(), h)
+    check(_finite(code, cost, gradient), "code, cost or gradient are not finite")
+    if bottleneck.discrete:
+        symbols = module.symbols(h)
+        check(len(symbols) == len(x), "symbols must give one row per row")
+        check(not symbols.is_floating_point(), "symbols must be integers")
+        _, index = np.unique(symbols.numpy(), axis=0, return_index=True)
+        n_codes = len(np.unique(code.detach().numpy(), axis=0))
+        check(len(index) == n_codes, "symbols and codes do not name each other")
+    if hasattr(module, "project"):
+        check(
+            torch.allclose(module.project(code), code),
+            "project moves a code that is possible",
+        )
+    if hasattr(module, "prior"):
+        shape = module.prior(7, _generator()).shape
+        check(shape == (7, n_components), "prior must give one code per row")
+
+
+def _check_architecture(architecture, x, n_components, check):
+    width = n_components + 1
+    build = partial(architecture.build, x.shape[1], width, n_components)
+    encoder, decoder = (network.eval() for network in build(_generator()))
+    h = encoder(x)
+    check(h.shape == (len(x), width), "the encoder gives the wrong shape")
+    raw = decoder(h[:, :n_components])
+    check(raw.shape == x.shape, "the decoder gives the wrong shape")
+    check(_finite(raw), "the output is not finite")
+    again, _ = build(_generator())
+    check(torch.equal(again.eval()(x), h), "weights are not drawn from the generator")
+
+
+def _check_anomaly_score(score, x, n_components, check):
+    loss = plain_parts().loss
+    scores = score.build(loss)(x, x.flip(0), x[:, :n_components])
+    check(scores.shape == (len(x),), "a score must be one number per row")
+    check(_finite(scores), "scores are not finite")
+
+
+_CHECKS = {
+    Corruption: _check_corruption,
+    Penalty: _check_penalty,
+    Loss: _check_loss,
+    Bottleneck: _check_bottleneck,
+    Architecture: _check_architecture,
+    AnomalyScore: _check_anomaly_score,
+}
+
+
+# Among the others
+
+
+def _slot(component):
+    return next(slot for kind, slot in _SLOTS.items() if isinstance(component, kind))
+
+
+def _companions(component):
+    """Return the component in its slot, with what it cannot do without."""
+    parts = {_slot(component): component}
+    if isinstance(component, Penalty) and component.code_domain != (-np.inf, np.inf):
+        parts["bottleneck"] = type(plain_parts().bottleneck)(activation="sigmoid")
+    return parts
+
+
+def _check_in_a_model(component, x, n_components, check):
+    parts = plain_parts(**_companions(component))
+    parts.check()
+    modules = [parts.build(x.shape[1], n_components, seed).eval() for seed in range(2)]
+    draws = [m.draw(x.shape, _generator(seed)) for seed, m in enumerate(modules)]
+    alone = [m(x, d) for m, d in zip(modules, draws, strict=True)]
+    for output, module, draw in zip(alone, modules, draws, strict=True):
+        check(_finite(*output), "the model gives numbers that are not finite")
+        for first, second in zip(output, module(x, draw), strict=True):
+            check(torch.equal(first, second), "two runs with the same draws differ")
+    # Leaves that are no tensors, such as a seed, cannot differ among stacked models.
+    leaves, spec = tree_flatten(draws[0])
+    both = list(zip(leaves, tree_leaves(draws[1]), strict=True))
+    if not all(isinstance(a, torch.Tensor) or a == b for a, b in both):
+        return
+    stacked = [torch.stack(pair) for pair in both if isinstance(pair[0], torch.Tensor)]
+
+    def run(state, tensors):
+        left = iter(tensors)
+        draw = [
+            next(left) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves
+        ]
+        inputs = (x, tree_unflatten(draw, spec))
+        return torch.func.functional_call(modules[0], state, inputs)
+
+    together = torch.func.vmap(run)(torch.func.stack_module_state(modules), stacked)
+    for i, output in enumerate(alone):
+        for first, second in zip(output, together, strict=True):
+            check(
+                torch.allclose(first, second[i], rtol=1e-4, atol=1e-5),
+                "stacked models differ from the same ones alone",
+            )
+
+
+def _check_in_an_estimator(component, x, n_components, check):
+    X = x.numpy()
+
+    def fit():
+        model = AutoencoderTransformer(
+            n_components,
+            **_companions(component),
+            batch_size=20,
+            max_epochs=2,
+            early_stopping=False,
+            random_state=0,
+        )
+        return model.fit(X)
+
+    before = repr(component)
+    model = fit()
+    check(repr(component) == before, "fit changes it")
+    code = model.transform(X)
+    code = (
+        code.toarray() if model.bottleneck and model.bottleneck.sparse_output else code
+    )
+    reconstruction = model.reconstruct(X)
+    check(code.shape == (len(X), n_components), "transform gives the wrong shape")
+    check(np.isfinite(code).all(), "codes are not finite")
+    check(np.isfinite(reconstruction).all(), "reconstructions are not finite")
+    check(
+        np.allclose(
+            model.inverse_transform(code), reconstruction, rtol=1e-3, atol=1e-4
+        ),
+        "inverse_transform(transform(X)) is not reconstruct(X)",
+    )
+    check(model.sample(3, random_state=0).shape == (3, X.shape[1]), "sample fails")
+    copy = pickle.loads(pickle.dumps(model))
+    check(
+        np.array_equal(copy.reconstruct(X), reconstruction), "pickle changes the model"
+    )
+    check(
+        np.array_equal(fit().reconstruct(X), reconstruction),
+        "the same fit twice gives two models",
+    )
