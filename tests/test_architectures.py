@@ -9,7 +9,8 @@ from torch import nn
 from skae._component import Affine
 from skae._module import Parts
 from skae._pca import PrincipalAxes
-from skae.architectures import _ACTIVATIONS, MLP
+from skae.architectures import MLP
+from skae.architectures._networks import ACTIVATIONS
 from skae.bottlenecks import Plain
 from skae.losses import SquaredError
 
@@ -97,9 +98,10 @@ def test_training_starts_at_pca(mlp, n_components, X):
     pca = PCA(n_components).fit(X)
     parts = Parts(mlp, Plain(), SquaredError())
     module = parts.build(X.shape[1], n_components, seed=0).double()
+    x = torch.from_numpy(X)
     axes = PrincipalAxes(X, None, n_components, None)
-    assert module.start(axes.statistics(), SquaredError())
-    raw, code, _ = module(torch.from_numpy(X))
+    assert module.start(axes.statistics(x))
+    raw, code, _, _ = module(x)
     np.testing.assert_allclose(code.detach(), pca.transform(X), atol=1e-10)
     expected = pca.inverse_transform(pca.transform(X))
     np.testing.assert_allclose(raw.detach(), expected, atol=1e-10)
@@ -111,7 +113,7 @@ def test_a_random_start_cannot_be_set(sizes):
     module = parts.build(6, 2, seed=0)
     before = {name: p.clone() for name, p in module.state_dict().items()}
     axes = PrincipalAxes(np.eye(6), None, 2, None)
-    assert not module.start(axes.statistics(), SquaredError())
+    assert not module.start(axes.statistics(torch.eye(6)))
     for name, p in module.state_dict().items():
         assert torch.equal(p, before[name])
 
@@ -130,7 +132,7 @@ def test_affine_is_the_map_that_the_network_is(mlp, generator):
     if mlp.hidden_layer_sizes:
         encoder.start(_affine(6, 2, generator))
         with torch.no_grad():
-            encoder.branch[-1].bias += 1.0  # the branch says nothing of x, but adds
+            encoder.branch.last.bias += 1.0  # the branch says nothing of x, but adds
     x = torch.randn(50, 6, generator=generator)
     weight, bias = encoder.affine
     torch.testing.assert_close(encoder(x), x @ weight.T + bias)
@@ -144,7 +146,7 @@ def test_a_curved_network_is_no_affine_map(mlp):
 
 def test_a_textbook_net_with_a_silent_branch_has_no_affine_map():
     encoder, _ = _build(MLP((5,), **TEXTBOOK))
-    nn.init.zeros_(encoder.branch[-1].weight)
+    nn.init.zeros_(encoder.branch.last.weight)
     assert encoder.affine is None
 
 
@@ -190,20 +192,20 @@ def test_initial_weights_have_the_documented_variance(activation, gain, seed):
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize("activation", _ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("start", ["pca", "random"])
 def test_gradient_reaches_every_weight_after_one_step(activation, start, X):
     parts = Parts(
         MLP((5, 4), activation=activation, start=start), Plain(), SquaredError()
     )
     module = parts.build(X.shape[1], 2, seed=0).double()
-    module.start(PrincipalAxes(X, None, 2, None).statistics(), SquaredError())
     x = torch.from_numpy(X)
+    module.start(PrincipalAxes(X, None, 2, None).statistics(x))
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        raw, _, _ = module(x)
-        SquaredError()(raw, x).mean().backward()
+        _, _, terms, _ = module(x)
+        terms.mean().backward()
         optimizer.step()
     for name, p in module.named_parameters():
         assert p.grad.any(), name

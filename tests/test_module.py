@@ -1,16 +1,26 @@
 """The model and its objective: where the parts meet."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._module import Autoencoder, Objective, Parts
+from skae._pca import PrincipalAxes
 from skae.architectures import MLP
-from skae.bottlenecks import Bottleneck, Plain
-from skae.corruptions import Corruption, Gaussian
-from skae.losses import SquaredError
-from skae.penalties import L1, Penalty
+from skae.bottlenecks import (
+    Bottleneck,
+    FiniteScalar,
+    Plain,
+    TopK,
+    Variational,
+    VectorQuantized,
+)
+from skae.corruptions import Corruption, Gaussian, Swap
+from skae.losses import Bernoulli, Poisson, SquaredError, Trimmed
+from skae.penalties import L1, Contractive, Decorrelation, Penalty
 
 N_FEATURES, N_COMPONENTS = 5, 2
 
@@ -33,7 +43,7 @@ class Noisy(Bottleneck):
     def encoder_width(self, n_components):
         return 2 * n_components
 
-    def build(self, n_components):
+    def build(self, n_components, generator):
         return _Noisy()
 
 
@@ -53,7 +63,7 @@ class _Noisy(nn.Module):
     def after_step(self, progress):
         self.progress.fill_(progress)
 
-    def auxiliary(self, x, raw, code, decoder):
+    def auxiliary(self, x, reconstruction, h, code, decoder):
         return (decoder(torch.zeros_like(code)) - x).square().sum(dim=1)
 
 
@@ -92,10 +102,11 @@ def test_inference_is_deterministic_and_free_of_training(x, generator):
 def test_forward_gives_one_term_per_row(x, generator):
     module = _build(Noisy(), Shift(), L1())
     for draws in (None, module.draw(x.shape, generator)):
-        raw, code, cost = module(x, draws)
+        raw, code, terms, h = module(x, draws)
         assert raw.shape == x.shape
         assert code.shape == (len(x), N_COMPONENTS)
-        assert cost.shape == (len(x),)
+        assert terms.shape == (len(x),)
+        assert h.shape == (len(x), 2 * N_COMPONENTS)
 
 
 def test_rows_do_not_see_each_other(x, generator):
@@ -131,19 +142,20 @@ def test_a_draw_repeats_with_the_state_of_its_generator(x, seed):
 def test_the_network_sees_corrupted_rows_and_the_loss_clean_ones(x, generator):
     module = _build(corruption=Shift())
     draws = module.draw(x.shape, generator)
-    raw, code, cost = module(x, draws)
+    output = module(x, draws)
     corrupted = Shift()(x, draws["corruption"])
+    raw = output[0]
     torch.testing.assert_close(raw, module(corrupted)[0])
-    terms = Objective(SquaredError()).per_sample((raw, code, cost), x)
+    terms = Objective(SquaredError()).per_sample(output)
     torch.testing.assert_close(terms, SquaredError()(raw, x))
 
 
 def test_a_penalty_is_charged_in_training_only(x, generator):
     module = _build(penalty=L1(0.5))
-    _, code, free = module(x)
-    _, _, cost = module(x, module.draw(x.shape, generator))
-    assert not free.any()
-    torch.testing.assert_close(cost, 0.5 * code.abs().sum(dim=1))
+    raw, code, free, _ = module(x)
+    _, _, charged, _ = module(x, module.draw(x.shape, generator))
+    assert torch.equal(free, SquaredError()(raw, x))
+    torch.testing.assert_close(charged, free + 0.5 * code.abs().sum(dim=1))
 
 
 def test_a_penalty_sees_the_map_with_its_draws_held_fixed(x, generator):
@@ -167,12 +179,14 @@ def test_a_penalty_sees_the_map_with_its_draws_held_fixed(x, generator):
 def test_a_bottleneck_gets_its_draw_and_all_prices_add_up(x, generator):
     module = _build(Noisy(), penalty=L1(0.5))
     draws = module.draw(x.shape, generator)
-    raw, code, cost = module(x, draws)
-    h = module.encoder(x)
+    raw, code, terms, h = module(x, draws)
+    assert torch.equal(h, module.encoder(x))
     expected, price = module.bottleneck(h, draws["bottleneck"])
     torch.testing.assert_close(code, expected)
-    auxiliary = module.bottleneck.auxiliary(x, raw, code, module.decoder)
-    torch.testing.assert_close(cost, price + auxiliary + 0.5 * code.abs().sum(dim=1))
+    auxiliary = module.bottleneck.auxiliary(x, raw, h, code, module.decoder)
+    loss = SquaredError()(raw, x)
+    prices = price + auxiliary + 0.5 * code.abs().sum(dim=1)
+    torch.testing.assert_close(terms, loss + prices)
 
 
 class Listener(nn.Module):
@@ -185,6 +199,9 @@ class Listener(nn.Module):
     def start(self, affine):
         self.told.append(affine)
 
+    def observe(self, x, draw):
+        self.told.append((x, draw))
+
     def after_step(self, progress):
         self.told.append(progress)
 
@@ -195,41 +212,117 @@ class Listener(nn.Module):
         return x if draw is None else x + draw
 
 
+class Middle(nn.Module):
+    """A bottleneck that does nothing, and records what it observes."""
+
+    def __init__(self, starts=None):
+        super().__init__()
+        self.starts = starts
+        self.told = []
+
+    def forward(self, h):
+        return h, h.new_zeros(len(h))
+
+    def start(self, statistics):
+        return self.starts
+
+    def observe(self, h, code, draw, weight):
+        self.told.append((h, code, draw, weight))
+
+
+def _listening(corruption=None, starts=None):
+    return Autoencoder(
+        Listener(), Middle(starts), Listener(), SquaredError(), corruption
+    )
+
+
 def test_networks_have_hooks_too(x, generator):
-    module = Autoencoder(Listener(), Plain().build(N_FEATURES), Listener())
+    module = Autoencoder(
+        Listener(), Plain().build(N_FEATURES, None), Listener(), SquaredError()
+    )
     draws = module.draw(x.shape, generator)
     assert draws == {"encoder": 30, "decoder": 30}
-    raw, code, _ = module(x, draws)
+    output = module(x, draws)
+    raw, code, _, h = output
+    assert torch.equal(h, x + 30)
     assert torch.equal(code, x + 30)
     assert torch.equal(raw, x + 30 + 30)
-    module.after_step(0.25)
-    assert module.encoder.told == module.decoder.told == [0.25]
+    module.after_step(0.25, x, draws, output)
+    for network, given in ((module.encoder, x), (module.decoder, code)):
+        (observed, draw), progress = network.told
+        assert torch.equal(observed, given)
+        assert draw == 30
+        assert progress == 0.25
 
 
-def test_the_start_passes_the_link_of_the_loss():
-    class Middle(nn.Module):
-        def start(self, statistics):
-            return f"to {statistics}", f"from {statistics}"
+def test_modules_observe_what_passed_through_them(x, generator):
+    module = _listening(Shift())
+    draws = module.draw(x.shape, generator)
+    output = module(x, draws)
+    weight = torch.rand(len(x), generator=generator)
+    module.after_step(0.5, x, draws, output, weight)
+    (seen, _), _ = module.encoder.told
+    assert torch.equal(seen, Shift()(x, draws["corruption"]))
+    ((h, code, draw, given),) = module.bottleneck.told
+    assert torch.equal(h, output[3])
+    assert torch.equal(code, output[1])
+    assert draw is None
+    assert torch.equal(given, weight)
 
+
+def test_a_forward_pass_only_computes(x, generator):
+    # What is learnt by other ways than a gradient is learnt by observing.
+    module = Parts(
+        MLP((8,), norm="batch"), VectorQuantized(4), SquaredError(), Swap()
+    ).build(N_FEATURES, N_COMPONENTS, 0)
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    module.train()(x, module.draw(x.shape, generator))
+    for name, t in module.state_dict().items():
+        assert torch.equal(t, before[name]), name
+
+
+def test_the_start_passes_the_link_of_the_loss(x):
     class Linked(SquaredError):
         def start(self, reconstruction):
             return f"link of {reconstruction}"
 
-    module = Autoencoder(Listener(), Middle(), Listener())
-    assert module.start("data", Linked())
+    module = _listening(starts=("to data", "from data"))
+    module.loss = Linked()
+    assert module.start("data")
     assert module.encoder.told == ["to data"]
     assert module.decoder.told == ["link of from data"]
 
 
 @pytest.mark.parametrize("deaf", ["encoder", "decoder"])
 def test_a_start_is_whole_only_if_both_networks_can_be_set(deaf):
-    class Middle(nn.Module):
-        def start(self, statistics):
-            return None, (None, None)
+    module = _listening(starts=(None, (None, None)))
+    assert module.start(None)
+    setattr(module, deaf, nn.Identity())
+    assert not module.start(None)
 
-    networks = {"encoder": Listener(), "decoder": Listener(), deaf: nn.Identity()}
-    module = Autoencoder(bottleneck=Middle(), **networks)
-    assert not module.start(None, SquaredError())
+
+def test_a_bottleneck_without_a_start_leaves_the_networks_alone():
+    module = Autoencoder(Listener(), nn.Identity(), Listener(), SquaredError())
+    assert not module.start(None)
+    assert module.encoder.told == module.decoder.told == []
+
+
+@pytest.mark.parametrize("loss", [Bernoulli(), Poisson()])
+def test_a_loss_on_part_of_the_line_lets_the_encoder_see_standard_rows(loss, rng):
+    # Far from zero and of another size, as counts are; in [0, 1] for coins.
+    X = rng.uniform(0.7, 0.8, size=(200, N_FEATURES)) * min(loss.domain[1], 1000)
+    module = Parts(MLP(()), Plain(), loss).build(N_FEATURES, N_COMPONENTS, 0).double()
+    seen = []
+    module.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    x = torch.from_numpy(X)
+    assert module.start(PrincipalAxes(X, None, N_COMPONENTS, None).statistics(x))
+    code = module.encode(x)
+    (given,) = seen
+    np.testing.assert_allclose(given.mean(dim=0), 0, atol=1e-4)
+    assert given.square().mean().item() == pytest.approx(1)
+    # What it starts as is PCA of the rows all the same, not of those it sees.
+    expected = PCA(N_COMPONENTS).fit_transform(X)
+    np.testing.assert_allclose(code.detach(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_parts_from_elsewhere_work_in_an_estimator(X):
@@ -255,27 +348,37 @@ def _output(x, generator):
 
 def test_the_objective_is_the_weighted_mean_of_its_terms(x, generator):
     output = _output(x, generator)
-    raw, _, cost = output
-    terms = SquaredError()(raw, x) + cost
+    _, _, terms, _ = output
     weight = torch.rand(len(x), generator=generator)
     objective = Objective(SquaredError())
-    torch.testing.assert_close(objective(output, x), terms.mean())
-    torch.testing.assert_close(objective(output, x, weight), (weight * terms).mean())
+    torch.testing.assert_close(objective(output), terms.mean())
+    torch.testing.assert_close(objective(output, weight), (weight * terms).mean())
 
 
 def test_weights_of_one_are_none_bit_for_bit(x, generator):
     output = _output(x, generator)
     objective = Objective(SquaredError(), Batch())
-    assert torch.equal(objective(output, x, torch.ones(len(x))), objective(output, x))
+    assert torch.equal(objective(output, torch.ones(len(x))), objective(output))
 
 
 def test_the_price_of_the_batch_is_added_once(x, generator):
     output = _output(x, generator)
     weight = torch.rand(len(x), generator=generator)
-    without = Objective(SquaredError())(output, x, weight)
-    with_price = Objective(SquaredError(), Batch())(output, x, weight)
+    without = Objective(SquaredError())(output, weight)
+    with_price = Objective(SquaredError(), Batch())(output, weight)
     price = Batch().per_batch(output[1], weight)
     torch.testing.assert_close(with_price, without + price)
+
+
+def test_the_objective_counts_what_the_loss_trusts(x, generator):
+    output = _output(x, generator)
+    _, _, terms, _ = output
+    weight = torch.rand(len(x), generator=generator)
+    kept = terms.argsort()[: len(x) // 2]
+    objective = Objective(Trimmed(SquaredError(), 0.5))
+    torch.testing.assert_close(objective(output), terms[kept].mean())
+    expected = (terms * weight)[kept].mean()
+    torch.testing.assert_close(objective(output, weight), expected)
 
 
 # Parts
@@ -286,7 +389,18 @@ def test_the_price_of_the_batch_is_added_once(x, generator):
     [
         ({}, "rotation", False),
         ({"corruption": Gaussian()}, "rotation", True),
-        ({"penalty": L1()}, "permutation", True),
+        ({"penalty": L1()}, "scaling", True),
+        ({"penalty": Decorrelation()}, "scaling", True),
+        ({"penalty": Contractive()}, "rotation", True),
+        ({"penalty": Contractive() + L1()}, "scaling", True),
+        ({"bottleneck": Variational()}, "permutation", True),
+        ({"bottleneck": Variational(), "penalty": L1()}, "permutation", True),
+        ({"bottleneck": TopK(2)}, "scaling", True),
+        ({"bottleneck": TopK(2), "penalty": Contractive()}, "scaling", True),
+        ({"bottleneck": VectorQuantized()}, None, True),
+        ({"bottleneck": FiniteScalar()}, None, True),
+        ({"bottleneck": Plain("relu")}, "scaling", False),
+        ({"bottleneck": Plain("tanh")}, "permutation", False),
         ({"penalty": Batch()}, None, True),
         ({"bottleneck": Noisy()}, None, True),
     ],

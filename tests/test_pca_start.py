@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 
 from skae._pca import PrincipalAxes
+
+
+def _statistics(X, n_components, weight=None, random_state=None):
+    axes = PrincipalAxes(X, weight, n_components, random_state)
+    return axes.statistics(torch.from_numpy(X))
 
 
 def _tall(rng):
@@ -38,7 +44,7 @@ all_tables = pytest.mark.parametrize("table", TABLES)
 def test_axes_are_those_of_pca_signs_included(table, n_components, rng):
     X = table(rng)
     pca = PCA(n_components, svd_solver="full").fit(X)
-    statistics = PrincipalAxes(X, None, n_components, None).statistics()
+    statistics = _statistics(X, n_components)
     n = len(X)
     np.testing.assert_allclose(statistics.mean, pca.mean_)
     np.testing.assert_allclose(statistics.axes, pca.components_, atol=1e-7)
@@ -61,7 +67,7 @@ def test_noise_variance_is_that_of_probabilistic_pca(table, rng):
     n = len(X)
     # All axes are left out of the noise but two, those without any variance included.
     eigenvalues = np.linalg.eigvalsh(np.cov(X.T))[:-2] * (n - 1) / n
-    statistics = PrincipalAxes(X, None, 2, None).statistics()
+    statistics = _statistics(X, 2)
     assert statistics.noise_variance == pytest.approx(eigenvalues.mean(), rel=1e-6)
 
 
@@ -93,15 +99,17 @@ def test_integer_weights_are_repeated_rows(table, rng):
     X = table(rng)
     weight = rng.randint(1, 5, size=len(X))
     mean_one = weight / weight.mean()
-    weighted = PrincipalAxes(X, mean_one, 2, None)
-    repeated = PrincipalAxes(np.repeat(X, weight, axis=0), None, 2, None)
-    np.testing.assert_allclose(weighted.statistics().mean, repeated.statistics().mean)
+    weighted, repeated = (
+        _statistics(X, 2, mean_one),
+        _statistics(np.repeat(X, weight, axis=0), 2),
+    )
+    np.testing.assert_allclose(weighted.mean, repeated.mean)
     for name in ("axes", "variances", "noise_variance"):
         np.testing.assert_allclose(
-            getattr(weighted.statistics(), name),
-            getattr(repeated.statistics(), name),
-            atol=1e-8,
+            getattr(weighted, name), getattr(repeated, name), atol=1e-8
         )
+    weighted = PrincipalAxes(X, mean_one, 2, None)
+    repeated = PrincipalAxes(np.repeat(X, weight, axis=0), None, 2, None)
     np.testing.assert_allclose(weighted.project(X), repeated.project(X))
     assert weighted.total_variance == pytest.approx(repeated.total_variance)
 
@@ -113,7 +121,7 @@ def test_rank_counts_the_directions_in_which_rows_vary(table, rank, rng):
 
 def test_axes_beyond_the_rank_are_zero(rng):
     X = _deficient(rng)
-    statistics = PrincipalAxes(X, None, 5, None).statistics()
+    statistics = _statistics(X, 5)
     assert statistics.axes.shape == (5, 6)
     assert not statistics.axes[3:].any()
     assert not statistics.variances[3:].any()
@@ -123,10 +131,11 @@ def test_axes_beyond_the_rank_are_zero(rng):
 
 @pytest.mark.parametrize("n_components", [2, 0.9, "auto"])
 def test_rows_that_do_not_vary_have_no_axes(n_components):
-    axes = PrincipalAxes(np.full((20, 4), 0.5), None, n_components, None)
+    X = np.full((20, 4), 0.5)
+    axes = PrincipalAxes(X, None, n_components, None)
     assert axes.rank == 0
     assert axes.n_components == (2 if n_components == 2 else 1)
-    assert not axes.statistics().axes.any()
+    assert not axes.statistics(torch.from_numpy(X)).axes.any()
     np.testing.assert_allclose(axes.project(np.full((3, 4), 0.5)), 0.5)
 
 
@@ -137,6 +146,17 @@ def test_the_rows_are_left_alone(rng):
     assert np.array_equal(X, before)
 
 
+@pytest.mark.parametrize(("n_rows", "n_kept"), [(10, 10), (4096, 4096), (9000, 4096)])
+def test_some_rows_are_shown_in_their_order(n_rows, n_kept):
+    X = np.arange(2.0 * n_rows).reshape(n_rows, 2)
+    shown = _statistics(X, 1).rows.numpy()
+    assert shown.shape == (n_kept, 2)
+    rows = shown[:, 0] / 2
+    assert np.array_equal(X[rows.astype(int)], shown)
+    assert (rows[0], rows[-1]) == (0, n_rows - 1)
+    assert np.ptp(np.diff(rows)) <= 1  # spread evenly
+
+
 def test_data_large_both_ways_get_the_same_axes(seed, rng):
     signal = rng.normal(size=(1030, 4)) * [9, 6, 4, 2] @ rng.normal(size=(4, 1010))
     X = signal + 1e-6 * rng.normal(size=signal.shape)
@@ -145,7 +165,7 @@ def test_data_large_both_ways_get_the_same_axes(seed, rng):
     basis, _ = np.linalg.qr(centered.T @ rng.normal(size=(1030, 4)))
     _, singular, axes = np.linalg.svd(centered @ basis, full_matrices=False)
     axes = axes @ basis.T
-    found = PrincipalAxes(X, None, 3, np.random.RandomState(seed)).statistics()
+    found = _statistics(X, 3, random_state=np.random.RandomState(seed))
     np.testing.assert_allclose(found.variances, singular[:3] ** 2 / 1030, rtol=1e-6)
     cosines = np.abs(np.sum(found.axes.numpy() * axes[:3], axis=1))
     np.testing.assert_allclose(cosines, 1, atol=1e-6)
