@@ -18,8 +18,10 @@ from .losses import SquaredError
 __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 
 # Decoding with 1, 2, ... components takes that many passes. Together they may cost as
-# much as this many passes over all rows, beyond which fewer rows are used.
+# much as this many passes over all rows, and give as many numbers as this, beyond which
+# fewer rows are used.
 _MAX_PASSES = 40
+_MAX_ENTRIES = 2**28
 _MIN_ROWS = 200
 # Error above that of PCA, as a share, from which a model counts as worse.
 _TOLERANCE = 0.005
@@ -49,7 +51,7 @@ def diagnose(fit):
         Fitted attributes of the estimator, from the bottleneck.
     """
     model, net = fit.model, fit.model.net
-    code = model.code(fit.X)
+    code = fit.code()
     error = _mean_square(fit.X - model.reconstruct(fit.X), fit.weight)
     pca_error = _mean_square(fit.X - fit.pca_reconstruct(), fit.weight)
     variance = _mean_square(fit.X - fit.mean, fit.weight)
@@ -165,10 +167,11 @@ def explained_variance_ratio(fit):
     """
     model = fit.model
     n_samples, k = len(fit.X), fit.axes.n_components
-    n_rows = min(n_samples, max(_MIN_ROWS, _MAX_PASSES * n_samples // k))
+    affordable = min(_MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * fit.X.shape[1]))
+    n_rows = min(n_samples, max(_MIN_ROWS, affordable))
     rows = np.linspace(0, n_samples - 1, n_rows).astype(int)
     X, weight = fit.X[rows], None if fit.weight is None else fit.weight[rows]
-    code = model.code(X)
+    code = fit.code()[rows]
     truncated = np.empty_like(code)
     truncated[:] = np.average(code, axis=0, weights=weight)
     left = [_mean_square(X - fit.mean, weight).sum()]
@@ -201,12 +204,11 @@ def linear_components(fit):
 
 def _report(fit):
     """Return what the bottleneck has to say of its codes, fitted attributes by name."""
-    model = fit.model
-    module = model.net.module_in(torch.float64)
+    module = fit.model.net.module_in(torch.float64)
     if not hasattr(module.bottleneck, "report"):
         return {}
     device = next(module.parameters()).device
-    code = torch.from_numpy(model.raw_code(fit.X)).to(device, torch.float64)
+    code = torch.from_numpy(fit.raw_code).to(device, torch.float64)
     weight = np.ones(len(fit.X)) if fit.weight is None else fit.weight
     weight = torch.from_numpy(weight / weight.sum()).to(device)
     return module.bottleneck.report(code, weight)

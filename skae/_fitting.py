@@ -38,6 +38,8 @@ class Fit:
     mean : ndarray of shape (n_features,)
         Weighted mean of the rows.
     X : ndarray of shape (n_samples, n_features)
+    raw_code : ndarray of shape (n_samples, n_components)
+        Code of the rows as the network has it.
     weight : ndarray of shape (n_samples,) or None
         Of mean one.
     unseen : ndarray or None
@@ -51,9 +53,14 @@ class Fit:
     axes: PrincipalAxes
     mean: np.ndarray
     X: np.ndarray
+    raw_code: np.ndarray
     weight: np.ndarray | None
     unseen: np.ndarray | None
     X_val: np.ndarray | None
+
+    def code(self):
+        """Return the code of the rows as users see it."""
+        return self.model.coordinates.apply(torch.from_numpy(self.raw_code)).numpy()
 
     def judges(self):
         """Return the rows that judged the training, maybe none, and their weights."""
@@ -137,15 +144,16 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     net.partial_fit(data)
 
     model = Model(net, parts.loss, scaling, parts.bottleneck.sparse_output)
+    raw_code = model.raw_code(X)
     model.coordinates = Coordinates.fit(
         parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),
-        model.raw_code(X).astype(np.float64),
+        raw_code.astype(np.float64),
         x.numpy(),
         weight,
         scaling.unit,
     )
-    return Fit(model, parts, axes, mean, X, weight, unseen, X_val)
+    return Fit(model, parts, axes, mean, X, raw_code, weight, unseen, X_val)
 
 
 def plain_parts(architecture=None, bottleneck=None, loss=None, **others):

@@ -165,8 +165,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
         components. For a linear network these are the numbers of PCA, for others they
-        need not fall. Their sum is the R² of the model. (With more than 40 components,
-        measured on evenly spaced rows only, where there are more than 200.)
+        need not fall. Their sum is the R² of the model. Where that would
+        take long, it is measured on evenly spaced rows only.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
         How a row moves with each component, in the data's units. Only there if the

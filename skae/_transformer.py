@@ -140,8 +140,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
         components. For a linear network these are the numbers of PCA, for others they
-        need not fall. Their sum is the R² of the model. (With more than 40 components,
-        measured on evenly spaced rows only, where there are more than 200.)
+        need not fall. Their sum is the R² of the model. Where that would
+        take long, it is measured on evenly spaced rows only.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
         How a row moves with each component, in the data's units. Only there if the
@@ -314,4 +314,4 @@ class AutoencoderTransformer(BaseAutoencoder):
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
     def _finish(self, fit):
-        self._density = CodeDensity(fit.model.code(fit.X), fit.weight)
+        self._density = CodeDensity(fit.code(), fit.weight)

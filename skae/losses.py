@@ -27,8 +27,9 @@ __all__ = [
 
 # Means this close to the edge of the domain start as if they were there.
 _NEAR_ZERO = 1e-3
-# Slope of the inverse link below which the start treats it as this.
-_MIN_SLOPE = 0.25
+# Least slope of the logistic function that the start divides by: where a probability
+# hardly varies, its logit would have to vary without bound.
+_MIN_SLOPE = 0.1
 # The exponential of twice this is still finite in single precision.
 _MAX_LOG_RATE = 40.0
 
@@ -230,7 +231,8 @@ class Bernoulli(Loss):
         """Return logits, linear in the code around the mean; see `Loss.start`."""
         weight, mean = reconstruction
         mean = mean.clamp(_NEAR_ZERO, 1 - _NEAR_ZERO)
-        return Affine(weight / _slope(mean * (1 - mean))[:, None], mean.logit())
+        slope = (mean * (1 - mean)).clamp(min=_MIN_SLOPE)
+        return Affine(weight / slope[:, None], mean.logit())
 
 
 class Poisson(Loss):
@@ -264,10 +266,12 @@ class Poisson(Loss):
         return raw.clamp(max=_MAX_LOG_RATE).exp()
 
     def start(self, reconstruction):
-        """Return log rates, linear in the code around the mean; see `Loss.start`."""
+        """Return the logarithm of the mean, for any code; see `Loss.start`.
+
+        A rate that is exponential in the code would have no bound on rows far out.
+        """
         weight, mean = reconstruction
-        mean = mean.clamp(min=_NEAR_ZERO)
-        return Affine(weight / _slope(mean)[:, None], mean.log())
+        return Affine(torch.zeros_like(weight), mean.clamp(min=_NEAR_ZERO).log())
 
 
 class Trimmed(Loss):
@@ -338,8 +342,3 @@ class Trimmed(Loss):
         kept = terms.detach().argsort(stable=True)[:n_kept]
         chosen = torch.zeros_like(terms).scatter(0, kept, len(terms) / n_kept)
         return torch.where(chosen > 0, self.loss.trusted(terms) * chosen, 0.0)
-
-
-def _slope(slope):
-    """Return a slope to divide by: not too flat where data hardly vary."""
-    return slope.clamp(min=_MIN_SLOPE)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ def data_folder():
     if folder is None or not Path(folder).is_dir():
         sys.exit(
             "Nothing was run. Set SKAE_DATA to a folder with the tables of ADBench in "
-            "adbench/*.npz (https://github.com/Minqi824/ADBench, 'Classical')."
+            "adbench/*.npz (https://github.com/Minqi824/ADBench, 'Classical') and "
+            "mnist.npz."
         )
     return Path(folder)
 
@@ -32,3 +34,39 @@ def load(file, max_rows=None, seed=0):
         rows = np.random.RandomState(seed).choice(len(X), max_rows, replace=False)
         X, y = X[rows], y[rows]
     return X, y
+
+
+@dataclass
+class Images:
+    """Images as rows, grey values in [0, 1]."""
+
+    train: np.ndarray
+    y_train: np.ndarray
+    test: np.ndarray
+    y_test: np.ndarray
+
+    def shrunk(self):
+        """Return the images with squares of 4 x 4 pixels averaged."""
+        small = [
+            X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
+            for X in (self.train, self.test)
+        ]
+        return Images(small[0], self.y_train, small[1], self.y_test)
+
+
+def mnist(n_train=60_000, n_test=10_000):
+    """Return the first images of each part of MNIST."""
+    file = data_folder() / "mnist.npz"
+    if not file.is_file():
+        sys.exit(
+            f"Nothing was run. {file} is missing: an archive with X_train of shape "
+            "(60000, 28, 28), y_train, X_test and y_test, in the original order."
+        )
+    with np.load(file) as archive:
+        X, X_test = (
+            (archive[name][:n].reshape(n, -1) / 255).astype(np.float32)
+            for name, n in (("X_train", n_train), ("X_test", n_test))
+        )
+        return Images(
+            X, archive["y_train"][:n_train], X_test, archive["y_test"][:n_test]
+        )
