@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from .bottlenecks import Plain
 from .exceptions import (
     CollapsedCodeWarning,
     DivergenceWarning,
@@ -85,7 +84,6 @@ def diagnose(fit):
 def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
     parts, net = fit.parts, fit.model.net
     n_components, n_features = fit.axes.n_components, fit.X.shape[1]
-    plain = isinstance(parts.bottleneck, Plain) and not parts.guarded
     if n_components > n_features and not parts.guarded:
         warnings.warn(
             f"n_components={n_components} is more than the {n_features} features, and "
@@ -98,7 +96,7 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
         rank = fit.axes.rank
         if rank == 0:
             remedy = "the training rows do not vary"
-        elif plain and rank < n_components:
+        elif parts.plain and rank < n_components:
             remedy = (
                 f"to numerical precision the training rows vary in {rank} directions: "
                 f"pass n_components={rank}"
@@ -144,14 +142,15 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
             stacklevel=_CALLER,
         )
     elif (
-        plain
+        parts.plain
         and isinstance(parts.loss, SquaredError)
         and error > pca_error * (1 + _TOLERANCE) + rounding
     ):
         warnings.warn(
-            f"The reconstruction of the training rows is {error / pca_error - 1:.1%} "
-            "worse than that of PCA with as many components. Train longer "
-            "(max_epochs), lower lr, or start there: MLP(start='pca').",
+            "The reconstruction of the training rows is worse than that of PCA with as "
+            f"many components, with an error of {error:.6g} instead of {pca_error:.6g} "
+            "in scaled units. Train longer (max_epochs), lower lr, or start there: "
+            "MLP(start='pca').",
             WorseThanPCAWarning,
             stacklevel=_CALLER,
         )

@@ -130,7 +130,7 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     unseen = None
     if X_val is None and settings.early_stopping:
         unseen = _hold_out(len(X), settings.validation_fraction, random_state)
-        if unseen is None and at_pca and not parts.guarded:
+        if unseen is None and at_pca and parts.plain:
             # Nothing could tell a gain from noise: the start is the best there is.
             net.max_epochs = 0
     rows = Rows(x, _weight_tensor(weight)).to(device)

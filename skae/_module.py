@@ -61,6 +61,15 @@ class Parts:
             or self.bottleneck.guards
         )
 
+    @property
+    def plain(self):
+        """Whether only its networks distinguish the model from PCA."""
+        return (
+            not self.guarded
+            and self.bottleneck.symmetry == "rotation"
+            and not any(map(isfinite, self.loss.domain))
+        )
+
     def build(self, n_features, n_components, seed):
         """Return a new `Autoencoder`, with weights drawn from ``seed``."""
         generator = torch.Generator().manual_seed(seed)
