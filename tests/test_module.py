@@ -12,15 +12,12 @@ from skae._pca import PrincipalAxes
 from skae.architectures import MLP
 from skae.bottlenecks import (
     Bottleneck,
-    FiniteScalar,
     Plain,
-    TopK,
-    Variational,
     VectorQuantized,
 )
 from skae.corruptions import Corruption, Gaussian, Swap
-from skae.losses import Bernoulli, Poisson, SquaredError, Trimmed
-from skae.penalties import L1, Contractive, Decorrelation, Penalty
+from skae.losses import Bernoulli, Poisson, SquaredError
+from skae.penalties import L1, Penalty
 
 N_FEATURES, N_COMPONENTS = 5, 2
 
@@ -336,87 +333,6 @@ def test_parts_from_elsewhere_work_in_an_estimator(X):
     ).fit(X)
     assert model.transform(X).shape == (len(X), 2)
     assert model.net_.module_.bottleneck.progress == 1.0
-
-
-# Objective
-
-
-def _output(x, generator):
-    module = _build(Noisy(), penalty=L1(0.1))
-    return module(x, module.draw(x.shape, generator))
-
-
-def test_the_objective_is_the_weighted_mean_of_its_terms(x, generator):
-    output = _output(x, generator)
-    _, _, terms, _ = output
-    weight = torch.rand(len(x), generator=generator)
-    objective = Objective(SquaredError())
-    torch.testing.assert_close(objective(output), terms.mean())
-    torch.testing.assert_close(objective(output, weight), (weight * terms).mean())
-
-
-def test_weights_of_one_are_none_bit_for_bit(x, generator):
-    output = _output(x, generator)
-    objective = Objective(SquaredError(), Batch())
-    assert torch.equal(objective(output, torch.ones(len(x))), objective(output))
-
-
-def test_the_price_of_the_batch_is_added_once(x, generator):
-    output = _output(x, generator)
-    weight = torch.rand(len(x), generator=generator)
-    without = Objective(SquaredError())(output, weight)
-    with_price = Objective(SquaredError(), Batch())(output, weight)
-    price = Batch().per_batch(output[1], weight)
-    torch.testing.assert_close(with_price, without + price)
-
-
-def test_the_objective_counts_what_the_loss_trusts(x, generator):
-    output = _output(x, generator)
-    _, _, terms, _ = output
-    weight = torch.rand(len(x), generator=generator)
-    kept = terms.argsort()[: len(x) // 2]
-    objective = Objective(Trimmed(SquaredError(), 0.5))
-    torch.testing.assert_close(objective(output), terms[kept].mean())
-    expected = (terms * weight)[kept].mean()
-    torch.testing.assert_close(objective(output, weight), expected)
-
-
-# Parts
-
-
-@pytest.mark.parametrize(
-    ("parts", "symmetry", "guarded"),
-    [
-        ({}, "rotation", False),
-        ({"corruption": Gaussian()}, "rotation", True),
-        ({"penalty": L1()}, "scaling", True),
-        ({"penalty": Decorrelation()}, "scaling", True),
-        ({"penalty": Contractive()}, "rotation", True),
-        ({"penalty": Contractive() + L1()}, "scaling", True),
-        ({"bottleneck": Variational()}, "permutation", True),
-        ({"bottleneck": Variational(), "penalty": L1()}, "permutation", True),
-        ({"bottleneck": TopK(2)}, "scaling", True),
-        ({"bottleneck": TopK(2), "penalty": Contractive()}, "scaling", True),
-        ({"bottleneck": VectorQuantized()}, None, True),
-        ({"bottleneck": FiniteScalar()}, None, True),
-        ({"bottleneck": Plain("relu")}, "scaling", False),
-        ({"bottleneck": Plain("tanh")}, "permutation", False),
-        ({"penalty": Batch()}, None, True),
-        ({"bottleneck": Noisy()}, None, True),
-    ],
-    ids=str,
-)
-def test_parts_know_what_they_allow(parts, symmetry, guarded):
-    made = Parts(
-        **{
-            "architecture": MLP(),
-            "bottleneck": Plain(),
-            "loss": SquaredError(),
-            **parts,
-        }
-    )
-    assert made.symmetry == symmetry
-    assert made.guarded is guarded
 
 
 # Several at once
