@@ -20,7 +20,7 @@ __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 # much as this many passes over all rows, and give as many numbers as this, beyond which
 # fewer rows are used.
 _MAX_PASSES = 40
-_MAX_ENTRIES = 2**28
+_MAX_ENTRIES = 2**25
 _MIN_ROWS = 200
 # Error above that of PCA, as a share, from which a model counts as worse.
 _TOLERANCE = 0.005

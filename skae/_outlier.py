@@ -170,7 +170,21 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     components_ : ndarray of shape (n_components_, n_features_in_)
         How a row moves with each component, in the data's units. Only there if the
-        network is linear: without hidden layers, or left at PCA.
+        decoder is linear: without hidden layers, or left at PCA.
+
+    active_units_ : int
+        Components whose posterior mean varies over the training rows by more than 0.01.
+        Only there with :class:`~skae.bottlenecks.Variational`.
+
+    dead_fraction_ : float
+        Share of the components that no training row uses. Only there with
+        :class:`~skae.bottlenecks.TopK` and :class:`~skae.bottlenecks.BatchTopK`.
+
+    perplexity_ : float
+        e to the entropy of the symbols of the training rows, the mean over groups or
+        components: how many of them are in use, as if all that are were equally often.
+        Only there with :class:`~skae.bottlenecks.VectorQuantized` and
+        :class:`~skae.bottlenecks.FiniteScalar`.
 
     pca_reconstruction_error_ : float
         Mean squared residual on the training rows of PCA with as many components, of

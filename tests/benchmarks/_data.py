@@ -45,13 +45,15 @@ class Images:
     test: np.ndarray
     y_test: np.ndarray
 
-    def shrunk(self):
-        """Return the images with squares of 4 x 4 pixels averaged."""
+    def shrunk(self, factor):
+        """Return the images of 28 x 28 with squares of pixels averaged."""
+        size = 28 // factor
         small = [
-            X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
+            X.reshape(-1, size, factor, size, factor).mean(axis=(2, 4))
             for X in (self.train, self.test)
         ]
-        return Images(small[0], self.y_train, small[1], self.y_test)
+        train, test = (X.reshape(len(X), -1) for X in small)
+        return Images(train, self.y_train, test, self.y_test)
 
 
 def mnist(n_train=60_000, n_test=10_000):

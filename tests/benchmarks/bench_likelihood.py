@@ -9,8 +9,8 @@ samples each. Their figure for the VAE is 86.76 nats after 3,280 epochs of batch
 
 "PyTorch" is the same network, objective, optimiser and number of steps in a loop
 written by hand; "skae, textbook" the same through skae; "skae" has the linear path and
-the start that are its default. By default the run is scaled down: batches of 100, few epochs, a
-constant learning rate of 1e-3, Adam, and the first 500 test images.
+the start that are its default. By default the run is scaled down: batches of 100, few
+epochs, a constant learning rate of 1e-3, Adam, and the first 500 test images.
 
     SKAE_DATA=<folder> python tests/benchmarks/bench_likelihood.py [--epochs 20]
         [--batch-size 100] [--n-test 500] [--n-samples 5000] [--device cpu]
