@@ -6,6 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
+from skae import AutoencoderTransformer
 from skae._component import Affine
 from skae._module import Parts
 from skae._pca import PrincipalAxes
@@ -209,3 +210,154 @@ def test_gradient_reaches_every_weight_after_one_step(activation, start, X):
         optimizer.step()
     for name, p in module.named_parameters():
         assert p.grad.any(), name
+
+
+# Normalisation and dropout
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", [(5,), (5, 4)])
+def test_batch_normalisation_is_that_of_torch(hidden, generator):
+    ours = MLP(hidden, norm="batch", **TEXTBOOK)
+    encoder, _ = _build(ours, n_features=6)
+    encoder.train()
+    theirs = nn.Sequential()
+    for stage in encoder.branch.hidden:
+        theirs.extend(
+            [stage.layer, nn.BatchNorm1d(stage.layer.out_features), nn.Tanh()]
+        )
+    theirs.append(encoder.branch.last)
+    for step in range(5):
+        x = torch.randn(7 + step, 6, generator=generator) * (1 + step)
+        torch.testing.assert_close(encoder(x), theirs(x))
+        encoder.observe(x, None)
+    norms = [m for m in theirs if isinstance(m, nn.BatchNorm1d)]
+    for stage, norm in zip(encoder.branch.hidden, norms, strict=True):
+        for name in ("running_mean", "running_var"):
+            ours_, theirs_ = getattr(stage.norm, name), getattr(norm, name)
+            torch.testing.assert_close(ours_, theirs_)
+    x = torch.randn(20, 6, generator=generator)
+    torch.testing.assert_close(encoder.eval()(x), theirs.eval()(x))
+
+
+def test_layer_normalisation_is_that_of_torch(generator):
+    encoder, _ = _build(MLP((5,), norm="layer", **TEXTBOOK))
+    x = torch.randn(20, 6, generator=generator)
+    (stage,) = encoder.branch.hidden
+    normed = nn.functional.layer_norm(stage.layer(x), (5,))
+    torch.testing.assert_close(encoder(x), encoder.branch.last(normed.tanh()))
+
+
+@torch.no_grad()
+def test_a_batch_of_one_row_passes_as_in_inference(generator):
+    encoder, _ = _build(MLP((5,), norm="batch", **TEXTBOOK))
+    encoder.train()
+    encoder.observe(torch.randn(20, 6, generator=generator), None)
+    before = {name: t.clone() for name, t in encoder.named_buffers()}
+    x = torch.randn(1, 6, generator=generator)
+    alone = encoder(x)
+    encoder.observe(x, None)
+    assert torch.equal(alone, encoder.eval()(x))
+    for name, t in encoder.named_buffers():
+        assert torch.equal(t, before[name])
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(9, 2), (8, 1), (2, 2)])
+def test_batch_normalisation_survives_a_batch_of_one_row(n_rows, batch_size, X):
+    model = AutoencoderTransformer(
+        1,
+        architecture=MLP((5,), norm="batch"),
+        batch_size=batch_size,
+        max_epochs=3,
+        early_stopping=False,
+        random_state=0,
+    ).fit(X[:n_rows])
+    assert np.isfinite(model.history_["train_loss"]).all()
+    assert np.isfinite(model.reconstruct(X)).all()
+
+
+def test_running_statistics_are_those_of_the_rows(X):
+    # A hundred batches of a tenth each: what is left of the start is nothing.
+    model = AutoencoderTransformer(
+        2,
+        architecture=MLP((5,), norm="batch"),
+        optimizer="sgd",
+        lr=1e-12,
+        batch_size=50,
+        max_epochs=50,
+        early_stopping=False,
+        n_iter_no_change=50,
+        random_state=0,
+    ).fit(X)
+    (stage,) = model.net_.module_.encoder.branch.hidden
+    x = torch.from_numpy((X - model.mean_) / model.scale_).float()
+    reached = stage.layer(x).detach()
+    spread = reached.std(dim=0)
+    error = (stage.norm.running_mean - reached.mean(dim=0)) / spread
+    assert error.abs().max() < 0.15
+    ratio = stage.norm.running_var / reached.var(dim=0)
+    assert (ratio.log().abs() < 0.3).all()
+
+
+def test_dropout_is_in_the_encoder_and_in_training_only(generator):
+    encoder, decoder = _build(MLP((50, 40), dropout=0.4, **TEXTBOOK))
+    x = torch.randn(10, 6, generator=generator)
+    masks = encoder.draw(len(x), generator)
+    assert [mask.shape for mask in masks] == [(10, 50), (10, 40)]
+    assert decoder.draw(len(x), generator) is None
+    first, second = encoder.branch.hidden
+    expected = encoder.branch.last(second(first(x) * masks[0]) * masks[1])
+    assert torch.equal(encoder.train()(x, masks), expected)
+    assert torch.equal(encoder.eval()(x, masks), encoder(x))
+    assert not torch.allclose(encoder(x), expected)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_mean(dropout, generator):
+    encoder, _ = _build(MLP((100,), dropout=dropout, **TEXTBOOK))
+    (mask,) = encoder.draw(1000, generator)
+    dropped = (mask == 0).double().mean().item()
+    assert dropped == pytest.approx(dropout, abs=5 * (0.25 / mask.numel()) ** 0.5)
+    left = mask[mask > 0]
+    torch.testing.assert_close(left, torch.full_like(left, 1 / (1 - dropout)))
+
+
+def test_no_dropout_draws_nothing(generator):
+    encoder, _ = _build(MLP((5,), dropout=0))
+    state = generator.get_state()
+    assert encoder.draw(10, generator) is None
+    assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, None])
+def test_dropout_is_a_share_below_one(dropout):
+    with pytest.raises(ValueError, match="'dropout' parameter of MLP must be"):
+        MLP((5,), dropout=dropout).validate()
+
+
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_training_starts_at_pca_whatever_regularises_it(norm, dropout, X):
+    module = Parts(
+        MLP((5,), norm=norm, dropout=dropout), Plain(), SquaredError()
+    ).build(6, 2, seed=0)
+    x = torch.from_numpy(X)
+    module.double().start(PrincipalAxes(X, None, 2, None).statistics(x))
+    draws = module.draw(x.shape, torch.Generator())
+    for training in (False, True):
+        raw, code, _, _ = module.train(training)(x, draws)
+        pca = PCA(2).fit(X)
+        np.testing.assert_allclose(code.detach(), pca.transform(X), atol=1e-9)
+        expected = pca.inverse_transform(pca.transform(X))
+        np.testing.assert_allclose(raw.detach(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "width"),
+    [(1, 128), (128, 128), (181, 128), (182, 256), (256, 256), (600, 512), (5000, 512)],
+)
+def test_widths_are_the_nearest_power_of_two(n_features, width):
+    encoder, decoder = _build(MLP(), n_features=n_features)
+    assert _widths(encoder.branch) == [n_features, width, width, 2]
+    assert _widths(decoder.branch) == [2, width, width, n_features]
