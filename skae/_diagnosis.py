@@ -143,6 +143,7 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
         )
     elif (
         parts.plain
+        and n_components <= n_features
         and isinstance(parts.loss, SquaredError)
         and error > pca_error * (1 + _TOLERANCE) + rounding
     ):

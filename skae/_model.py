@@ -63,6 +63,14 @@ class Model:
         """Return the integers that name the discrete code of rows."""
         return self.run(lambda module, x: module.symbols(self._in(x)), X)
 
+    def dequantize(self, symbols):
+        """Return the rows that symbols stand for, float64."""
+        return self.run(
+            lambda module, s: self._out(module.decoder(module.bottleneck.codes(s))),
+            symbols,
+            torch.float64,
+        )
+
     def sample(self, n_samples, random_state, density):
         """Return new rows: of codes from the prior, or possible ones from a density."""
         module = self.net.module_in(torch.float64)
@@ -106,7 +114,7 @@ class Model:
 
         return self.run(function, X)
 
-    def run(self, function, X):
+    def run(self, function, X, dtype=None):
         """Return ``function(module, x)`` over all rows, chunk by chunk.
 
         Parameters
@@ -115,17 +123,19 @@ class Model:
             From the module and a tensor on its device to a tensor with as many rows.
         X : ndarray of shape (n_samples, n_columns)
             Float64 or float32; the module has weights of the same type.
+        dtype : torch.dtype or None
+            That of the weights, where it is another one.
 
         Returns
         -------
         ndarray
         """
-        return torch.cat(list(self._chunks(function, X))).numpy()
+        return torch.cat(list(self._chunks(function, X, dtype))).numpy()
 
-    def _chunks(self, function, X):
-        module = self.net.module_in(
-            torch.float64 if X.dtype == np.float64 else torch.float32
-        )
+    def _chunks(self, function, X, dtype=None):
+        if dtype is None:
+            dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        module = self.net.module_in(dtype)
         device = next(module.parameters()).device
         step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
         for i in range(0, len(X), step):

@@ -110,8 +110,9 @@ class Autoencoder(nn.Module):
         None, the module is deterministic.
     ``start``
         Called once before training: ``bottleneck.start(statistics)`` returns the
-        affine maps that encoder and decoder should start from, ``start(affine)``
-        of a network makes it equal to one.
+        affine maps that encoder and decoder should start from, each a pair of
+        ``weight`` and ``bias`` as :class:`torch.nn.Linear` has them, and
+        ``start(affine)`` of a network makes it equal to one.
     ``observe``
         Called after every step, to learn by other ways than a gradient what belongs
         to the state: ``bottleneck.observe(h, code, draw, weight)`` with what entered
@@ -132,7 +133,10 @@ class Autoencoder(nn.Module):
     ``project(code)``
         Returns the nearest possible codes.
     ``symbols(h)``
-        Returns integers that name a discrete code.
+        Returns integers that name a discrete code, shape ``(n_samples, n_symbols)``.
+    ``codes(symbols)``, ``symbols_shape``
+        Returns the codes that they name; how many there are in a row, and of how many
+        values each is.
     ``report(code, weight)``
         Returns fitted attributes of the estimator by name, from the codes of the
         training rows and their weights, which sum to one.
@@ -259,7 +263,9 @@ class Autoencoder(nn.Module):
             self.spread.fill_(spread if spread > 0 else 1.0)
         if not hasattr(self.bottleneck, "start"):
             return False
-        encoding, reconstruction = self.bottleneck.start(statistics)
+        encoding, reconstruction = (
+            Affine(*pair) for pair in self.bottleneck.start(statistics)
+        )
         if self.center is not None:
             weight, bias = encoding
             center, spread = self.center.to(weight), self.spread.to(weight)

@@ -97,9 +97,9 @@ class Gaussian(Corruption):
 class Masking(Corruption):
     """Set a random part of the entries to zero [1]_.
 
-    Zero is the mean of the training rows where the estimator centres the data, as it
-    does by default, and zero itself with ``scaling=None``: for grey images with black
-    background, what a lost pixel looks like.
+    Zero is the mean of the training rows with the scalings "global" and "standard", the
+    defaults, the middle of the range with "minmax", and zero itself with
+    ``scaling=None``: for grey images on black, what a lost pixel looks like.
 
     Parameters
     ----------

@@ -288,8 +288,8 @@ class Trimmed(Loss):
         What is trimmed.
 
     fraction : float, default=0.1
-        Share of the rows of a batch to leave out, in [0, 1), rounded down. A little
-        more than the share of outliers to expect.
+        Share of the rows of a batch to leave out, in [0, 1), rounded up to whole rows,
+        but never all. A little more than the share of outliers to expect.
 
     References
     ----------
@@ -338,7 +338,7 @@ class Trimmed(Loss):
 
     def trusted(self, terms):
         """Return the terms with those of the worst rows set to zero."""
-        n_kept = len(terms) - int(self.fraction * len(terms))
+        n_kept = max(1, int((1 - self.fraction) * len(terms)))
         kept = terms.detach().argsort(stable=True)[:n_kept]
         chosen = torch.zeros_like(terms).scatter(0, kept, len(terms) / n_kept)
         return torch.where(chosen > 0, self.loss.trusted(terms) * chosen, 0.0)

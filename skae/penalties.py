@@ -250,9 +250,8 @@ class Contractive(Penalty):
     one random direction per row and step, which is right on average [2]_ and costs
     about as much as a second pass through the encoder. It works for every architecture.
 
-    With the squared error and no other price, the decoder could undo any shrinking of
-    the code at no cost; what keeps a contractive code honest is that the penalty also
-    flattens what the encoder does *between* the rows.
+    A code that is merely scaled down pays less too, and the decoder can scale it up
+    again. What counts is therefore how far the code moves in units of its own spread.
 
     Parameters
     ----------
@@ -319,7 +318,8 @@ class Decorrelation(Penalty):
 
     The price of a batch are the squared correlations of all pairs of components. Unlike
     the covariances of [1]_ they do not change when the decoder makes up for a smaller
-    code.
+    code. For codes that cannot be turned, such as that of ``Plain(activation="tanh")``:
+    a linear code comes out of `fit` uncorrelated without any price.
 
     Parameters
     ----------
@@ -345,7 +345,8 @@ class Decorrelation(Penalty):
 
     _parameter_constraints: dict = {"alpha": _ALPHA}
 
-    symmetry = "scaling"
+    # Turning a linear code to its principal axes makes the price zero.
+    symmetry = "rotation"
 
     def __init__(self, alpha=1.0):
         self.alpha = alpha

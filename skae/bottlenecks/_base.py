@@ -23,7 +23,8 @@ class Bottleneck(Component):
         The closed interval in which every component of the code lies.
     discrete : bool
         Whether the code has finitely many values, which the built module names by
-        integers: ``symbols(h)``, of shape ``(n_samples, n_symbols)``.
+        integers: it has the hooks ``symbols``,
+        ``codes`` and ``symbols_shape``.
     sparse_output : bool
         Whether `transform` returns a sparse matrix.
     """

@@ -112,6 +112,11 @@ class _VectorQuantized(nn.Module):
         self.register_buffer("codebook", codebook)
         self.register_buffer("use", torch.ones(codebook.shape[:2]))
 
+    @property
+    def symbols_shape(self):
+        """How many symbols a row has, and how many values each of them."""
+        return tuple(self.codebook.shape[:2])
+
     def draw(self, n_rows, generator):
         """Draw an order of the rows, in which they may replace codebook rows."""
         return torch.rand(
@@ -125,8 +130,12 @@ class _VectorQuantized(nn.Module):
 
     def project(self, h):
         """Return the nearest codes."""
-        groups = torch.arange(len(self.codebook), device=h.device)
-        return self.codebook[groups, self.symbols(h)].flatten(start_dim=1)
+        return self.codes(self.symbols(h))
+
+    def codes(self, symbols):
+        """Return the codebook rows that symbols stand for, side by side."""
+        groups = torch.arange(len(self.codebook), device=symbols.device)
+        return self.codebook[groups, symbols].flatten(start_dim=1)
 
     def symbols(self, h):
         """Return which codebook rows are nearest, shape ``(n_samples, n_groups)``."""
@@ -223,13 +232,14 @@ class FiniteScalar(Bottleneck):
 
     def build(self, n_components, generator):
         """Return the module that rounds; see `Bottleneck.build`."""
-        return _FiniteScalar(self.levels)
+        return _FiniteScalar(n_components, self.levels)
 
 
 class _FiniteScalar(nn.Module):
-    def __init__(self, levels):
+    def __init__(self, n_components, levels):
         super().__init__()
-        self.levels = levels
+        self.symbols_shape = (n_components, levels)
+        self.register_buffer("values", torch.linspace(-1, 1, levels))
 
     def forward(self, h):
         bounded = h.tanh()
@@ -238,14 +248,18 @@ class _FiniteScalar(nn.Module):
 
     def project(self, code):
         """Return the nearest codes."""
-        return 2 * self._index(code) / (self.levels - 1) - 1
+        return self.codes(self._index(code))
+
+    def codes(self, symbols):
+        """Return the values of levels."""
+        return self.values[symbols]
 
     def symbols(self, h):
         """Return the levels, counted from zero."""
-        return self._index(h.tanh()).long()
+        return self._index(h.tanh())
 
     def _index(self, code):
-        return ((code.clamp(-1, 1) + 1) / 2 * (self.levels - 1)).round()
+        return ((code.clamp(-1, 1) + 1) / 2 * (len(self.values) - 1)).round().long()
 
     def start(self, statistics):
         """Return PCA of a size at which all levels are in use."""
@@ -254,7 +268,7 @@ class _FiniteScalar(nn.Module):
         scale = _START_SPREAD / torch.where(spread > 0, spread, 1.0)
         # Rounded values are decoded by the line that fits them best over the rows.
         h = (statistics.rows.double() - mean) @ axes.T * scale
-        code = self.project(h.tanh())
+        code = self.values.double().cpu()[self._index(h.tanh())]
         size = code.square().sum(dim=0)
         slope = (h * code).sum(dim=0) / torch.where(size > 0, size, 1.0)
         encoding = Affine(scale[:, None] * axes, -scale * (axes @ mean))
@@ -262,7 +276,7 @@ class _FiniteScalar(nn.Module):
 
     def report(self, code, weight):
         """Return the perplexity of the symbols, the mean over components."""
-        chosen = nn.functional.one_hot(self._index(code).long(), self.levels)
+        chosen = nn.functional.one_hot(self._index(code), len(self.values))
         share = torch.tensordot(weight, chosen.to(weight.dtype), 1)
         return {"perplexity_": _perplexity(share)}
 

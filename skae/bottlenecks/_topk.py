@@ -51,8 +51,8 @@ class TopK(_Dictionary):
 
     A sparse code whose sparsity is a number that you choose, not the side effect of a
     penalty. Made for codes that are wider than the data, one component per feature that
-    the data may have (a dictionary); with ``MLP(())`` the reconstruction is then the
-    mean plus a weighted sum of ``k`` rows of ``components_``.
+    the data may have (a dictionary); with ``MLP(())`` the reconstruction is then a
+    constant plus a weighted sum of ``k`` rows of ``components_``.
 
     Encoder and decoder start tied: the dictionary is drawn from the covariance of the
     training rows, the encoder is its transpose, and the mean of the rows is taken off

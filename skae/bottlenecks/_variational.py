@@ -61,11 +61,14 @@ class Variational(Bottleneck):
         NOTE[DIFF]: the paper takes the mean of the batch first; here each row counts
         alone, so that prices stay per row.
 
-    decoder_variance : "learned" or float, default="learned"
+    decoder_variance : "auto", "learned" or float, default="auto"
         The variance :math:`\sigma^2`, in squared units of the scaled data. "learned"
         starts at the noise variance of probabilistic PCA and follows the gradient of
-        the bound. A number fixes it. Without effect with losses that have no free
-        scale: Bernoulli, Poisson, Huber.
+        the bound. "auto" does so for ``beta=1``, and otherwise stays at that start: a
+        larger ``beta`` leaves larger residuals, a variance that follows them makes the
+        divergence count for still more, and one component after the other is lost. A
+        number fixes it. Without effect with losses that have no free scale: Bernoulli,
+        Poisson, Huber.
 
     References
     ----------
@@ -84,8 +87,8 @@ class Variational(Bottleneck):
 
     Examples
     --------
-    A component that the data do not pay for collapses to the prior, and the fit says
-    so; here the rows vary in two directions and the rest is noise:
+    A component that the data do not pay for is left to the prior, and does not count as
+    active. (If any is left, `fit` warns.)
 
     >>> import numpy as np
     >>> from skae import AutoencoderTransformer
@@ -105,7 +108,7 @@ class Variational(Bottleneck):
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "free_bits": [Interval(Real, 0, None, closed="left")],
         "decoder_variance": [
-            StrOptions({"learned"}),
+            StrOptions({"auto", "learned"}),
             Interval(Real, 0, None, closed="neither"),
         ],
     }
@@ -114,7 +117,7 @@ class Variational(Bottleneck):
     guards = True
 
     def __init__(
-        self, beta=1.0, *, warm_up=0.0, free_bits=0.0, decoder_variance="learned"
+        self, beta=1.0, *, warm_up=0.0, free_bits=0.0, decoder_variance="auto"
     ):
         self.beta = beta
         self.warm_up = warm_up
@@ -127,21 +130,25 @@ class Variational(Bottleneck):
 
     def build(self, n_components, generator):
         """Return the module that draws the code; see `Bottleneck.build`."""
+        variance, learned = self.decoder_variance, False
+        if isinstance(variance, str):
+            learned = variance == "learned" or self.beta == 1
+            variance = None
         return _Variational(
-            n_components, self.beta, self.warm_up, self.free_bits, self.decoder_variance
+            n_components, self.beta, self.warm_up, self.free_bits, variance, learned
         )
 
 
 class _Variational(nn.Module):
-    def __init__(self, n_components, beta, warm_up, free_bits, decoder_variance):
+    def __init__(self, n_components, beta, warm_up, free_bits, variance, learned):
         super().__init__()
         self.n_components = n_components
         self.beta = beta
         self.warm_up = warm_up
         self.free_bits = free_bits
-        learned = decoder_variance == "learned"
-        variance = torch.tensor(1.0 if learned else float(decoder_variance))
-        self.log_noise = nn.Parameter(variance.log(), requires_grad=learned)
+        self.fixed = variance is not None
+        log_noise = torch.tensor(0.0 if variance is None else log(variance))
+        self.log_noise = nn.Parameter(log_noise, requires_grad=learned)
         # Not part of the state: it is where training is, not what was learnt.
         warmth = torch.tensor(1.0 if warm_up == 0 else 0.0)
         self.register_buffer("warmth", warmth, persistent=False)
@@ -175,19 +182,15 @@ class _Variational(nn.Module):
         """Turn a loss into a negative log-likelihood, up to a constant."""
         if degree is None:
             return loss
-        return loss * (-degree / 2 * self._log_noise()).exp() + (
-            n_features / 2 * self._log_noise()
-        )
-
-    def _log_noise(self):
-        if self.log_noise.requires_grad:
-            return self.log_noise.clamp(min=log(_MIN_VARIANCE))
-        return self.log_noise
+        log_noise = self.log_noise
+        if not self.fixed:
+            log_noise = log_noise.clamp(min=log(_MIN_VARIANCE))
+        return loss * (-degree / 2 * log_noise).exp() + n_features / 2 * log_noise
 
     def start(self, statistics):
         """Return the posterior and the decoder of probabilistic PCA."""
         axes, mean, variances = statistics.axes, statistics.mean, statistics.variances
-        if self.log_noise.requires_grad:
+        if not self.fixed:
             noise = max(statistics.noise_variance, _MIN_VARIANCE)
             with torch.no_grad():
                 self.log_noise.fill_(log(noise))
