@@ -7,8 +7,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
-from skae.corruptions import Gaussian
-from skae.penalties import L1
+from skae.bottlenecks import FiniteScalar, TopK, Variational, VectorQuantized
+from skae.corruptions import Gaussian, SaltAndPepper, Swap
+from skae.losses import AbsoluteError, Huber, Trimmed
+from skae.penalties import L1, Contractive
 
 ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 
@@ -44,6 +46,31 @@ CONFIGURATIONS = [
         "max_epochs": 3,
     },
     {"scaling": None, "warm_start": True, "weight_decay": 1e-2, "max_epochs": 3},
+    {
+        "architecture": MLP((8,), norm="batch", dropout=0.1),
+        "bottleneck": Variational(),
+        "corruption": Swap(),
+        "max_epochs": 3,
+    },
+    {
+        "architecture": MLP(()),
+        "bottleneck": TopK(1),
+        "loss": Trimmed(Huber()),
+        "max_epochs": 3,
+    },
+    {
+        "architecture": MLP((8,)),
+        "bottleneck": VectorQuantized(8),
+        "penalty": Contractive(),
+        "max_epochs": 3,
+    },
+    {
+        "architecture": MLP((8,), norm="layer"),
+        "bottleneck": FiniteScalar(),
+        "loss": AbsoluteError(),
+        "corruption": SaltAndPepper(),
+        "max_epochs": 3,
+    },
 ]
 
 

@@ -10,8 +10,10 @@ from skorch.callbacks import Callback
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.anomaly_scores import AnomalyScore
-from skae.architectures import MLP
-from skae.penalties import L1
+from skae.architectures import MLP, Conv, Custom
+from skae.bottlenecks import BatchTopK, TopK, Variational, VectorQuantized
+from skae.losses import Bernoulli, Huber, Poisson, Trimmed
+from skae.penalties import L1, KLSparsity
 
 ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 QUERIES = ["transform", "reconstruct", "reconstruction_error", "score"]
@@ -20,6 +22,14 @@ QUERIES = ["transform", "reconstruct", "reconstruction_error", "score"]
 @pytest.fixture(scope="module")
 def roll():
     return make_swiss_roll(300, random_state=0)[0]
+
+
+def wide(n_in, n_out):
+    return torch.nn.Linear(n_in, n_out + 1)
+
+
+def in_unit_interval(X):
+    return (X - X.min()) / np.ptp(X)
 
 
 class Interrupt(Callback):
@@ -67,6 +77,32 @@ FAILURES = {
     "interrupt": ({"net_params": {"callbacks": [("stop", Interrupt())]}}, {}),
     "net_params": ({"net_params": {"no_such_thing": 1}}, {}),
     "device": ({"device": "no such device"}, {}),
+    "rows outside the domain": ({"loss": Bernoulli()}, {}),
+    "negative counts": ({"loss": Trimmed(Poisson())}, {}),
+    "validation rows outside the domain": (
+        {"loss": Bernoulli()},
+        {"X": in_unit_interval, "X_val": lambda X: X},
+    ),
+    "scaling of such rows": (
+        {"loss": Bernoulli(), "scaling": "standard"},
+        {"X": in_unit_interval},
+    ),
+    "shape of images": ({"architecture": Conv((1, 7))}, {}),
+    "start without a linear path": (
+        {"architecture": Conv((1, 3), linear_path=False)},
+        {},
+    ),
+    "more components than there are": ({"bottleneck": TopK(3)}, {}),
+    "more components than there are, of a batch": ({"bottleneck": BatchTopK(3)}, {}),
+    "groups": ({"bottleneck": VectorQuantized(n_groups=3)}, {}),
+    "code outside the domain of the penalty": ({"penalty": KLSparsity()}, {}),
+    "the same, in a sum": (
+        {"penalty": L1() + KLSparsity(), "bottleneck": Variational()},
+        {},
+    ),
+    "network of another width": ({"architecture": Custom(wide, wide)}, {}),
+    "no network": ({"architecture": Custom(dict, dict)}, {}),
+    "part of a part": ({"loss": Trimmed(Huber(-1.0))}, {}),
     "weight": ({}, {"sample_weight": lambda X: -np.ones(len(X))}),
     "validation rows": ({}, {"X_val": lambda X: X[:, 1:]}),
     "NaN": ({}, {"X": lambda X: X * np.nan}),
@@ -154,11 +190,14 @@ def test_refit_forgets_the_names_of_columns(roll):
         "decision_function",
         "predict",
         "get_feature_names_out",
+        "quantize",
+        "sample",
     ],
 )
 def test_unfitted(X, estimator, method):
-    model = estimator()
+    model = estimator(bottleneck=VectorQuantized())
     if not hasattr(model, method):
-        pytest.skip("of the detector only")
+        pytest.skip("of the other only")
+    without_rows = method in ("get_feature_names_out", "sample")
     with pytest.raises(NotFittedError):
-        getattr(model, method)(*([] if method == "get_feature_names_out" else [X]))
+        getattr(model, method)(*([] if without_rows else [X]))

@@ -21,10 +21,12 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae.architectures import MLP
-from skae.corruptions import Gaussian
+from skae.architectures import MLP, Conv
+from skae.bottlenecks import FiniteScalar, TopK, Variational
+from skae.corruptions import Gaussian, Masking
+from skae.losses import Huber
 from skae.metrics import make_outlier_scorer, reconstruction_scorer
-from skae.penalties import L1
+from skae.penalties import L1, Contractive
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -130,6 +132,41 @@ def test_search_in_a_pipeline_by_what_the_code_is_for():
     search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
     assert search.best_params_ == {"autoencodertransformer__n_components": 5}
     assert search.best_score_ > 0.9
+
+
+def test_search_over_which_bottleneck_and_how_much_of_it():
+    X, y = load_wine(return_X_y=True)
+    pipeline = make_pipeline(
+        StandardScaler(), small(early_stopping=False), LogisticRegression()
+    )
+    step = "autoencodertransformer"
+    grid = [
+        {
+            f"{step}__bottleneck": [Variational()],
+            f"{step}__bottleneck__beta": [0.5, 1e6],
+            f"{step}__loss": [None, Huber()],
+        },
+        {
+            f"{step}__bottleneck": [TopK(1), FiniteScalar(3)],
+            f"{step}__corruption": [None, Masking(0.2)],
+            f"{step}__architecture": [MLP(()), Conv((1, 13), (3,))],
+        },
+        {f"{step}__penalty": [L1() + Contractive()], f"{step}__penalty__left": [L1(9)]},
+    ]
+    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
+    results = search.cv_results_
+    assert len(results["params"]) == 4 + 8 + 1
+    assert search.best_score_ > 0.8
+    scores = {
+        params[f"{step}__bottleneck__beta"]: score
+        for params, score in zip(
+            results["params"], results["mean_test_score"], strict=True
+        )
+        if f"{step}__bottleneck__beta" in params
+    }
+    # What reached the model: at such a price the code says nothing.
+    assert scores[1e6] < scores[0.5]
+    assert search.best_estimator_.named_steps[step].transform(X).shape == (178, 2)
 
 
 def test_pca_and_autoencoder_as_candidates_of_one_step(roll):

@@ -52,7 +52,7 @@ class AbsoluteError(Loss):
 
 
 class Squashed(Bottleneck):
-    def build(self, n_components):
+    def build(self, n_components, generator):
         return _Squashed()
 
 

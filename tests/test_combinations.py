@@ -1,0 +1,179 @@
+"""Everything works together with everything else."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from _components import forgetful, small
+from scipy import sparse
+from sklearn.base import clone
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.architectures import MLP, Conv, Custom
+from skae.bottlenecks import (
+    BatchTopK,
+    FiniteScalar,
+    Plain,
+    TopK,
+    Variational,
+    VectorQuantized,
+)
+from skae.corruptions import Dropout, Gaussian, Masking, SaltAndPepper, Swap
+from skae.losses import (
+    AbsoluteError,
+    Bernoulli,
+    Huber,
+    Poisson,
+    SquaredError,
+    Trimmed,
+)
+from skae.penalties import L1, Contractive, Decorrelation, KLSparsity
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+ARCHITECTURES = [
+    MLP((6,), norm="batch"),
+    Conv((1, 3, 4), (3, 2)),
+    Custom(forgetful, small),
+    MLP((6, 5), norm="layer", dropout=0.2, activation="relu"),
+    Conv((2, 6), (3,), upsampling="resize", start="random", linear_path=False),
+    MLP(()),
+    Conv((1, 1, 4, 3), (2,)),
+    MLP((6,), norm="batch", dropout=0.2, start="random", linear_path=False),
+]
+BOTTLENECKS = [
+    None,
+    Plain("relu"),
+    Plain("sigmoid"),
+    Plain("tanh"),
+    Variational(),
+    Variational(2.0, warm_up=0.5, free_bits=0.1, decoder_variance=0.3),
+    TopK(2),
+    BatchTopK(2, sparse_output=True),
+    VectorQuantized(8, n_groups=2),
+    FiniteScalar(4),
+]
+CORRUPTIONS = [None, Gaussian(), Masking(), SaltAndPepper(), Dropout(), Swap()]
+PENALTIES = [
+    None,
+    L1(),
+    Contractive(),
+    Decorrelation(),
+    L1() + Contractive(),
+    KLSparsity(),
+]
+LOSSES = [
+    SquaredError(),
+    Bernoulli(),
+    Huber(),
+    Poisson(),
+    AbsoluteError(),
+    Trimmed(SquaredError()),
+    Trimmed(Bernoulli(), 0.3),
+]
+SLOTS = {
+    "architecture": ARCHITECTURES,
+    "bottleneck": BOTTLENECKS,
+    "corruption": CORRUPTIONS,
+    "penalty": PENALTIES,
+    "loss": LOSSES,
+}
+
+
+def _combinations():
+    """Return all triples of three slots, with the other two in turn."""
+    others = itertools.cycle(itertools.product(CORRUPTIONS, LOSSES))
+    for triple in itertools.product(BOTTLENECKS, PENALTIES, ARCHITECTURES):
+        corruption, loss = next(others)
+        bottleneck, penalty, architecture = triple
+        yield {
+            "architecture": architecture,
+            "bottleneck": bottleneck,
+            "corruption": corruption,
+            "penalty": penalty,
+            "loss": loss,
+        }
+
+
+COMBINATIONS = list(_combinations())
+
+
+def test_all_pairs_are_tried():
+    for (first, ones), (second, others) in itertools.combinations(SLOTS.items(), 2):
+        tried = {(id(c[first]), id(c[second])) for c in COMBINATIONS}
+        wanted = set(itertools.product(map(id, ones), map(id, others)))
+        assert tried == wanted, (first, second)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    # In [0, 1], which every loss accepts.
+    rng = np.random.RandomState(0)
+    X = rng.uniform(size=(60, 3)) @ rng.uniform(size=(3, 12))
+    return X / X.max()
+
+
+def _check(model, X):
+    code, reconstruction = model.transform(X), model.reconstruct(X)
+    width = model.n_components_
+    assert sparse.issparse(code) is bool(
+        model.bottleneck and model.bottleneck.sparse_output
+    )
+    dense = code.toarray() if sparse.issparse(code) else code
+    assert dense.shape == (len(X), width)
+    assert reconstruction.shape == X.shape
+    assert np.isfinite(dense).all()
+    assert np.isfinite(reconstruction).all()
+    assert np.isfinite(model.history_["train_loss"]).all()
+    np.testing.assert_allclose(
+        model.inverse_transform(code), reconstruction, rtol=1e-6, atol=1e-6
+    )
+    # In all kinds of models the gains of components sum to what the model explains.
+    total = model.explained_variance_ratio_.sum()
+    np.testing.assert_allclose(total, model.score(X), atol=1e-6)
+    # No row sees another in inference.
+    alone = model.reconstruct(X[:1])
+    np.testing.assert_allclose(alone, reconstruction[:1], rtol=1e-9, atol=1e-9)
+    copy = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copy.reconstruct(X), reconstruction)
+    low, high = model.loss.domain
+    assert low <= reconstruction.min()
+    assert reconstruction.max() <= high
+
+
+def _suits(parts):
+    """Return whether a penalty that wants codes in [0, 1] gets them."""
+    sigmoid = getattr(parts["bottleneck"], "activation", None) == "sigmoid"
+    return sigmoid or not isinstance(parts["penalty"], KLSparsity)
+
+
+@pytest.mark.parametrize("number", range(len(COMBINATIONS)))
+def test_a_combination_trains(number, rows):
+    parts = COMBINATIONS[number]
+    # The other settings in turn too: codes of few and of many components, for one.
+    cls = (AutoencoderTransformer, AutoencoderOutlierDetector)[number % 2]
+    model = cls(
+        (4, 10)[number // 2 % 2],
+        **parts,
+        batch_size=32,
+        max_epochs=2,
+        early_stopping=number % 3 == 0,
+        validation_fraction=0.85,
+        random_state=0,
+    )
+    if not _suits(parts):
+        with pytest.raises(ValueError, match=r"is for codes in \[0\.0, 1\.0\]"):
+            model.fit(rows)
+        return
+    assert repr(clone(model)) == repr(model)
+    _check(model.fit(rows), rows)
+    if cls is AutoencoderTransformer:
+        samples = model.sample(3, random_state=0)
+        assert samples.shape == (3, 12)
+        assert np.isfinite(samples).all()
+    else:
+        assert np.isfinite(model.score_samples(rows)).all()
