@@ -67,7 +67,7 @@ def _curved(code):
     return np.c_[np.sinh(code[:, 0]), np.tanh(code[:, 1:]), code.prod(axis=1)]
 
 
-@pytest.mark.parametrize("symmetry", ["rotation", "permutation", None])
+@pytest.mark.parametrize("symmetry", ["rotation", "scaling", "permutation", None])
 def test_matrix_and_inverse_undo_each_other(symmetry, rng):
     code = rng.normal(size=(100, 4)) + 1.0
     x = rng.normal(size=(100, 5))
@@ -113,6 +113,22 @@ def test_a_permutation_only_permutes_by_importance(rng):
     assert np.array_equal(_apply(coordinates, code), code[:, [1, 3, 0, 2]])
 
 
+@pytest.mark.parametrize("unit", [1.0, 7.0])
+def test_a_scaling_gives_steps_of_length_one_by_importance_and_leaves_zero(unit, rng):
+    code, decoder = rng.uniform(size=(100, 4)), rng.normal(size=(4, 6))
+    coordinates = Coordinates.fit(
+        "scaling", lambda z: z @ decoder, code, code, None, unit
+    )
+    found = _apply(coordinates, code)
+    # By how far the rows move, in the data's units, as the component varies.
+    moves = code.std(axis=0) * np.linalg.norm(decoder, axis=1) * unit
+    np.testing.assert_allclose(found.std(axis=0), np.sort(moves)[::-1])
+    steps = unit * coordinates.inverse @ decoder
+    np.testing.assert_allclose(np.linalg.norm(steps, axis=1), 1)
+    assert not _apply(coordinates, np.zeros((1, 4))).any()
+    assert (found >= 0).all()
+
+
 def test_nothing_is_done_where_nothing_is_allowed(rng):
     code = rng.normal(size=(20, 4))
     coordinates = Coordinates.fit(None, None, code, None, None, 7.0)
@@ -120,7 +136,7 @@ def test_nothing_is_done_where_nothing_is_allowed(rng):
     assert np.array_equal(_invert(coordinates, code), code)
 
 
-@pytest.mark.parametrize("symmetry", ["rotation", "permutation"])
+@pytest.mark.parametrize("symmetry", ["rotation", "scaling", "permutation"])
 @pytest.mark.parametrize("dead", ["code", "decoder", "both", "all"])
 def test_dead_directions_stay_invertible(dead, symmetry, rng):
     code, decoder = rng.normal(size=(50, 3)), rng.normal(size=(3, 5))

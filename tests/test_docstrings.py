@@ -12,6 +12,7 @@ from numpydoc.validate import validate
 
 import skae
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.bottlenecks import TopK, Variational, VectorQuantized
 
 # Not every docstring needs an extended summary (ES01), a See Also section (SA01),
 # examples (EX01: asked for below where users need them), or words about a return
@@ -139,16 +140,21 @@ def test_both_estimators_have_the_same_defaults_in_the_same_order():
     assert list(first.values()) == [p for n, p in second.items() if n not in own]
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_fitted_attributes_are_documented(estimator, X):
     # A table whose columns have names, and few rows: PCA, which has components_.
     table = pd.DataFrame(X).rename(columns=str)
-    model = estimator(2, random_state=0).fit(table)
-    fitted = {
-        name
-        for name in [*vars(model), *dir(model)]
-        if name.endswith("_") and not name.startswith("_")
-    }
+    fitted = set()
+    for bottleneck in (None, Variational(), TopK(1), VectorQuantized(4)):
+        model = estimator(2, bottleneck=bottleneck, max_epochs=2, random_state=0)
+        model.fit(table)
+        fitted |= {
+            name
+            for name in [*vars(model), *dir(model)]
+            if name.endswith("_") and not name.startswith("_")
+        }
     assert {a.name for a in ClassDoc(estimator)["Attributes"]} == fitted
 
 

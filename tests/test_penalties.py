@@ -11,7 +11,13 @@ from torch.autograd.functional import jacobian
 from skae import AutoencoderTransformer
 from skae._module import Parts
 from skae.architectures import MLP, Conv
-from skae.bottlenecks import FiniteScalar, Plain, TopK, Variational
+from skae.bottlenecks import (
+    FiniteScalar,
+    Plain,
+    TopK,
+    Variational,
+    VectorQuantized,
+)
 from skae.corruptions import Gaussian
 from skae.losses import SquaredError
 from skae.penalties import (
@@ -170,7 +176,9 @@ all_networks = pytest.mark.parametrize(
     "architecture", NETWORKS.values(), ids=NETWORKS.keys()
 )
 all_codes = pytest.mark.parametrize(
-    "bottleneck", [Plain(), Plain("sigmoid"), Variational()], ids=repr
+    "bottleneck",
+    [Plain(), Plain("sigmoid"), Variational(), TopK(1), FiniteScalar(4)],
+    ids=repr,
 )
 
 
@@ -194,6 +202,8 @@ def test_narrow_codes_pay_for_their_exact_jacobian(
         ("1-d", Plain("tanh")),
         ("dropout", Variational()),
         ("2-d", Variational()),
+        ("mlp", VectorQuantized(8)),
+        ("mlp", TopK(5)),
     ],
 )
 def test_wide_codes_pay_for_it_on_average(name, bottleneck, generator):
