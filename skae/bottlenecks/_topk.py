@@ -30,9 +30,15 @@ class _Dictionary(Bottleneck):
     guards = True
     code_range = (0.0, float("inf"))
 
+    def __init__(self, k, *, revival=1 / 32, dead_window=0.02, sparse_output=False):
+        self.k = k
+        self.revival = revival
+        self.dead_window = dead_window
+        self.sparse_output = sparse_output
+
     @abstractmethod
-    def _module(self, n_components, seed):
-        """Return the module of a code that is wide enough."""
+    def _module(self, *settings):
+        """Return the module that keeps the largest."""
 
     def build(self, n_components, generator):
         """Return the module that keeps the largest; see `Bottleneck.build`."""
@@ -43,7 +49,7 @@ class _Dictionary(Bottleneck):
                 f"n_components={n_components}: lower k or raise n_components."
             )
         seed = torch.randint(2**31, (), generator=generator).item()
-        return self._module(n_components, seed)
+        return self._module(n_components, self.k, self.revival, self.dead_window, seed)
 
 
 class TopK(_Dictionary):
@@ -104,14 +110,8 @@ class TopK(_Dictionary):
     ((1797, 128), 'csr', 8)
     """
 
-    def __init__(self, k, *, revival=1 / 32, dead_window=0.02, sparse_output=False):
-        self.k = k
-        self.revival = revival
-        self.dead_window = dead_window
-        self.sparse_output = sparse_output
-
-    def _module(self, n_components, seed):
-        return _TopK(n_components, self.k, self.revival, self.dead_window, seed)
+    def _module(self, *settings):
+        return _TopK(*settings)
 
 
 class BatchTopK(_Dictionary):
@@ -160,14 +160,8 @@ class BatchTopK(_Dictionary):
     (True, True)
     """
 
-    def __init__(self, k, *, revival=1 / 32, dead_window=0.02, sparse_output=False):
-        self.k = k
-        self.revival = revival
-        self.dead_window = dead_window
-        self.sparse_output = sparse_output
-
-    def _module(self, n_components, seed):
-        return _BatchTopK(n_components, self.k, self.revival, self.dead_window, seed)
+    def _module(self, *settings):
+        return _BatchTopK(*settings)
 
 
 class _TopK(nn.Module):

@@ -150,7 +150,7 @@ def sparse(data):
     linear = MLP(())
     models = {
         "PCA(16)": pca(16),
-        "PCA(512)": pca(512),
+        "PCA(196), all": pca(196),
         "plain, 16": autoencoder(16),
         "TopK(16) of 512, linear": autoencoder(
             512, architecture=linear, bottleneck=TopK(16)
