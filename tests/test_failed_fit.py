@@ -191,6 +191,7 @@ def test_refit_forgets_the_names_of_columns(roll):
         "predict",
         "get_feature_names_out",
         "quantize",
+        "dequantize",
         "sample",
     ],
 )

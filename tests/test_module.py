@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from skae import AutoencoderTransformer
+from skae._component import Affine
 from skae._module import Autoencoder, Objective, Parts
 from skae._pca import PrincipalAxes
 from skae.architectures import MLP
@@ -283,16 +284,17 @@ def test_the_start_passes_the_link_of_the_loss(x):
         def start(self, reconstruction):
             return f"link of {reconstruction}"
 
-    module = _listening(starts=("to data", "from data"))
+    to, back = ("weight", "bias"), ("other weight", "other bias")
+    module = _listening(starts=(to, back))
     module.loss = Linked()
     assert module.start("data")
-    assert module.encoder.told == ["to data"]
-    assert module.decoder.told == ["link of from data"]
+    assert module.encoder.told == [Affine(*to)]
+    assert module.decoder.told == [f"link of {Affine(*back)}"]
 
 
 @pytest.mark.parametrize("deaf", ["encoder", "decoder"])
 def test_a_start_is_whole_only_if_both_networks_can_be_set(deaf):
-    module = _listening(starts=(None, (None, None)))
+    module = _listening(starts=((None, None), (None, None)))
     assert module.start(None)
     setattr(module, deaf, nn.Identity())
     assert not module.start(None)

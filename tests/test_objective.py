@@ -69,7 +69,7 @@ def test_the_objective_counts_what_the_loss_trusts(output, weight):
         ({}, "rotation", False),
         ({"corruption": Gaussian()}, "rotation", True),
         ({"penalty": L1()}, "scaling", True),
-        ({"penalty": Decorrelation()}, "scaling", True),
+        ({"penalty": Decorrelation()}, "rotation", True),
         ({"penalty": Contractive()}, "rotation", True),
         ({"penalty": Contractive() + L1()}, "scaling", True),
         ({"bottleneck": Variational()}, "permutation", True),

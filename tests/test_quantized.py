@@ -126,13 +126,43 @@ def test_perplexity_is_the_exponential_of_the_entropy(bottleneck, weighted, X, r
 def test_other_codes_have_no_symbols(bottleneck, X):
     model = _fit(X, bottleneck)
     assert not hasattr(model, "quantize")
+    assert not hasattr(model, "dequantize")
     with pytest.raises(AttributeError, match="quantize") as error:
         _ = model.quantize
     assert "VectorQuantized" in str(error.value.__cause__ or error.value)
 
 
-def test_quantize_is_there_before_the_fit_for_those_who_ask():
-    assert hasattr(AutoencoderTransformer(bottleneck=FiniteScalar()), "quantize")
+def test_symbols_are_there_before_the_fit_for_those_who_ask():
+    model = AutoencoderTransformer(bottleneck=FiniteScalar())
+    assert hasattr(model, "quantize")
+    assert hasattr(model, "dequantize")
+
+
+@all_discrete
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, list])
+def test_symbols_lead_back_to_the_reconstruction(bottleneck, dtype, X):
+    model = _fit(X, bottleneck)
+    symbols = model.quantize(X)
+    symbols = symbols.tolist() if dtype is list else symbols.astype(dtype)
+    assert np.array_equal(model.dequantize(symbols), model.reconstruct(X))
+
+
+@all_discrete
+def test_what_are_no_symbols_are_refused(bottleneck, X):
+    model = _fit(X, bottleneck)
+    symbols = model.quantize(X)
+    n_values = getattr(bottleneck, "levels", getattr(bottleneck, "n_codes", None))
+    n_symbols = symbols.shape[1]
+    message = rf"takes {n_symbols} symbols per row, from 0 to {n_values - 1}"
+    for wrong in (
+        np.c_[symbols, symbols],
+        symbols - symbols.max() - 1,
+        np.full_like(symbols, n_values),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.dequantize(wrong)
+    with pytest.raises(ValueError, match="dequantize takes integers"):
+        model.dequantize(symbols.astype(float))
 
 
 # Codebooks
@@ -210,7 +240,7 @@ def test_rows_out_of_use_are_replaced_by_codes_of_the_batch(generator):
     codebook[1, 7] = -1e3
     module = _vq(codebook, decay=0.5)
     n_steps = 0
-    while module.codebook.abs().max() > 100:
+    while module.codebook.abs().max() > 100 and n_steps < 20:
         h = _encoded(generator)
         code, _ = module(h)
         module.observe(h, code, module.draw(len(h), generator), None)

@@ -224,6 +224,30 @@ def _variance(model):
     return model.net_.module_.bottleneck.log_noise.exp().item()
 
 
+@pytest.mark.parametrize(
+    ("beta", "variance", "learned"),
+    [
+        (1.0, "auto", True),
+        (2.0, "auto", False),
+        (0.5, "auto", False),
+        (2.0, "learned", True),
+        (1.0, 0.1, False),
+    ],
+)
+def test_a_variance_is_learned_where_the_price_is_the_bound(beta, variance, learned, X):
+    bottleneck = Variational(beta, decoder_variance=variance)
+    started, trained = (
+        _variance(_fit(X, bottleneck=bottleneck, max_epochs=n, lr=lr))
+        for n, lr in [(1, 1e-12), (20, 1e-2)]
+    )
+    assert (trained != pytest.approx(started, rel=1e-3)) is learned
+    if variance != 0.1:
+        # Where it starts, and stays if it is not learned, the noise of that model.
+        noise = PCA(2).fit(X).noise_variance_ * (len(X) - 1) / len(X)
+        scale = X.var(axis=0).mean()
+        assert started == pytest.approx(noise / scale, rel=1e-3)
+
+
 def test_a_learned_variance_is_that_of_the_residuals(X):
     # A start that is far off: one where probabilistic PCA knows nothing of the rows.
     model = _fit(
