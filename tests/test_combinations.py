@@ -86,16 +86,15 @@ SLOTS = {
 
 def _combinations():
     """Return all triples of three slots, with the other two in turn."""
-    others = itertools.cycle(itertools.product(CORRUPTIONS, LOSSES))
-    for triple in itertools.product(BOTTLENECKS, PENALTIES, ARCHITECTURES):
-        corruption, loss = next(others)
-        bottleneck, penalty, architecture = triple
+    triples = itertools.product(BOTTLENECKS, PENALTIES, ARCHITECTURES)
+    for n, (bottleneck, penalty, architecture) in enumerate(triples):
+        turn = n // 2
         yield {
             "architecture": architecture,
             "bottleneck": bottleneck,
-            "corruption": corruption,
+            "corruption": CORRUPTIONS[(turn + n // 48) % len(CORRUPTIONS)],
             "penalty": penalty,
-            "loss": loss,
+            "loss": LOSSES[turn % len(LOSSES)],
         }
 
 
@@ -165,9 +164,9 @@ def _suits(parts):
 def test_a_combination_trains(number, rows):
     parts = COMBINATIONS[number]
     # The other settings in turn too: codes of few and of many components, for one.
-    cls = (AutoencoderTransformer, AutoencoderOutlierDetector)[number % 2]
+    cls = (AutoencoderTransformer, AutoencoderOutlierDetector)[number // 8 % 2]
     model = cls(
-        (4, 10)[number // 2 % 2],
+        (4, 10)[number // 16 % 2],
         **parts,
         batch_size=32,
         max_epochs=2,
