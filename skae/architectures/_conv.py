@@ -20,8 +20,8 @@ class Conv(Architecture):
     """Convolutional networks in one, two or three dimensions.
 
     Each row of the data is an array of shape ``input_shape``, flattened in C order: a
-    signal, an image, a volume. Every hidden layer of the encoder halves the lengths,
-    rounding up, and has as many channels as you say; a dense layer leads from there to
+    signal, an image, a volume. Every convolution of the encoder halves the lengths,
+    rounding up, and has as many channels as you say; dense layers lead from there to
     the code. The decoder is its mirror image and gives every length back exactly,
     whether it is a power of two or not.
 
@@ -38,6 +38,10 @@ class Conv(Architecture):
 
     channels : tuple of int, default=(32, 64)
         Channels of the hidden layers of the encoder; the decoder mirrors them.
+
+    hidden_layer_sizes : tuple of int, default=()
+        Widths of dense layers between the last convolution and the code; the decoder
+        mirrors them.
 
     kernel_size : int, default=3
         Length of the kernels in every dimension; odd.
@@ -86,6 +90,7 @@ class Conv(Architecture):
     _parameter_constraints: dict = {
         "input_shape": ["array-like"],
         "channels": ["array-like"],
+        "hidden_layer_sizes": ["array-like"],
         "kernel_size": [Integral],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "upsampling": [StrOptions({"resize", "transposed"})],
@@ -98,6 +103,7 @@ class Conv(Architecture):
         input_shape,
         channels=(32, 64),
         *,
+        hidden_layer_sizes=(),
         kernel_size=3,
         activation="relu",
         upsampling="transposed",
@@ -106,6 +112,7 @@ class Conv(Architecture):
     ):
         self.input_shape = input_shape
         self.channels = channels
+        self.hidden_layer_sizes = hidden_layer_sizes
         self.kernel_size = kernel_size
         self.activation = activation
         self.upsampling = upsampling
@@ -115,14 +122,19 @@ class Conv(Architecture):
     def validate(self):
         """Check the parameters, alone and together; see `Component.validate`."""
         super().validate()
-        for name, least, most in (("input_shape", 2, 4), ("channels", 1, None)):
+        for name, least, most in (
+            ("input_shape", 2, 4),
+            ("channels", 1, None),
+            ("hidden_layer_sizes", 0, None),
+        ):
             sizes = getattr(self, name)
             fits = least <= len(sizes) and (most is None or len(sizes) <= most)
             if not fits or not all(isinstance(s, Integral) and s >= 1 for s in sizes):
-                number = f"{least} to {most}" if most else f"at least {least}"
+                number = f"{least} to {most} " if most else f"at least {least} "
                 raise ValueError(
-                    f"The {name!r} parameter of Conv must be a tuple of {number} "
-                    f"integers of at least 1. Got {sizes!r} instead."
+                    f"The {name!r} parameter of Conv must be a tuple of "
+                    f"{number if least else ''}integers of at least 1. "
+                    f"Got {sizes!r} instead."
                 )
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(
@@ -162,9 +174,8 @@ class Conv(Architecture):
 
     def _encoder(self, widths, shapes, n_outputs, generator):
         activation, gain = ACTIVATIONS[self.activation]
-        stages = []
-        for n_inputs, n_channels in pairwise(widths):
-            layer = initialised(
+        layers = [
+            initialised(
                 _CONV[len(shapes[0])],
                 n_inputs,
                 n_channels,
@@ -174,28 +185,35 @@ class Conv(Architecture):
                 gain=gain,
                 generator=generator,
             )
-            if not stages:
-                layer = nn.Sequential(nn.Unflatten(1, (n_inputs, *shapes[0])), layer)
-            stages.append(Stage(layer, activation()))
-        n_inputs = widths[-1] * prod(shapes[-1])
-        dense = initialised(
-            nn.Linear, n_inputs, n_outputs, gain=1.0, generator=generator
+            for n_inputs, n_channels in pairwise(widths)
+        ]
+        layers[0] = nn.Sequential(nn.Unflatten(1, (widths[0], *shapes[0])), layers[0])
+        layers[-1] = nn.Sequential(layers[-1], nn.Flatten())
+        *hidden, (n_last, _) = pairwise(
+            (widths[-1] * prod(shapes[-1]), *self.hidden_layer_sizes, n_outputs)
         )
-        return Branch(stages, nn.Sequential(nn.Flatten(), dense))
+        layers += [
+            initialised(nn.Linear, *size, gain=gain, generator=generator)
+            for size in hidden
+        ]
+        last = initialised(nn.Linear, n_last, n_outputs, gain=1.0, generator=generator)
+        return Branch([Stage(layer, activation()) for layer in layers], last)
 
     def _decoder(self, widths, shapes, n_inputs, generator):
         activation, gain = ACTIVATIONS[self.activation]
         deepest = (widths[-1], *shapes[-1])
-        dense = initialised(
-            nn.Linear, n_inputs, prod(deepest), gain=gain, generator=generator
-        )
-        stages = [Stage(nn.Sequential(dense, nn.Unflatten(1, deepest)), activation())]
+        sizes = (n_inputs, *reversed(self.hidden_layer_sizes), prod(deepest))
+        layers = [
+            initialised(nn.Linear, *size, gain=gain, generator=generator)
+            for size in pairwise(sizes)
+        ]
+        layers[-1] = nn.Sequential(layers[-1], nn.Unflatten(1, deepest))
         for i in range(len(widths) - 1, 1, -1):
-            layer = self._upward(
-                widths[i], widths[i - 1], shapes[i - 1], gain, generator
+            layers.append(
+                self._upward(widths[i], widths[i - 1], shapes[i - 1], gain, generator)
             )
-            stages.append(Stage(layer, activation()))
         last = self._upward(widths[1], widths[0], shapes[0], 1.0, generator)
+        stages = [Stage(layer, activation()) for layer in layers]
         return Branch(stages, nn.Sequential(last, nn.Flatten()))
 
     def _upward(self, n_inputs, n_channels, shape, gain, generator):
