@@ -85,6 +85,15 @@ def test_gradients_are_finite_far_out(loss, generator):
 
 
 @all_losses
+@pytest.mark.parametrize("raw", [-1e3, -50.0, 50.0, 1e3])
+def test_a_step_down_leads_back_from_far_out(loss, raw, generator):
+    x = 0.1 + 0.8 * _rows(generator)
+    outputs = torch.full_like(x, raw).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(outputs, x).sum(), outputs)
+    assert (gradient.sign() == np.sign(raw)).all()
+
+
+@all_losses
 def test_a_start_gives_the_mean_where_the_code_is_zero(loss, generator):
     weight = torch.randn(5, 2, generator=generator, dtype=torch.float64)
     mean = 0.1 + 0.8 * _rows(generator)[0]
@@ -154,14 +163,13 @@ def test_poisson_is_the_likelihood_of_counts(generator):
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 2.5])
 def test_huber_is_squared_inside_and_absolute_outside(delta, generator):
-    x, raw = _rows(generator).numpy(), _outputs(generator).numpy()
+    x = _rows(generator).numpy()
+    raw = x + delta * _outputs(generator).numpy()
     size = np.abs(x - raw)
     assert 0 < (size < delta).mean() < 1
-    expected = np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)).sum(
-        axis=1
-    )
+    expected = np.where(size <= delta, size**2 / 2, delta * (size - delta / 2))
     found = Huber(delta)(torch.from_numpy(raw), torch.from_numpy(x))
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, expected.sum(axis=1))
 
 
 def test_huber_lies_between_its_limits(generator):
