@@ -232,7 +232,7 @@ def test_a_trimmed_loss_is_the_one_inside_in_all_else(inside, generator):
 
 
 def _contaminated(rng):
-    """Return rows on a curve, some of them far away, and more of the curve."""
+    """Return rows on a curve, with one in ten elsewhere, and more of the curve."""
 
     def curve(n):
         t = rng.uniform(-2, 2, size=n)
@@ -240,7 +240,7 @@ def _contaminated(rng):
         return rows + 0.05 * rng.normal(size=rows.shape)
 
     X, clean = curve(400), curve(400)
-    X[::10] = rng.normal(size=(40, 4)) * 6
+    X[::10] = rng.normal([0, 10, 10, 10], 1.0, size=(40, 4))
     return X, clean
 
 
@@ -249,7 +249,7 @@ def _fitted(X, cls=AutoencoderTransformer, **params):
         1,
         architecture=MLP((32,)),
         early_stopping=False,
-        max_epochs=40,
+        max_epochs=60,
         lr=1e-2,
         random_state=0,
         **params,
@@ -262,9 +262,9 @@ def test_a_trimmed_model_is_better_on_rows_that_are_no_outliers(rng):
         fraction: _fitted(X, loss=Trimmed(SquaredError(), fraction))
         .reconstruction_error(clean)
         .mean()
-        for fraction in (0.0, 0.15)
+        for fraction in (0.0, 0.12)
     }
-    assert errors[0.15] < 0.8 * errors[0.0]
+    assert errors[0.12] < 0.5 * errors[0.0]
 
 
 def test_trimming_nothing_changes_nothing(rng):

@@ -181,7 +181,8 @@ def test_a_number_repeats_the_rows(bottleneck, X):
     model = _fit(X, bottleneck=bottleneck)
     first = model.sample(20, random_state=3)
     assert np.array_equal(first, model.sample(20, random_state=3))
-    assert not np.array_equal(first, model.sample(20, random_state=4))
+    other = model.sample(20, random_state=4)
+    assert not np.array_equal(np.sort(first, axis=0), np.sort(other, axis=0))
     copy = pickle.loads(pickle.dumps(model))
     assert np.array_equal(first, copy.sample(20, random_state=3))
     assert len(np.unique(first, axis=0)) > 1

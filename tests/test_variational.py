@@ -147,8 +147,8 @@ def _ppca_likelihood(X, k):
 @pytest.mark.parametrize(("n_components", "hidden"), CASES)
 def test_the_start_is_probabilistic_pca_and_its_bound_is_tight(n_components, hidden, X):
     module, x = _started(X, n_components, hidden)
-    # What is quadratic in the noise has its mean over these as over normal numbers: they
-    # too have mean zero and covariance one.
+    # They have mean zero and covariance one, as normal numbers have, and so what is
+    # quadratic in them has the same mean.
     axes = n_components**0.5 * torch.eye(n_components, dtype=torch.float64)
     points = [point.expand(len(x), -1) for point in (*axes, *-axes)]
     terms = torch.stack([module(x, {"bottleneck": point})[2] for point in points])
@@ -272,7 +272,7 @@ def test_a_learned_variance_is_that_of_the_residuals(X):
             for i in range(20)
         ]
     residual = torch.stack([(raw - x).square().mean() for raw in raws]).mean().item()
-    assert _variance(model) == pytest.approx(residual, rel=0.15)
+    assert _variance(model) == pytest.approx(residual, rel=0.25)
 
 
 @pytest.mark.parametrize("variance", [0.01, 0.1])
@@ -282,26 +282,21 @@ def test_a_fixed_variance_stays(variance, X):
     assert _variance(model) == pytest.approx(variance)
 
 
-def test_the_learned_variance_of_an_absolute_error_is_its_squared_scale(X):
-    # A Laplace distribution is likeliest at the mean absolute residual.
-    model = _fit(
-        X,
-        architecture=MLP((16,), start="random"),
-        loss=AbsoluteError(),
-        scaling="standard",
-        lr=1e-2,
-        max_epochs=150,
-    )
-    module = model.net_.module_
-    x = torch.from_numpy((X - model.mean_) / model.scale_).float()
-    with torch.no_grad():
-        raws = [
-            module(x, module.draw(x.shape, torch.Generator().manual_seed(i)))[0]
-            for i in range(20)
-        ]
-    residual = torch.stack([(raw - x).abs().mean() for raw in raws]).mean().item()
-    # The objective has exp(-log_noise / 2): the scale is the root of the variance.
-    assert _variance(model) ** 0.5 == pytest.approx(residual, rel=0.15)
+@pytest.mark.parametrize(("loss", "power"), [(SquaredError(), 2), (AbsoluteError(), 1)])
+def test_the_bound_is_best_at_the_scale_of_the_residuals(loss, power, generator):
+    raw, x = torch.randn(2, 200, 5, generator=generator, dtype=torch.float64)
+    # Of a normal distribution the root of the mean square, of Laplace's the mean size.
+    scale = (raw - x).abs().pow(power).mean() ** (1 / power)
+    module = _module(decoder_variance="learned")
+    slopes = []
+    for factor in (0.9, 1.0, 1.1):
+        with torch.no_grad():
+            module.log_noise.fill_(2 * (factor * scale).log())
+        value = module.likelihood(loss(raw, x), 5, loss.degree).mean()
+        slopes.append(torch.autograd.grad(value, module.log_noise)[0].item())
+    assert slopes[0] < -0.1
+    assert slopes[1] == pytest.approx(0, abs=1e-9)
+    assert slopes[2] > 0.1
 
 
 def test_rows_without_noise_keep_the_bound_finite(rng):
