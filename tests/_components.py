@@ -67,6 +67,7 @@ SETTINGS = [
     MLP((5,), norm="batch", dropout=0.2),
     MLP((5, 4), norm="layer", start="random"),
     Conv((1, 6)),
+    Conv((1, 6), (3, 2), hidden_layer_sizes=(5, 4)),
     Conv((2, 3), channels=(4,), kernel_size=5, upsampling="resize"),
     Conv((1, 2, 3), channels=(4, 3), linear_path=False, start="random"),
     Conv((1, 1, 2, 3), channels=(4,), activation="tanh"),

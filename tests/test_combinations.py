@@ -42,7 +42,7 @@ ARCHITECTURES = [
     MLP((6, 5), norm="layer", dropout=0.2, activation="relu"),
     Conv((2, 6), (3,), upsampling="resize", start="random", linear_path=False),
     MLP(()),
-    Conv((1, 1, 4, 3), (2,)),
+    Conv((1, 1, 4, 3), (2,), hidden_layer_sizes=(5,)),
     MLP((6,), norm="batch", dropout=0.2, start="random", linear_path=False),
 ]
 BOTTLENECKS = [

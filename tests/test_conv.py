@@ -1,5 +1,7 @@
 """Convolutional networks: shapes of all kinds, and where they start."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,34 @@ def test_layers_halve_the_lengths_and_have_the_channels(
     assert seen["decoder"] == [*reversed(expected[:-1]), (2, 13, 6)]
 
 
+@pytest.mark.parametrize("hidden", [(), (7,), (9, 5)], ids=str)
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_dense_layers_lead_to_the_code_and_back(hidden, upsampling, generator):
+    conv = Conv(
+        (2, 13, 6),
+        (4, 3),
+        hidden_layer_sizes=hidden,
+        upsampling=upsampling,
+        **TEXTBOOK,
+    )
+    encoder, decoder = _build(conv, encoder_width=4)
+    widths = [
+        [
+            (m.in_features, m.out_features)
+            for m in n.modules()
+            if isinstance(m, nn.Linear)
+        ]
+        for n in (encoder, decoder)
+    ]
+    # Two times halved: three channels of four by two.
+    outer = [24, *hidden]
+    assert widths[0] == list(pairwise([*outer, 4]))
+    assert widths[1] == list(pairwise([2, *reversed(outer)]))
+    x = _rows((2, 13, 6), generator)
+    assert encoder(x).shape == (4, 4)
+    assert decoder(torch.ones(3, 2)).shape == (3, 156)
+
+
 def test_rows_are_arrays_in_c_order(generator):
     # A pixel moves what is near it in the image and nothing else.
     conv = Conv((2, 8, 9), (3,), **TEXTBOOK)
@@ -136,7 +166,12 @@ def test_training_starts_at_pca(shape, X):
 @pytest.mark.parametrize("start", ["pca", "random"])
 def test_gradient_reaches_every_weight_after_one_step(upsampling, start, generator):
     conv = Conv(
-        (1, 5, 4), (4, 3), upsampling=upsampling, start=start, activation="tanh"
+        (1, 5, 4),
+        (4, 3),
+        hidden_layer_sizes=(5,),
+        upsampling=upsampling,
+        start=start,
+        activation="tanh",
     )
     module = Parts(conv, Plain(), SquaredError()).build(20, 2, seed=0).double()
     x = _rows((1, 5, 4), generator, 50).double()
@@ -204,6 +239,8 @@ def test_images_are_learnt(rng):
         ({"channels": ()}, "'channels' parameter of Conv must be"),
         ({"channels": (4, -1)}, "'channels' parameter of Conv must be"),
         ({"channels": 4}, "'channels' parameter of Conv must be"),
+        ({"hidden_layer_sizes": (5, 0)}, "'hidden_layer_sizes' parameter of Conv must"),
+        ({"hidden_layer_sizes": 5}, "'hidden_layer_sizes' parameter of Conv must be"),
         ({"kernel_size": 2}, "'kernel_size' parameter of Conv must be"),
         ({"kernel_size": 0}, "'kernel_size' parameter of Conv must be"),
         ({"kernel_size": -3}, "'kernel_size' parameter of Conv must be"),
