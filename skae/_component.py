@@ -4,6 +4,7 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
@@ -66,7 +67,7 @@ class Statistics:
         The mean variance along the axes left out, as in probabilistic PCA
         (Tipping & Bishop, 1999).
     rows : Tensor of shape (n_rows, n_features)
-        Some of the rows, at most a few thousand, in their order.
+        Some of the rows, at most a few thousand, each about as often as it counts.
     """
 
     mean: Tensor
@@ -74,6 +75,24 @@ class Statistics:
     variances: Tensor
     noise_variance: float
     rows: Tensor
+
+    def pca(self, scale=1.0):
+        """Return the maps of PCA from rows to codes and back.
+
+        Parameters
+        ----------
+        scale : float or Tensor of shape (n_components,), default=1.0
+            What each component of the code is multiplied by.
+
+        Returns
+        -------
+        encoding, reconstruction : Affine
+        """
+        scale = torch.as_tensor(scale, dtype=self.axes.dtype).expand(len(self.axes))
+        weight = scale[:, None] * self.axes
+        return Affine(weight, -(weight @ self.mean)), Affine(
+            self.axes.T / scale, self.mean
+        )
 
 
 # What may be done to a fitted code without changing the model, from much to little.

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from ._subsample import subsample
+
 __all__ = ["Coordinates"]
 
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
@@ -13,23 +15,33 @@ _MAX_HELD = 2**22
 
 
 class Coordinates:
-    """An affine map of the code, ``(code - center) @ matrix``, and its inverse.
+    """An affine map of the code and its inverse.
 
     Which coordinates a network uses for its code is arbitrary: any invertible
     affine map after the encoder can be undone before the decoder. Users expect
     those of PCA: centred, uncorrelated, by falling importance, in the data's units,
-    with the sign that makes the largest loading positive.
+    with the sign that makes the largest loading positive. Where the code must not be
+    turned, a new order and a factor for each component are all there is, and a code
+    of thousands of components needs no matrix.
 
     Parameters
     ----------
     center : ndarray of shape (n_components,)
-    matrix, inverse : ndarray of shape (n_components, n_components)
+        What is subtracted first.
+    order : ndarray of shape (n_components,)
+        Which component of the network's code comes where.
+    lengths : ndarray of shape (n_components,)
+        What each is then multiplied by.
+    turn, turn_back : ndarray of shape (n_components, n_components), default=None
+        Matrices that codes are multiplied by instead, from the right.
     """
 
-    def __init__(self, center, matrix, inverse):
+    def __init__(self, center, order, lengths, turn=None, turn_back=None):
         self.center = center
-        self.matrix = matrix
-        self.inverse = inverse
+        self.order = order
+        self.lengths = lengths
+        self.turn = turn
+        self.turn_back = turn_back
 
     @classmethod
     def fit(cls, symmetry, decode, code, x, weight, unit):
@@ -60,23 +72,24 @@ class Coordinates:
         """
         k = code.shape[1]
         if symmetry is None:
-            return cls(np.zeros(k), np.eye(k), np.eye(k))
+            return cls(np.zeros(k), np.arange(k), np.ones(k))
         mean = np.average(code, axis=0, weights=weight)
         centered = code - mean
         weighted = centered if weight is None else centered * weight[:, np.newaxis]
-        covariance = weighted.T @ centered / len(code)
-        metric = _mean_metric(decode, code, np.sqrt(np.diag(covariance)))
-        if symmetry in ("scaling", "permutation"):
-            importance = np.diag(metric) * np.diag(covariance)
-            order = np.eye(k)[:, np.argsort(-importance, kind="stable")]
+        variance = np.einsum("ij,ij->j", weighted, centered) / len(code)
+        spread = np.sqrt(variance)
+        if symmetry != "rotation":
+            squares = _mean_metric(decode, code, spread, "ij,ij->i")
+            order = np.argsort(-squares * variance, kind="stable")
             lengths = np.ones(k)
             if symmetry == "scaling":
                 # A step of one then moves the reconstruction by one, on average.
-                lengths = unit * np.sqrt(np.diag(metric))
+                lengths = unit * np.sqrt(squares)
                 lengths[lengths == 0] = 1.0
             # Zero stays zero: it means that a component is not used.
-            return cls(np.zeros(k), lengths[:, None] * order, order.T / lengths)
-
+            return cls(np.zeros(k), order, lengths[order])
+        metric = _mean_metric(decode, code, spread)
+        covariance = weighted.T @ centered / len(code)
         lengths, directions = np.linalg.eigh(metric)
         # Directions that the decoder ignores get a small length instead of none, so
         # that the map stays invertible.
@@ -89,29 +102,49 @@ class Coordinates:
         largest = np.argmax(np.abs(loadings), axis=1)
         signs = np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
         axes = axes * signs
-        matrix = unit * (stretch @ axes)
-        inverse = axes.T @ (directions / lengths).T / unit
-        return cls(mean, matrix, inverse)
+        return cls(
+            mean,
+            np.arange(k),
+            np.ones(k),
+            unit * (stretch @ axes),
+            axes.T @ (directions / lengths).T / unit,
+        )
 
     def apply(self, code):
         """Map the network's code to these coordinates."""
-        return (code - _like(self.center, code)) @ _like(self.matrix, code)
+        code = code - _like(self.center, code)
+        if self.turn is not None:
+            return code @ _like(self.turn, code)
+        return code[:, self.order] * _like(self.lengths, code)
 
     def invert(self, code):
         """Map coordinates back to the network's code."""
-        return code @ _like(self.inverse, code) + _like(self.center, code)
+        if self.turn is not None:
+            return code @ _like(self.turn_back, code) + _like(self.center, code)
+        code = (code / _like(self.lengths, code))[:, np.argsort(self.order)]
+        return code + _like(self.center, code)
 
 
-def _mean_metric(decode, code, spread):
-    """Average ``J.T @ J`` of the decoder, by central differences."""
+def _mean_metric(decode, code, spread, products="ij,kj->ik"):
+    """Average ``J.T @ J`` of the decoder, or its diagonal, by central differences.
+
+    Parameters
+    ----------
+    decode, code
+        As in `Coordinates.fit`.
+    spread : ndarray of shape (n_components,)
+        Standard deviation of each component of the code.
+    products : str, default="ij,kj->ik"
+        What is made of the rows of ``J.T``: all scalar products, or those of each row
+        with itself.
+    """
     n_samples, k = code.shape
     moves_per_probe = k * decode(code[:1]).shape[1]
     n_probes = min(n_samples, _MAX_PROBES, max(16, _MAX_MOVES // moves_per_probe))
-    # Evenly spaced, hence the same rows whatever the seed.
-    probes = code[np.linspace(0, n_samples - 1, n_probes).astype(int)]
+    probes = code[subsample(n_samples, n_probes)]
     # Far enough to rise above rounding, near enough to be a derivative.
     steps = 1e-2 * np.where(spread > 0, spread, 1.0)
-    metric = np.zeros((k, k))
+    metric = 0.0
     n_held = max(1, _MAX_HELD // moves_per_probe)
     for start in range(0, n_probes, n_held):
         held = probes[start : start + n_held]
@@ -121,7 +154,7 @@ def _mean_metric(decode, code, spread):
             for sign in (1, -1)
         )
         moves = (ahead - behind).reshape(k, -1) / (2 * steps[:, None])
-        metric += moves @ moves.T
+        metric = metric + np.einsum(products, moves, moves, optimize=True)
     return metric / n_probes
 
 

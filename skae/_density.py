@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from ._subsample import subsample
+
 __all__ = ["CodeDensity"]
 
 # Numbers and rows that are kept of the codes.
@@ -32,12 +34,7 @@ class CodeDensity:
     def __init__(self, code, weight):
         n_samples, k = code.shape
         n_kept = min(n_samples, _MAX_ROWS, max(_MAX_KEPT // k, 2 * _MAX_PARTS))
-        # Evenly spaced along the weight, hence the same rows whatever the seed.
-        weight = np.ones(n_samples) if weight is None else weight
-        passed = np.cumsum(weight) / weight.sum()
-        wanted = (np.arange(n_kept) + 0.5) / n_kept
-        rows = np.searchsorted(passed, wanted).clip(max=n_samples - 1)
-        self._code = code[rows].astype(np.float32)
+        self._code = code[subsample(n_samples, n_kept, weight)].astype(np.float32)
 
     def sample(self, n_samples, random_state):
         """Draw codes.
@@ -55,8 +52,12 @@ class CodeDensity:
         n_rows, k = code.shape
         scale = code.std(axis=0)
         scale[scale == 0] = 1.0
+        n_parts = min(n_rows // (_ROWS_PER_COMPONENT * k), _MAX_PARTS)
+        n_distinct = len(np.unique(code, axis=0))
         mixture = GaussianMixture(
-            int(np.clip(n_rows // (_ROWS_PER_COMPONENT * k), 1, _MAX_PARTS)),
+            max(1, min(n_parts, n_distinct)),
+            # Too few rows for even one full covariance have a variance each.
+            covariance_type="full" if n_parts else "diag",
             # One density for one model, whatever is drawn from it.
             random_state=0,
             reg_covar=1e-4,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._subsample import subsample
 from .exceptions import (
     CollapsedCodeWarning,
     DivergenceWarning,
@@ -50,7 +51,7 @@ def diagnose(fit):
         Fitted attributes of the estimator, from the bottleneck.
     """
     model, net = fit.model, fit.model.net
-    code = fit.code()
+    code = fit.code
     error = _mean_square(fit.X - model.reconstruct(fit.X), fit.weight)
     pca_error = _mean_square(fit.X - fit.pca_reconstruct(), fit.weight)
     variance = _mean_square(fit.X - fit.mean, fit.weight)
@@ -169,9 +170,9 @@ def explained_variance_ratio(fit):
     n_samples, k = len(fit.X), fit.axes.n_components
     affordable = min(_MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * fit.X.shape[1]))
     n_rows = min(n_samples, max(_MIN_ROWS, affordable))
-    rows = np.linspace(0, n_samples - 1, n_rows).astype(int)
+    rows = subsample(n_samples, n_rows)
     X, weight = fit.X[rows], None if fit.weight is None else fit.weight[rows]
-    code = fit.code()[rows]
+    code = fit.code[rows]
     truncated = np.empty_like(code)
     truncated[:] = np.average(code, axis=0, weights=weight)
     left = [_mean_square(X - fit.mean, weight).sum()]
@@ -196,10 +197,13 @@ def linear_components(fit):
     affine = getattr(model.net.module_in(torch.float64).decoder, "affine", None)
     if affine is None:
         return None
-    weight = affine.weight.detach()
+    weight = affine.weight.detach().cpu()
     if fit.parts.loss.inverse_link(weight) is not weight:
         return None
-    return model.coordinates.inverse @ weight.cpu().numpy().T * model.scaling.scale
+    steps = torch.eye(fit.axes.n_components, dtype=weight.dtype)
+    origin = model.coordinates.invert(torch.zeros_like(steps[:1]))
+    steps = model.coordinates.invert(steps) - origin
+    return (steps @ weight.T).numpy() * model.scaling.scale
 
 
 def _report(fit):

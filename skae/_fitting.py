@@ -1,6 +1,7 @@
 """How a fit goes: from rows to a trained model, and what became of it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 
 import numpy as np
@@ -58,8 +59,9 @@ class Fit:
     unseen: np.ndarray | None
     X_val: np.ndarray | None
 
+    @cached_property
     def code(self):
-        """Return the code of the rows as users see it."""
+        """The code of the rows as users see it."""
         return self.model.coordinates.apply(torch.from_numpy(self.raw_code)).numpy()
 
     def judges(self):
@@ -100,8 +102,9 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     Fit
     """
     parts = _parts(settings)
-    _check_domain(parts.loss, X, "X")
-    _check_domain(parts.loss, X_val, "X_val")
+    parts.loss.check_domain(X, "X")
+    if X_val is not None:
+        parts.loss.check_domain(X_val, "X_val")
     device = resolve_device(settings.device)
     random_state = check_random_state(settings.random_state)
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
@@ -172,15 +175,6 @@ def _parts(settings):
     given = {name: getattr(settings, name) for name in names}
     plain_parts(**given).check()
     return plain_parts(**{n: clone(part) for n, part in given.items() if part})
-
-
-def _check_domain(loss, X, name):
-    low, high = loss.domain
-    if X is not None and (X.min() < low or X.max() > high):
-        raise ValueError(
-            f"{type(loss).__name__} is a loss for data in [{low}, {high}], but {name} "
-            f"ranges from {X.min():.6g} to {X.max():.6g}."
-        )
 
 
 def _scaling_kind(settings, loss):

@@ -49,7 +49,7 @@ class Parts:
             raise ValueError(
                 f"penalty={self.penalty!r} is for codes in [{low}, {high}], but "
                 f"bottleneck={self.bottleneck!r} gives codes in [{least}, {most}]. "
-                "Those of Plain(activation='sigmoid') are in [0, 1]."
+                "Plain(activation='sigmoid'), for one, gives codes in [0, 1]."
             )
 
     @property
@@ -120,14 +120,16 @@ class Autoencoder(nn.Module):
         A forward pass only computes.
     ``after_step(progress)``
         Called after that with the share of the planned steps done, for warm-ups and
-        windows. In evaluation mode a module uses the final value of what it schedules.
+        windows. In evaluation mode a module uses the final value of what it schedules;
+        while it has a true ``warming``, epochs without a gain do not count.
 
     Of the bottleneck alone:
 
     ``likelihood(loss, n_features, degree)``
         Turns the loss of rows into what it counts in the objective.
-    ``auxiliary(x, reconstruction, h, code, decoder)``
-        A further price per row, in the training objective only.
+    ``auxiliary(x, reconstruction, h, code, decode)``
+        A further price per row, in the training objective only; ``decode`` maps as many
+        codes to the decoder's output, with its draw held fixed.
     ``prior(n_rows, generator)``
         Draws codes that the decoder was trained for.
     ``project(code)``
@@ -216,7 +218,11 @@ class Autoencoder(nn.Module):
         if training and hasattr(self.bottleneck, "auxiliary"):
             reconstruction = self.loss.inverse_link(raw)
             terms = terms + self.bottleneck.auxiliary(
-                x, reconstruction, h, code, self.decoder
+                x,
+                reconstruction,
+                h,
+                code,
+                lambda code: _call(self.decoder, code, draws.get("decoder")),
             )
         return raw, code, terms, h
 
@@ -279,6 +285,11 @@ class Autoencoder(nn.Module):
                 network.start(affine)
         return all(hasattr(network, "start") for network, _ in starts)
 
+    @property
+    def warming(self):
+        """Whether some schedule has not come to its end."""
+        return any(getattr(module, "warming", False) for module in self.children())
+
     @torch.no_grad()
     def after_step(self, progress, x, draws, output, weight=None):
         """Tell the modules that listen that a step was taken.
@@ -293,14 +304,14 @@ class Autoencoder(nn.Module):
             Sample weights.
         """
         _, code, _, h = output
-        if hasattr(self.encoder, "observe"):
+        if getattr(self.encoder, "observe", None) is not None:
             seen = x
             if self.corruption is not None:
                 seen = self.corruption(x, draws["corruption"])
             self.encoder.observe(self._standardized(seen), draws.get("encoder"))
         if hasattr(self.bottleneck, "observe"):
             self.bottleneck.observe(h, code, draws.get("bottleneck"), weight)
-        if hasattr(self.decoder, "observe"):
+        if getattr(self.decoder, "observe", None) is not None:
             self.decoder.observe(code, draws.get("decoder"))
         for module in self.children():
             if hasattr(module, "after_step"):
@@ -336,14 +347,14 @@ class Objective(nn.Module):
         rows of the batch: its expectation over batches is then the weighted mean
         over all rows, which dividing by the batch's own weight would not give.
         """
-        terms = self.per_sample(output)
+        terms = self.per_sample(output, weight)
         mean = terms.mean() if weight is None else (terms * weight).mean()
         return mean + self.per_batch(output, weight)
 
-    def per_sample(self, output):
+    def per_sample(self, output, weight=None):
         """Return the terms that belong to one row each, shape ``(n_samples,)``."""
         _, _, terms, _ = output
-        return self.loss.trusted(terms)
+        return self.loss.trusted(terms, weight)
 
     def per_batch(self, output, weight=None):
         """Return the price of the batch as a whole, shape ``()``."""

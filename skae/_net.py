@@ -21,8 +21,9 @@ from ._weights import FlatWeights
 
 __all__ = ["OPTIMIZERS", "Net"]
 
-# Held-out rows that pass through the model at once.
+# Held-out rows, and numbers in them, that pass through the model at once.
 _CHUNK = 8192
+_CHUNK_ENTRIES = 2**20
 # Training rows that tell whether the weights are still good for anything.
 _WATCHED = 256
 
@@ -126,7 +127,8 @@ class Net(NeuralNet):
             return super().get_iterator(dataset, training=training)
         if training:
             return Batches(dataset, self.batch_size, self.generator_)
-        return Batches(dataset, _CHUNK)
+        width = dataset.x.shape[1]
+        return Batches(dataset, max(1, min(_CHUNK, _CHUNK_ENTRIES // width)))
 
     # Training
 
@@ -197,7 +199,9 @@ class Net(NeuralNet):
             loss = valid_loss
         if not finite:
             self.diverged_ = self.stop_training_ = True
-        elif self.selection_.update(len(self.history), loss, rows):
+        elif self.selection_.update(
+            len(self.history), loss, rows, counts=not self.module_.warming
+        ):
             self.stop_training_ = True
 
     def _last_losses(self):
@@ -282,7 +286,7 @@ class Net(NeuralNet):
         for x, weight in self.get_iterator(rows):
             output = self.module_(x, self.module_.draw(x.shape, generator))
             batch = self.criterion_.per_batch(output, weight)
-            terms.append(self.criterion_.per_sample(output) + batch)
+            terms.append(self.criterion_.per_sample(output, weight) + batch)
         return torch.cat(terms).double().cpu().numpy()
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):

@@ -332,9 +332,16 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         -------
         ndarray of shape (n_samples,)
             Minus the anomaly score, float64.
+
+        Raises
+        ------
+        ValueError
+            If rows lie outside the domain of the loss, where it means nothing.
         """
         model = self._model_of_fitted()
-        return self._normality(model, self._scorer, self._check_X(X))
+        X = self._check_X(X)
+        model.loss.check_domain(X, "X")
+        return self._normality(model, self._scorer, X)
 
     def decision_function(self, X):
         """Return how far rows are on the normal side: negative for outliers.

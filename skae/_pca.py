@@ -8,6 +8,7 @@ from scipy import linalg
 from sklearn.utils.extmath import randomized_svd, svd_flip
 
 from ._component import Statistics
+from ._subsample import subsample
 
 __all__ = ["PrincipalAxes"]
 
@@ -44,6 +45,7 @@ class PrincipalAxes:
 
     def __init__(self, x, weight, n_components, random_state):
         n_samples, n_features = x.shape
+        self._weight = weight
         x = x.astype(np.float64)
         self._mean = np.average(x, axis=0, weights=weight)
         x -= self._mean
@@ -105,7 +107,7 @@ class PrincipalAxes:
             axes=torch.from_numpy(axes),
             variances=torch.from_numpy(variances),
             noise_variance=max(self.total_variance - variances.sum(), 0.0) / left_out,
-            rows=x[np.linspace(0, len(x) - 1, min(len(x), _MAX_ROWS)).astype(int)],
+            rows=x[subsample(len(x), _MAX_ROWS, self._weight)],
         )
 
     def project(self, x):

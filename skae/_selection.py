@@ -51,7 +51,7 @@ class Selection:
         self.best_epoch = 0
         self._waited = 0
 
-    def update(self, epoch, loss, rows):
+    def update(self, epoch, loss, rows, counts=True):
         """Take note of an epoch's weights; return whether to stop.
 
         Parameters
@@ -62,6 +62,8 @@ class Selection:
             Objective of this epoch: held out where rows are, else in training.
         rows : ndarray of shape (n_held_out,) or None
             Objective of each held-out row.
+        counts : bool, default=True
+            Whether the epoch counts as one without an improvement if it has none.
         """
         if rows is None or loss < self.best_loss:
             self._weights = self._copy()
@@ -73,7 +75,7 @@ class Selection:
         ):
             self._reference = loss
             self._waited = 0
-        else:
+        elif counts:
             self._waited += 1
         return self._waited >= self._patience
 

@@ -328,4 +328,6 @@ class AutoencoderTransformer(BaseAutoencoder):
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
     def _finish(self, fit):
-        self._density = CodeDensity(fit.code(), fit.weight)
+        self._density = None
+        if not hasattr(fit.model.net.module_.bottleneck, "prior"):
+            self._density = CodeDensity(fit.code, fit.weight)

@@ -226,6 +226,14 @@ class SaltAndPepper(Corruption):
         self.low = low
         self.high = high
 
+    def validate(self):
+        """Check the parameters, alone and together; see `Component.validate`."""
+        super().validate()
+        if None not in (self.low, self.high) and self.low > self.high:
+            raise ValueError(
+                f"SaltAndPepper has low={self.low} above high={self.high}."
+            )
+
     def draw(self, shape, generator):
         """Draw which entries are hit and how; see `Corruption.draw`."""
         return _uniform(shape, generator)

@@ -54,6 +54,28 @@ class Loss(Component):
     domain = (-inf, inf)
     degree: int | None = None
 
+    def check_domain(self, X, name):
+        """Check that rows are what the loss is for.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Rows, at least one.
+        name : str
+            What the caller calls them.
+
+        Raises
+        ------
+        ValueError
+            If an entry lies outside `domain`.
+        """
+        low, high = self.domain
+        if X.min() < low or X.max() > high:
+            raise ValueError(
+                f"{type(self).__name__} is a loss for data in [{low}, {high}], but "
+                f"{name} ranges from {X.min():.6g} to {X.max():.6g}."
+            )
+
     @abstractmethod
     def __call__(self, raw, x):
         """Return the loss of each row.
@@ -100,18 +122,20 @@ class Loss(Component):
         """
         return Affine(*reconstruction)
 
-    def trusted(self, terms):
+    def trusted(self, terms, weight=None):
         """Return what the terms of a batch count in the objective: all, here.
 
         Parameters
         ----------
         terms : Tensor of shape (n_samples,)
             Loss and price of each row of a batch.
+        weight : Tensor of shape (n_samples,) or None
+            Sample weights.
 
         Returns
         -------
         Tensor of shape (n_samples,)
-            Their mean is what is minimised.
+            Their weighted mean is what is minimised.
         """
         return terms
 
@@ -202,7 +226,7 @@ class Bernoulli(Loss):
     The decoder gives logits; reconstructions are probabilities. For numbers between 0
     and 1, such as grey values, the loss is the cross-entropy, smallest where the
     reconstruction is right, but not zero there. The data are not scaled; the encoder
-    sees them centred.
+    sees them centred and divided by one number.
 
     Raises
     ------
@@ -224,7 +248,7 @@ class Bernoulli(Loss):
         return (nn.functional.softplus(raw) - x * raw).sum(dim=1)
 
     def inverse_link(self, raw):
-        """Return probabilities from logits."""
+        """Return probabilities from logits; see `Loss.inverse_link`."""
         return raw.sigmoid()
 
     def start(self, reconstruction):
@@ -258,12 +282,17 @@ class Poisson(Loss):
 
     def __call__(self, raw, x):
         """Return minus the log-likelihood of each row; see `Loss`."""
-        rate = raw.clamp(max=_MAX_LOG_RATE).exp()
+        rate = self.inverse_link(raw)
         return (rate - x * raw + torch.lgamma(x + 1)).sum(dim=1)
 
     def inverse_link(self, raw):
-        """Return rates from their logarithms."""
-        return raw.clamp(max=_MAX_LOG_RATE).exp()
+        """Return the exponential; see `Loss.inverse_link`.
+
+        Where it would leave the range of single precision it goes on as a line, so
+        that a gradient leads back from there.
+        """
+        bounded = raw.clamp(max=_MAX_LOG_RATE)
+        return bounded.exp() * (1 + raw - bounded)
 
     def start(self, reconstruction):
         """Return the logarithm of the mean, for any code; see `Loss.start`.
@@ -288,8 +317,9 @@ class Trimmed(Loss):
         What is trimmed.
 
     fraction : float, default=0.1
-        Share of the rows of a batch to leave out, in [0, 1), rounded up to whole rows,
-        but never all. A little more than the share of outliers to expect.
+        Share of the rows of a batch, or of their weight, to leave out, in [0, 1),
+        rounded up to whole rows, but never all. A little more than the share of
+        outliers to expect.
 
     References
     ----------
@@ -336,9 +366,14 @@ class Trimmed(Loss):
         """Start as the loss inside does; see `Loss.start`."""
         return self.loss.start(reconstruction)
 
-    def trusted(self, terms):
-        """Return the terms with those of the worst rows set to zero."""
-        n_kept = max(1, int((1 - self.fraction) * len(terms)))
-        kept = terms.detach().argsort(stable=True)[:n_kept]
-        chosen = torch.zeros_like(terms).scatter(0, kept, len(terms) / n_kept)
-        return torch.where(chosen > 0, self.loss.trusted(terms) * chosen, 0.0)
+    def trusted(self, terms, weight=None):
+        """Return the terms, zero for the worst rows; see `Loss.trusted`."""
+        weight = torch.ones_like(terms) if weight is None else weight
+        order = terms.detach().argsort(stable=True)
+        passed = weight[order].cumsum(dim=0)
+        # The least is what the best row has; a little more, for the sake of rounding.
+        most = torch.maximum((1 - self.fraction) * passed[-1] * (1 + 1e-6), passed[0])
+        kept = torch.zeros_like(terms).scatter(0, order, (passed <= most).to(terms))
+        total = self.loss.trusted(terms, weight)
+        scale = passed[-1] / (weight * kept).sum()
+        return torch.where(kept > 0, total * scale, 0.0)

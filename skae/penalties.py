@@ -357,8 +357,9 @@ class Decorrelation(Penalty):
         centered = code - torch.tensordot(share, code, 1)
         covariance = (centered * share[:, None]).T @ centered
         variance = covariance.diagonal()
-        # Components that do not vary correlate with nothing.
-        varies = variance > torch.finfo(code.dtype).tiny
+        # Components that do not vary, beyond rounding, correlate with nothing.
+        rounding = 4 * torch.finfo(code.dtype).eps * code.detach().abs().amax(dim=0)
+        varies = variance > rounding.square()
         scale = torch.where(varies, variance, 1.0).rsqrt() * varies
         correlation = covariance * scale[:, None] * scale
         squares = correlation.square()

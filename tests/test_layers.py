@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A module imports from the rows below its own only.
 ROWS = [
-    {"_component", "exceptions"},
+    {"_component", "_subsample", "exceptions"},
     {
         "anomaly_scores",
         "architectures",

@@ -149,14 +149,14 @@ class Conv(Architecture):
 
     def build(self, n_features, encoder_width, n_components, generator):
         """Return both networks; see `Architecture.build`."""
-        channels, *lengths = self.input_shape
+        channels, *lengths = map(int, self.input_shape)
         if prod(self.input_shape) != n_features:
             raise ValueError(
                 f"Conv(input_shape={tuple(self.input_shape)}) needs rows of "
                 f"{prod(self.input_shape)} features, but X has {n_features}."
             )
         # Channels and lengths before the first layer and after each.
-        widths = [channels, *self.channels]
+        widths = [channels, *map(int, self.channels)]
         shapes = [lengths]
         for _ in self.channels:
             shapes.append([ceil(length / 2) for length in shapes[-1]])

@@ -26,6 +26,13 @@ class Custom(Architecture):
         ``n_components`` and the number of features. Functions that are defined at the
         top of a module can be pickled, others cannot.
 
+    Raises
+    ------
+    TypeError
+        On ``fit``, if a function does not return a module.
+    ValueError
+        On ``fit``, if a module does not return rows of the width asked for.
+
     Notes
     -----
     torch's layers draw their weights from its global generator, and so do layers such
@@ -37,13 +44,6 @@ class Custom(Architecture):
     Layers that change their state in a forward pass, such as
     :class:`torch.nn.BatchNorm1d`, do not go together with
     :class:`~skae.penalties.Contractive`.
-
-    Raises
-    ------
-    TypeError
-        On ``fit``, if a function does not return a module.
-    ValueError
-        On ``fit``, if a module does not return rows of the width asked for.
 
     Examples
     --------
@@ -74,8 +74,14 @@ class Custom(Architecture):
         return encoder, self._network("decoder", n_components, n_features, generator)
 
     def _network(self, name, n_in, n_out, generator):
+        function = getattr(self, name)
+        if isinstance(function, nn.Module):
+            raise TypeError(
+                f"The {name!r} parameter of Custom must be a function that returns a "
+                f"module, so that every fit has a new one. Got the module {function!r}."
+            )
         with _global_generator(_seed(generator)):
-            module = getattr(self, name)(n_in, n_out)
+            module = function(n_in, n_out)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"The {name!r} parameter of Custom must return a torch.nn.Module. "

@@ -203,9 +203,12 @@ class _Network(nn.Module):
             return self.branch(x, draw)
         return self.linear(x) + self.branch(x, draw)
 
-    def observe(self, x, draw):
-        if self.branch is not None and self.branch.normalises_batches:
-            self.branch.observe(x, draw)
+    @property
+    def observe(self):
+        """What lets batch normalisation see what reaches it; None without it."""
+        if self.branch is None or not self.branch.normalises_batches:
+            return None
+        return self.branch.observe
 
     @property
     def affine(self):

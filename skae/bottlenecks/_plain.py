@@ -83,8 +83,7 @@ class _Linear(nn.Module):
 
     def start(self, statistics):
         """Return the affine maps that encoder and decoder should start from: PCA."""
-        axes, mean = statistics.axes, statistics.mean
-        return Affine(axes, -(axes @ mean)), Affine(axes.T, mean)
+        return statistics.pca()
 
 
 class _Activated(nn.Module):
@@ -109,9 +108,8 @@ class _Saturating(_Activated):
 
     def start(self, statistics):
         """Return PCA of a size at which the activation is nearly a line."""
-        axes, mean = statistics.axes, statistics.mean
         spread = statistics.variances.sqrt()
         scale = _START_SPREAD / torch.where(spread > 0, spread, 1.0)
-        encoding = Affine(scale[:, None] * axes, -scale * (axes @ mean))
-        decoding = axes.T / (self.slope * scale)
-        return encoding, Affine(decoding, mean - self.value * decoding.sum(dim=1))
+        encoding, (weight, bias) = statistics.pca(scale)
+        weight = weight / self.slope
+        return encoding, Affine(weight, bias - self.value * weight.sum(dim=1))

@@ -100,15 +100,18 @@ class VectorQuantized(Bottleneck):
             )
         size = n_components // self.n_groups
         codebook = torch.randn(self.n_groups, self.n_codes, size, generator=generator)
-        return _VectorQuantized(codebook, self.commitment, self.decay)
+        seed = torch.randint(2**31, (), generator=generator).item()
+        return _VectorQuantized(codebook, self.commitment, self.decay, seed)
 
 
 class _VectorQuantized(nn.Module):
-    def __init__(self, codebook, commitment, decay):
+    def __init__(self, codebook, commitment, decay, seed):
         super().__init__()
+        self.seed = seed
         self.commitment = commitment
         self.decay = decay
-        # shapes: (n_groups, n_codes, size), (n_groups, n_codes)
+        # shapes: (n_groups, n_codes, size), (n_groups, n_codes). If all rows are used
+        # alike, each has a use of one.
         self.register_buffer("codebook", codebook)
         self.register_buffer("use", torch.ones(codebook.shape[:2]))
 
@@ -151,16 +154,23 @@ class _VectorQuantized(nn.Module):
         return h.unflatten(1, (len(self.codebook), -1)).transpose(0, 1)
 
     def start(self, statistics):
-        """Return PCA, with a codebook of training rows that k-means++ picks."""
-        axes, mean = statistics.axes, statistics.mean
-        pieces = self._pieces((statistics.rows.double() - mean) @ axes.T)
-        n_codes = self.codebook.shape[1]
-        for group, piece in enumerate(pieces):
+        """Return PCA, with a codebook of training rows that k-means++ picks.
+
+        The axes are dealt out to the groups in turn: each has large and small ones.
+        """
+        n_groups, n_codes, size = self.codebook.shape
+        order = torch.arange(n_groups * size).view(size, n_groups).T.flatten()
+        encoding, decoding = statistics.pca()
+        encoding = Affine(encoding.weight[order], encoding.bias[order])
+        decoding = Affine(decoding.weight[:, order], decoding.bias)
+        h = statistics.rows.double() @ encoding.weight.T + encoding.bias
+        for group, piece in enumerate(self._pieces(h)):
             n_picked = min(n_codes, len(piece))
-            picked, _ = kmeans_plusplus(piece.numpy(), n_picked, random_state=group)
+            seed = (self.seed + group) % 2**32
+            picked, _ = kmeans_plusplus(piece.numpy(), n_picked, random_state=seed)
             self.codebook[group, :n_picked].copy_(torch.from_numpy(picked))
             self.codebook[group, n_picked:].zero_()
-        return Affine(axes, -(axes @ mean)), Affine(axes.T, mean)
+        return encoding, decoding
 
     def observe(self, h, code, draw, weight):
         """Move each codebook row towards the mean of what it stands for."""
@@ -169,6 +179,7 @@ class _VectorQuantized(nn.Module):
         chosen = nn.functional.one_hot(self.symbols(h).T, n_codes).to(h.dtype)
         if weight is not None:
             chosen = chosen * weight[:, None]
+        chosen = chosen * (n_codes / len(h))
         # shapes: (n_groups, n_codes), (n_groups, n_codes, size)
         count, total = chosen.sum(dim=1), torch.bmm(chosen.mT, pieces)
         use = self.use.lerp(count, 1 - self.decay)
@@ -176,17 +187,15 @@ class _VectorQuantized(nn.Module):
         kept = self.decay * self.use[..., None] * self.codebook
         moved = kept + (1 - self.decay) * total
         moved = torch.where(use[..., None] > 0, moved / use[..., None], self.codebook)
-        equal = len(h) / n_codes
-        dead = use < _DEAD_SHARE * equal
+        dead = use < _DEAD_SHARE
         order = draw.argsort()[torch.arange(n_codes, device=h.device) % len(h)]
         self.codebook.copy_(torch.where(dead[..., None], pieces[:, order], moved))
-        self.use.copy_(torch.where(dead, equal, use))
+        self.use.copy_(torch.where(dead, 1.0, use))
 
     def report(self, code, weight):
         """Return the perplexity of the symbols, the mean over groups."""
         n_codes = self.codebook.shape[1]
-        chosen = nn.functional.one_hot(self.symbols(code), n_codes).to(code.dtype)
-        return {"perplexity_": _perplexity(torch.tensordot(weight, chosen, 1))}
+        return {"perplexity_": _perplexity(self.symbols(code), weight, n_codes)}
 
 
 class FiniteScalar(Bottleneck):
@@ -263,22 +272,20 @@ class _FiniteScalar(nn.Module):
 
     def start(self, statistics):
         """Return PCA of a size at which all levels are in use."""
-        axes, mean = statistics.axes, statistics.mean
         spread = statistics.variances.sqrt()
         scale = _START_SPREAD / torch.where(spread > 0, spread, 1.0)
+        encoding, (weight, bias) = statistics.pca(scale)
         # Rounded values are decoded by the line that fits them best over the rows.
-        h = (statistics.rows.double() - mean) @ axes.T * scale
-        code = self.values.double().cpu()[self._index(h.tanh())]
+        h = statistics.rows.double() @ encoding.weight.T + encoding.bias
+        code = self.values.cpu().double()[self._index(h.tanh())]
         size = code.square().sum(dim=0)
         slope = (h * code).sum(dim=0) / torch.where(size > 0, size, 1.0)
-        encoding = Affine(scale[:, None] * axes, -scale * (axes @ mean))
-        return encoding, Affine(axes.T * (slope / scale), mean)
+        return encoding, Affine(weight * slope, bias)
 
     def report(self, code, weight):
         """Return the perplexity of the symbols, the mean over components."""
-        chosen = nn.functional.one_hot(self._index(code), len(self.values))
-        share = torch.tensordot(weight, chosen.to(weight.dtype), 1)
-        return {"perplexity_": _perplexity(share)}
+        n_values = len(self.values)
+        return {"perplexity_": _perplexity(self._index(code), weight, n_values)}
 
 
 def _straight_through(code, h):
@@ -286,6 +293,10 @@ def _straight_through(code, h):
     return code.detach() + (h - h.detach())
 
 
-def _perplexity(share):
-    """Return e to the entropy of each row of shares, the mean over rows."""
-    return float(torch.special.entr(share).sum(dim=1).exp().mean())
+def _perplexity(symbols, weight, n_values):
+    """Return e to the entropy of each column of symbols, the mean over columns."""
+    entropies = [
+        torch.special.entr(torch.bincount(column, weight, n_values)).sum()
+        for column in symbols.T
+    ]
+    return float(torch.stack(entropies).exp().mean())

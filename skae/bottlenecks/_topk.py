@@ -62,8 +62,10 @@ class TopK(_Dictionary):
 
     Encoder and decoder start tied: the dictionary is drawn from the covariance of the
     training rows, the encoder is its transpose, and the mean of the rows is taken off
-    before and added after. Activations are never negative. The code comes back scaled
-    so that rows of ``components_`` have length one, in the order of importance.
+    before and added after. Activations are never negative. NOTE[DIFF]: the paper keeps
+    the columns of the decoder at length one in training; here the code comes back
+    scaled so that they have length one in the scaled data, in the order of importance.
+    With one scale for all features that is the length of the rows of ``components_``.
 
     Parameters
     ----------
@@ -171,9 +173,11 @@ class _TopK(nn.Module):
         self.revival = revival
         self.dead_window = dead_window
         self.seed = seed
-        self.register_buffer("fired", torch.ones(n_components, dtype=torch.bool))
-        self.register_buffer("idle", torch.zeros(n_components))
-        self.register_buffer("progress", torch.zeros(()))
+        # Not part of the state: they are where training is, not what was learnt.
+        fired = torch.ones(n_components, dtype=torch.bool)
+        self.register_buffer("fired", fired, persistent=False)
+        self.register_buffer("idle", torch.zeros(n_components), persistent=False)
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def forward(self, h):
         return self.project(h), h.new_zeros(len(h))
@@ -191,9 +195,10 @@ class _TopK(nn.Module):
         """
         axes, mean = statistics.axes, statistics.mean
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn(axes.shape[:1] * 2, generator=generator).double()
-        drawn = drawn * statistics.variances.sqrt()
-        atoms = nn.functional.normalize(drawn @ axes, dim=1)
+        rank = max(1, int((statistics.variances > 0).sum()))
+        drawn = torch.randn(len(axes), rank, generator=generator).double()
+        drawn = drawn * statistics.variances[:rank].sqrt()
+        atoms = nn.functional.normalize(drawn @ axes[:rank], dim=1)
         x = statistics.rows.double() - mean
         x_hat = self.select(x @ atoms.T) @ atoms
         size = x_hat.square().sum()
@@ -206,19 +211,18 @@ class _TopK(nn.Module):
     def settle(self, h):
         """Learn what inference needs to know of the start: nothing."""
 
-    def auxiliary(self, x, reconstruction, h, code, decoder):
+    def auxiliary(self, x, reconstruction, h, code, decode):
         """Return how badly dead components would explain what is left over."""
-        if not self.training or self.revival == 0:
-            return h.new_zeros(len(h))
         dead = self.idle > self.dead_window
+        if not self.training or self.revival == 0 or not dead.any():
+            return h.new_zeros(len(h))
         n_kept = min(len(dead), max(self.k, x.shape[1] // 2))
         values, index = h.masked_fill(~dead, -torch.inf).topk(n_kept, dim=1)
         revived = torch.zeros_like(h).scatter(1, index, values.relu())
         # Without the decoder's constant, which the reconstruction has already.
-        explained = decoder(revived) - decoder(torch.zeros_like(code[:1]))
+        explained = decode(revived) - decode(torch.zeros_like(revived))
         residual = (x - reconstruction).detach()
-        left = 0.5 * (residual - explained).square().sum(dim=1)
-        return self.revival * dead.any() * left
+        return self.revival * 0.5 * (residual - explained).square().sum(dim=1)
 
     def observe(self, h, code, draw, weight):
         """Note which components were used."""
@@ -237,7 +241,7 @@ class _BatchTopK(_TopK):
     def __init__(self, n_components, k, revival, dead_window, seed):
         super().__init__(n_components, k, revival, dead_window, seed)
         self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("n_observed", torch.zeros(()))
+        self.register_buffer("n_observed", torch.zeros(()), persistent=False)
 
     def project(self, h):
         if self.training:

@@ -41,6 +41,7 @@ class Variational(Bottleneck):
 
     With ``MLP(start="pca")`` and the squared error the model starts as probabilistic
     PCA [3]_, the optimum among linear ones [4]_: posterior, decoder and noise variance.
+    (For another ``beta``, as the linear optimum with that noise variance.)
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ class Variational(Bottleneck):
         self.decoder_variance = decoder_variance
 
     def encoder_width(self, n_components):
-        """Return two numbers per component: mean and logarithm of the variance."""
+        """Return twice the components: means and variances; see `Bottleneck`."""
         return 2 * n_components
 
     def build(self, n_components, generator):
@@ -147,8 +148,12 @@ class _Variational(nn.Module):
         self.warm_up = warm_up
         self.free_bits = free_bits
         self.fixed = variance is not None
-        log_noise = torch.tensor(0.0 if variance is None else log(variance))
-        self.log_noise = nn.Parameter(log_noise, requires_grad=learned)
+        if variance is None:
+            self.log_noise = nn.Parameter(torch.zeros(()), requires_grad=learned)
+        else:
+            # A number that was given is not part of the state.
+            log_noise = torch.tensor(log(variance))
+            self.register_buffer("log_noise", log_noise, persistent=False)
         # Not part of the state: it is where training is, not what was learnt.
         warmth = torch.tensor(1.0 if warm_up == 0 else 0.0)
         self.register_buffer("warmth", warmth, persistent=False)
@@ -182,10 +187,8 @@ class _Variational(nn.Module):
         """Turn a loss into a negative log-likelihood, up to a constant."""
         if degree is None:
             return loss
-        log_noise = self.log_noise
-        if not self.fixed:
-            log_noise = log_noise.clamp(min=log(_MIN_VARIANCE))
-        return loss * (-degree / 2 * log_noise).exp() + n_features / 2 * log_noise
+        scale = (-degree / 2 * self.log_noise).exp()
+        return loss * scale + n_features / 2 * self.log_noise
 
     def start(self, statistics):
         """Return the posterior and the decoder of probabilistic PCA."""
@@ -194,13 +197,15 @@ class _Variational(nn.Module):
             noise = max(statistics.noise_variance, _MIN_VARIANCE)
             with torch.no_grad():
                 self.log_noise.fill_(log(noise))
-        noise = self.log_noise.detach().double().exp().cpu()
+        # Divided by beta, the objective is that of a decoder with so much more noise.
+        noise = self.beta * self.log_noise.detach().cpu().double().exp()
         # A direction that varies less than the noise is left to the prior.
         shrunk = (1 - noise / variances.clamp(min=1e-30)).clamp(min=0)
         alive = shrunk > 0
         spread = torch.where(alive, variances, 1.0).sqrt()
         to_mean = (shrunk.sqrt() / spread)[:, None] * axes
-        log_variance = torch.where(alive, (1 - shrunk).log(), 0.0)
+        log_variance = torch.where(alive, (noise / variances).log(), 0.0)
+        log_variance = log_variance.clamp(*_LOG_VARIANCE)
         encoding = Affine(
             torch.cat([to_mean, torch.zeros_like(to_mean)]),
             torch.cat([-(to_mean @ mean), log_variance]),
@@ -210,6 +215,13 @@ class _Variational(nn.Module):
     def after_step(self, progress):
         if self.warm_up > 0:
             self.warmth.fill_(min(1.0, progress / self.warm_up))
+        if self.log_noise.requires_grad:
+            self.log_noise.clamp_(min=log(_MIN_VARIANCE))
+
+    @property
+    def warming(self):
+        """Whether the weight of the divergence still rises."""
+        return bool(self.warmth < 1)
 
     def prior(self, n_rows, generator):
         """Draw codes from the prior."""

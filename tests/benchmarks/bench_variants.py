@@ -298,7 +298,10 @@ def depth(data):
 
 
 class ProductKMeans:
-    """K-means of equal pieces of the principal components, the classical rival."""
+    """K-means of equal pieces of the principal components, the classical rival.
+
+    With one piece and all components it is k-means of the rows.
+    """
 
     def __init__(self, n_codes, n_groups, n_components, seed):
         self.pca = PCA(n_components, svd_solver="full")
@@ -336,13 +339,15 @@ def discrete(data):
 
     models = {}
     for n_codes, n_groups, k in ((256, 1, 16), (16, 2, 16), (256, 2, 16), (256, 4, 16)):
+        # Of one piece k-means needs no principal components: it sees the pixels.
+        n_axes = data.train.shape[1] if n_groups == 1 else k
         bits = n_groups * np.log2(n_codes).astype(int)
         name = f"{n_groups} x {n_codes}"
 
-        def classical(seed, n_codes=n_codes, n_groups=n_groups, k=k):
-            return ProductKMeans(n_codes, n_groups, k, seed)
+        def classical(seed, n_codes=n_codes, n_groups=n_groups, n_axes=n_axes):
+            return ProductKMeans(n_codes, n_groups, n_axes, seed)
 
-        models[f"{bits} bits: k-means of PCA, {name}"] = classical
+        models[f"{bits} bits: k-means, {name}"] = classical
         models[f"{bits} bits: VectorQuantized, {name}"] = autoencoder(
             k, bottleneck=VectorQuantized(n_codes, n_groups=n_groups)
         )
