@@ -115,14 +115,14 @@ class Coordinates:
         code = code - _like(self.center, code)
         if self.turn is not None:
             return code @ _like(self.turn, code)
-        return code[:, self.order] * _like(self.lengths, code)
+        return code[:, torch.tensor(self.order)] * _like(self.lengths, code)
 
     def invert(self, code):
         """Map coordinates back to the network's code."""
         if self.turn is not None:
             return code @ _like(self.turn_back, code) + _like(self.center, code)
-        code = (code / _like(self.lengths, code))[:, np.argsort(self.order)]
-        return code + _like(self.center, code)
+        back = torch.tensor(np.argsort(self.order))
+        return (code / _like(self.lengths, code))[:, back] + _like(self.center, code)
 
 
 def _mean_metric(decode, code, spread, products="ij,kj->ik"):

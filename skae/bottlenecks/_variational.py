@@ -212,6 +212,7 @@ class _Variational(nn.Module):
         )
         return encoding, Affine(axes.T * (shrunk.sqrt() * spread), mean)
 
+    @torch.no_grad()
     def after_step(self, progress):
         if self.warm_up > 0:
             self.warmth.fill_(min(1.0, progress / self.warm_up))

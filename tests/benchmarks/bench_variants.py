@@ -79,8 +79,11 @@ def compare(title, models, measure, data):
     for name, make in models.items():
         rows, begin = [], time.perf_counter()
         for seed in SEEDS:
-            model = make(seed).fit(data.train)
-            rows.append(measure(model, data, np.random.RandomState(seed)))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model = make(seed).fit(data.train)
+            warned = {w.category.__name__ for w in caught}
+            rows.append(measure(model, data, np.random.RandomState(seed), warned))
         seconds = (time.perf_counter() - begin) / len(SEEDS)
         if head is None:
             head = list(rows[0])
@@ -104,7 +107,7 @@ def psnr(X, restored):
 def denoising(data):
     """Restore corrupted digits, with the noise of the training and with another."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         X = data.test
         uniform = rng.uniform(size=X.shape)
         salted = np.where(uniform < 0.1, 0, np.where(uniform > 0.9, 1, X))
@@ -137,7 +140,7 @@ def denoising(data):
 def sparse(data):
     """Few active components, their reconstruction and their use to a classifier."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         code = model.transform(data.test)
         used = np.abs(code) > 1e-6
         return {
@@ -175,7 +178,7 @@ def sparse(data):
 def contractive(data):
     """How far the code moves when the input does, in units of its own spread."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         X = data.test
         code = model.transform(X)
         spread = np.sqrt(code.var(axis=0).sum())
@@ -220,7 +223,7 @@ def variational(data):
     def certainty(X):
         return 100 * (judge.predict_proba(X.clip(0, 1)).max(axis=1) > 0.9).mean()
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         X = data.test[:1000]
         code = model.transform(X)
         partner = rng.permutation(len(X))
@@ -263,7 +266,7 @@ def variational(data):
 def conv(data):
     """Convolution against dense layers with a code of the same size."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         return {
             "squared error": squared_error(model, data.test),
             "R²": reconstruction_scorer(model, data.test),
@@ -285,7 +288,7 @@ def conv(data):
 def depth(data):
     """How many hidden layers it takes."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         return {
             "squared error, training": squared_error(model, data.train),
             "squared error, test": squared_error(model, data.test),
@@ -309,18 +312,21 @@ class ProductKMeans:
         self.make = lambda: KMeans(n_codes, n_init=1, random_state=seed)
 
     def fit(self, X):
-        pieces = np.array_split(self.pca.fit_transform(X), self.n_groups, axis=1)
-        self.models = [self.make().fit(piece) for piece in pieces]
+        self.pca.fit(X)
+        self.models = [self.make().fit(piece) for piece in self._pieces(X)]
         return self
 
+    def _pieces(self, X):
+        # Dealt out in turn, so that each piece has large and small components.
+        scores = self.pca.transform(X)
+        return [scores[:, i :: self.n_groups] for i in range(self.n_groups)]
+
     def transform(self, X):
-        pieces = np.array_split(self.pca.transform(X), self.n_groups, axis=1)
-        return np.hstack(
-            [
-                m.cluster_centers_[m.predict(p)]
-                for m, p in zip(self.models, pieces, strict=True)
-            ]
-        )
+        code = np.empty((len(X), self.pca.n_components_), dtype=X.dtype)
+        for i, piece in enumerate(self._pieces(X)):
+            model = self.models[i]
+            code[:, i :: self.n_groups] = model.cluster_centers_[model.predict(piece)]
+        return code
 
     def inverse_transform(self, code):
         return self.pca.inverse_transform(code)
@@ -329,7 +335,7 @@ class ProductKMeans:
 def discrete(data):
     """Codes of symbols, with as many bits."""
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         perplexity = getattr(model, "perplexity_", np.nan)
         return {
             "squared error, training": squared_error(model, data.train),
@@ -337,7 +343,10 @@ def discrete(data):
             "perplexity": perplexity,
         }
 
-    models = {}
+    models = {
+        "16 numbers: PCA": pca(16),
+        "16 numbers: plain": autoencoder(16),
+    }
     for n_codes, n_groups, k in ((256, 1, 16), (16, 2, 16), (256, 2, 16), (256, 4, 16)):
         # Of one piece k-means needs no principal components: it sees the pixels.
         n_axes = data.train.shape[1] if n_groups == 1 else k
@@ -364,20 +373,17 @@ def overcomplete(data):
     """A code wider than the data, with and without a guard."""
     data = data.shrunk(4)
 
-    def measure(model, data, rng):
+    def measure(model, data, rng, warned):
         noisy = data.test + 0.3 * rng.normal(size=data.test.shape)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            model.fit(data.train)
-        names = {w.category.__name__ for w in caught}
         return {
-            "warns": "OvercompleteWarning" in names,
+            "warns": "OvercompleteWarning" in warned,
             "clean, dB": psnr(data.test, reconstruct(model, data.test)),
             "noisy, dB": psnr(data.test, reconstruct(model, noisy)),
             "linear accuracy, %": accuracy(model, data),
         }
 
     models = {
+        "PCA(49), all": pca(49),
         "no guard": autoencoder(128),
         "Masking(0.3)": autoencoder(128, corruption=Masking(0.3)),
         "Gaussian(0.3)": autoencoder(128, corruption=Gaussian(0.3)),
