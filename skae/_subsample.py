@@ -30,4 +30,4 @@ def subsample(n_samples, n_kept, weight=None):
     if weight is None:
         return (wanted * n_samples).astype(int)
     passed = np.cumsum(weight) / np.sum(weight)
-    return np.searchsorted(passed, wanted).clip(max=n_samples - 1)
+    return np.searchsorted(passed, wanted, side="right").clip(max=n_samples - 1)
