@@ -297,6 +297,10 @@ def depth(data):
     models = {"PCA": pca(16)}
     for sizes in ((), (256,), (256,) * 2, (256,) * 3, (256,) * 4):
         models[f"MLP({sizes})"] = autoencoder(16, architecture=MLP(sizes))
+    for settings in ({"norm": "batch"}, {"norm": "layer"}, {"dropout": 0.2}):
+        network = MLP((256, 256), **settings)
+        named = ", ".join(f"{name}={value}" for name, value in settings.items())
+        models[f"MLP((256, 256), {named})"] = autoencoder(16, architecture=network)
     compare("Depth: 16 components", models, measure, data)
 
 
