@@ -183,7 +183,11 @@ class _TopK(nn.Module):
         return self.project(h), h.new_zeros(len(h))
 
     def project(self, h):
-        """Return the nearest codes with at most ``k`` components, none negative."""
+        """Return the nearest possible codes."""
+        return self.select(h)
+
+    def select(self, h):
+        """Return the ``k`` largest activations of each row, none negative."""
         values, index = h.topk(self.k, dim=1)
         return torch.zeros_like(h).scatter(1, index, values.relu())
 
@@ -205,8 +209,6 @@ class _TopK(nn.Module):
         weight = atoms * ((x * x_hat).sum() / size if size > 0 else 1.0)
         self.settle(x @ weight.T)
         return Affine(weight, -(weight @ mean)), Affine(atoms.T, mean)
-
-    select = project
 
     def settle(self, h):
         """Learn what inference needs to know of the start: nothing."""

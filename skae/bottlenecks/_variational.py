@@ -63,7 +63,8 @@ class Variational(Bottleneck):
         alone, so that prices stay per row.
 
     decoder_variance : "auto", "learned" or float, default="auto"
-        The variance :math:`\sigma^2`, in squared units of the scaled data. "learned"
+        The variance :math:`\sigma^2`, in squared units of the scaled data; for
+        :class:`~skae.losses.AbsoluteError` the square of the scale. "learned"
         starts at the noise variance of probabilistic PCA and follows the gradient of
         the bound. "auto" does so for ``beta=1``, and otherwise stays at that start: a
         larger ``beta`` leaves larger residuals, a variance that follows them makes the
