@@ -285,23 +285,42 @@ def conv(data):
     compare("Convolution: 16 components", models, measure, data)
 
 
+def both_errors(model, data, rng, warned):
+    """Measure on the rows of the training and on others."""
+    return {
+        "squared error, training": squared_error(model, data.train),
+        "squared error, test": squared_error(model, data.test),
+    }
+
+
 def depth(data):
     """How many hidden layers it takes."""
-
-    def measure(model, data, rng, warned):
-        return {
-            "squared error, training": squared_error(model, data.train),
-            "squared error, test": squared_error(model, data.test),
-        }
-
     models = {"PCA": pca(16)}
     for sizes in ((), (256,), (256,) * 2, (256,) * 3, (256,) * 4):
         models[f"MLP({sizes})"] = autoencoder(16, architecture=MLP(sizes))
-    for settings in ({"norm": "batch"}, {"norm": "layer"}, {"dropout": 0.2}):
-        network = MLP((256, 256), **settings)
-        named = ", ".join(f"{name}={value}" for name, value in settings.items())
-        models[f"MLP((256, 256), {named})"] = autoencoder(16, architecture=network)
-    compare("Depth: 16 components", models, measure, data)
+    compare("Depth: 16 components", models, both_errors, data)
+
+
+def depth_of_many(data):
+    """The same with all images of the training part, in half as many epochs."""
+    models = {"PCA": pca(16)}
+    for sizes in ((256,), (256,) * 3):
+        models[f"MLP({sizes})"] = autoencoder(
+            16, architecture=MLP(sizes), max_epochs=30
+        )
+    many = mnist(n_test=len(data.test)).shrunk(2)
+    compare("Depth, 60,000 images, 30 epochs: 16 components", models, both_errors, many)
+
+
+def regularised(data):
+    """Normalisation and dropout in two hidden layers."""
+    models = {}
+    for settings in ({}, {"norm": "batch"}, {"norm": "layer"}, {"dropout": 0.2}):
+        named = "".join(f", {name}={value}" for name, value in settings.items())
+        models[f"MLP((256, 256){named})"] = autoencoder(
+            16, architecture=MLP((256, 256), **settings)
+        )
+    compare("Normalisation and dropout: 16 components", models, both_errors, data)
 
 
 class ProductKMeans:
@@ -411,6 +430,8 @@ TOPICS = {
         variational,
         conv,
         depth,
+        depth_of_many,
+        regularised,
         discrete,
         overcomplete,
     )
