@@ -8,7 +8,14 @@ from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from ._base import Architecture
-from ._networks import ACTIVATIONS, Branch, Stage, initialised, network
+from ._networks import (
+    ACTIVATIONS,
+    Branch,
+    Stage,
+    check_start,
+    initialised,
+    network,
+)
 
 __all__ = ["Conv"]
 
@@ -141,11 +148,7 @@ class Conv(Architecture):
                 "The 'kernel_size' parameter of Conv must be an odd integer of at "
                 f"least 1. Got {self.kernel_size!r} instead."
             )
-        if self.start == "pca" and not self.linear_path:
-            raise ValueError(
-                "Conv(start='pca') sets the linear path, and linear_path=False leaves "
-                "none: pass start='random' or linear_path=True."
-            )
+        check_start(self)
 
     def build(self, n_features, encoder_width, n_components, generator):
         """Return both networks; see `Architecture.build`."""

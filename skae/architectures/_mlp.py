@@ -8,7 +8,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from ._base import Architecture
-from ._networks import ACTIVATIONS, BatchNorm, Branch, Stage, initialised, network
+from ._networks import (
+    ACTIVATIONS,
+    BatchNorm,
+    Branch,
+    Stage,
+    check_start,
+    initialised,
+    network,
+)
 
 __all__ = ["MLP"]
 
@@ -131,11 +139,8 @@ class MLP(Architecture):
                     "The 'hidden_layer_sizes' parameter of MLP must be 'auto' or a "
                     f"tuple of integers of at least 1. Got {hidden!r} instead."
                 )
-        if self.start == "pca" and not self.linear_path and len(hidden):
-            raise ValueError(
-                "MLP(start='pca') sets the linear path, and linear_path=False leaves "
-                "none: pass start='random' or linear_path=True."
-            )
+        if len(hidden):
+            check_start(self)
 
     def build(self, n_features, encoder_width, n_components, generator):
         """Return both networks; see `Architecture.build`."""

@@ -7,7 +7,15 @@ from torch import nn
 
 from .._component import Affine
 
-__all__ = ["ACTIVATIONS", "BatchNorm", "Branch", "Stage", "initialised", "network"]
+__all__ = [
+    "ACTIVATIONS",
+    "BatchNorm",
+    "Branch",
+    "Stage",
+    "check_start",
+    "initialised",
+    "network",
+]
 
 # Gain of the hidden layers' initial weights per activation: sqrt(2) keeps the scale
 # of the signal through layers that drop about half of it (He et al., 2015), 1 through
@@ -42,6 +50,22 @@ def initialised(cls, *args, gain, generator, **kwargs):
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def check_start(architecture):
+    """Check that there is a linear path if it is what the start should set.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        With parameters ``linear_path`` and ``start``, and hidden layers.
+    """
+    if architecture.start == "pca" and not architecture.linear_path:
+        name = type(architecture).__name__
+        raise ValueError(
+            f"{name}(start='pca') sets the linear path, and linear_path=False leaves "
+            "none: pass start='random' or linear_path=True."
+        )
 
 
 def network(n_inputs, n_outputs, branch, linear_path, start, generator):
