@@ -53,7 +53,7 @@ class Conv(Architecture):
     kernel_size : int, default=3
         Length of the kernels in every dimension; odd.
 
-    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="relu"
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="gelu"
         What follows each hidden layer. Code and output are always linear.
 
     upsampling : {"transposed", "resize"}, default="transposed"
@@ -112,7 +112,7 @@ class Conv(Architecture):
         *,
         hidden_layer_sizes=(),
         kernel_size=3,
-        activation="relu",
+        activation="gelu",
         upsampling="transposed",
         linear_path=True,
         start="pca",
