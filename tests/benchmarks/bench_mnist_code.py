@@ -6,8 +6,8 @@ pretrained layer by layer, and 13.87 for PCA: squared differences of grey values
 [0, 1], summed over the pixels, means over the 10,000 test images.
 
 The networks start at random, with a learning rate that falls along a cosine; all else
-is the default. The test images only tell how far each epoch has come: nothing is chosen
-by them, and the last weights are the ones that count.
+is the default. The test images tell how far each epoch has come; no run stops or
+chooses by them, and the last weights are the ones that count.
 
     SKAE_DATA=<folder> python tests/benchmarks/bench_mnist_code.py [--network conv]
         [--epochs 50] [--batch-size 128] [--lr 2e-3] [--seed 0] [--device cpu]

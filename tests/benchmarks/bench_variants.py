@@ -4,7 +4,8 @@ Protocol: MNIST, the first 10,000 training and the first 2,000 test images, grey
 divided by 255, squares of 2 x 2 pixels averaged to images of 14 x 14; every model has
 as many components as its table says and at most 60 epochs, all else is default unless
 it is in the table. Figures are means over seeds 0, 1 and 2 (the data stay the same),
-with half the range behind them; none was tuned on the test images. One torch thread.
+with half the range behind them. No strength was tuned on the test images. One torch
+thread.
 
     SKAE_DATA=<folder> python tests/benchmarks/bench_variants.py [topic ...]
 """
