@@ -76,19 +76,23 @@ class Statistics:
     noise_variance: float
     rows: Tensor
 
-    def pca(self, scale=1.0):
+    def pca(self, spread=None):
         """Return the maps of PCA from rows to codes and back.
 
         Parameters
         ----------
-        scale : float or Tensor of shape (n_components,), default=1.0
-            What each component of the code is multiplied by.
+        spread : float, default=None
+            Standard deviation that each component of the code has, if it has any. None
+            leaves the components as PCA has them.
 
         Returns
         -------
         encoding, reconstruction : Affine
         """
-        scale = torch.as_tensor(scale, dtype=self.axes.dtype).expand(len(self.axes))
+        scale = torch.ones_like(self.variances)
+        if spread is not None:
+            deviation = self.variances.sqrt()
+            scale = spread / torch.where(deviation > 0, deviation, 1.0)
         weight = scale[:, None] * self.axes
         return Affine(weight, -(weight @ self.mean)), Affine(
             self.axes.T / scale, self.mean

@@ -233,9 +233,9 @@ class Autoencoder(nn.Module):
         return _call(self.encoder, self._standardized(x), draws.get("encoder"))
 
     def _code(self, x, draws):
-        return _call(self.bottleneck, self._encode(x, draws), draws.get("bottleneck"))[
-            0
-        ]
+        h = self._encode(x, draws)
+        code, _ = _call(self.bottleneck, h, draws.get("bottleneck"))
+        return code
 
     def encode(self, x):
         """Return the code of rows, in inference."""

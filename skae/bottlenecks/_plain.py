@@ -108,8 +108,6 @@ class _Saturating(_Activated):
 
     def start(self, statistics):
         """Return PCA of a size at which the activation is nearly a line."""
-        spread = statistics.variances.sqrt()
-        scale = _START_SPREAD / torch.where(spread > 0, spread, 1.0)
-        encoding, (weight, bias) = statistics.pca(scale)
+        encoding, (weight, bias) = statistics.pca(_START_SPREAD)
         weight = weight / self.slope
         return encoding, Affine(weight, bias - self.value * weight.sum(dim=1))

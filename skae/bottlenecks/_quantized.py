@@ -272,9 +272,7 @@ class _FiniteScalar(nn.Module):
 
     def start(self, statistics):
         """Return PCA of a size at which all levels are in use."""
-        spread = statistics.variances.sqrt()
-        scale = _START_SPREAD / torch.where(spread > 0, spread, 1.0)
-        encoding, (weight, bias) = statistics.pca(scale)
+        encoding, (weight, bias) = statistics.pca(_START_SPREAD)
         # Rounded values are decoded by the line that fits them best over the rows.
         h = statistics.rows.double() @ encoding.weight.T + encoding.bias
         code = self.values.cpu().double()[self._index(h.tanh())]
