@@ -86,6 +86,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     # What scaling="auto" means for a loss on the whole real line.
     _auto_scaling: str
 
+    def _withhold(self, X, sample_weight):
+        """Return the rows and weights to learn from: all of them."""
+        return X, sample_weight
+
     def _finish(self, fit):
         """Learn what an estimator needs beyond the model, from a `Fit`: nothing."""
 
@@ -130,6 +134,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if sample_weight is not None:
             X, sample_weight = _weighted_rows(X, sample_weight)
+        X, sample_weight = self._withhold(X, sample_weight)
         warm = self.warm_start and hasattr(self, "_model")
         fit = fit_model(
             self, X, sample_weight, X_val, (self._model, self.mean_) if warm else None

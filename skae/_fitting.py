@@ -6,23 +6,14 @@ from inspect import signature
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from ._coordinates import Coordinates
-from ._device import resolve_device
 from ._model import Model
-from ._module import Parts
 from ._net import Net
 from ._pca import PrincipalAxes
-from ._rows import Data, Rows
-from ._scaling import Scaling, as_tensor
-from ._selection import MIN_HELD_OUT
-from .architectures import MLP
-from .bottlenecks import Plain
-from .losses import SquaredError
+from ._preparation import Training, draw_seeds, prepare
 
-__all__ = ["Fit", "fit_model", "plain_parts"]
+__all__ = ["Fit", "fit_model", "train"]
 
 
 @dataclass
@@ -32,32 +23,38 @@ class Fit:
     Attributes
     ----------
     model : Model
-    parts : Parts
-        The components that it was made of.
+    training : Training
+        What it was trained on, and how.
     axes : PrincipalAxes
         Of the scaled rows.
-    mean : ndarray of shape (n_features,)
-        Weighted mean of the rows.
-    X : ndarray of shape (n_samples, n_features)
     raw_code : ndarray of shape (n_samples, n_components)
         Code of the rows as the network has it.
-    weight : ndarray of shape (n_samples,) or None
-        Of mean one.
-    unseen : ndarray or None
-        Indices of the rows of ``X`` that the weights did not see.
-    X_val : ndarray or None
-        Rows that were given to judge the training.
     """
 
     model: Model
-    parts: Parts
+    training: Training
     axes: PrincipalAxes
-    mean: np.ndarray
-    X: np.ndarray
     raw_code: np.ndarray
-    weight: np.ndarray | None
-    unseen: np.ndarray | None
-    X_val: np.ndarray | None
+
+    @property
+    def parts(self):
+        """The components that the model was made of."""
+        return self.training.parts
+
+    @property
+    def mean(self):
+        """Weighted mean of the rows."""
+        return self.training.mean
+
+    @property
+    def X(self):
+        """The rows."""
+        return self.training.X
+
+    @property
+    def weight(self):
+        """Weights of mean one, or None."""
+        return self.training.weight
 
     @cached_property
     def code(self):
@@ -66,12 +63,12 @@ class Fit:
 
     def judges(self):
         """Return the rows that judged the training, maybe none, and their weights."""
-        if self.X_val is not None:
-            return self.X_val, None
-        if self.unseen is None:
-            return self.X[:0], None
-        weight = None if self.weight is None else self.weight[self.unseen]
-        return self.X[self.unseen], weight
+        X, X_val, unseen = self.X, self.training.X_val, self.training.unseen
+        if X_val is not None:
+            return X_val, None
+        if unseen is None:
+            return X[:0], None
+        return X[unseen], None if self.weight is None else self.weight[unseen]
 
     def pca_reconstruct(self):
         """Return the training rows as PCA of the same size gives them back."""
@@ -101,114 +98,90 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     -------
     Fit
     """
-    parts = _parts(settings)
-    parts.loss.check_domain(X, "X")
-    if X_val is not None:
-        parts.loss.check_domain(X_val, "X_val")
-    device = resolve_device(settings.device)
-    random_state = check_random_state(settings.random_state)
-    weight = None if sample_weight is None else sample_weight / sample_weight.mean()
-
     if previous is None:
-        scaling, mean = Scaling.fit(_scaling_kind(settings, parts.loss), X, weight)
-        n_components = settings.n_components
-    else:
-        model, mean = previous
-        scaling, n_components = model.scaling, len(model.coordinates.center)
-        if len(scaling.center) != X.shape[1]:
-            raise ValueError(
-                f"warm_start=True continues from a network for {len(scaling.center)} "
-                f"features, but X has {X.shape[1]} features."
-            )
-    x = _scaled(scaling, X)
-    axes = PrincipalAxes(x.numpy(), weight, n_components, random_state)
+        return train(prepare(settings, X, sample_weight, X_val))
+    model, mean = previous
+    if len(model.scaling.center) != X.shape[1]:
+        raise ValueError(
+            "warm_start=True continues from a network for "
+            f"{len(model.scaling.center)} features, but X has {X.shape[1]} features."
+        )
+    training = prepare(
+        settings,
+        X,
+        sample_weight,
+        X_val,
+        scaling=(model.scaling, mean),
+        n_components=len(model.coordinates.center),
+    )
+    return train(training, previous=model)
 
-    net = _make_net(settings, parts, axes.n_components, X.shape, device, random_state)
+
+def train(training, n_components=None, previous=None):
+    """Train a network on rows that are ready.
+
+    Parameters
+    ----------
+    training : Training
+    n_components : int, default=None
+        Width of the code, at most that of the axes, of a further network with
+        seeds of its own. None is the first network.
+    previous : Model, default=None
+        A fitted model to continue from.
+
+    Returns
+    -------
+    Fit
+    """
+    axes, seeds = training.axes, training.seeds
+    if n_components is not None:
+        axes, seeds = axes.cut(n_components), draw_seeds(training.random_state)
+    net = _make_net(
+        training.settings,
+        training.parts,
+        axes.n_components,
+        training.X.shape,
+        training.device,
+        seeds,
+    )
     net.initialize()
-    at_pca = net.module_.start(axes.statistics(x))
+    at_pca = net.module_.start(axes.statistics(training.x))
     if previous is not None:
-        _continue_from(net, previous[0].net)
+        _continue_from(net, previous.net)
     net.starts_fitted = at_pca or previous is not None
+    judged = training.unseen is not None or training.X_val is not None
+    if (
+        training.settings.early_stopping
+        and not judged
+        and at_pca
+        and training.parts.plain
+    ):
+        # Nothing could tell a gain from noise: the start is the best there is.
+        net.max_epochs = 0
+    net.partial_fit(training.data())
 
-    unseen = None
-    if X_val is None and settings.early_stopping:
-        unseen = _hold_out(len(X), settings.validation_fraction, random_state)
-        if unseen is None and at_pca and parts.plain:
-            # Nothing could tell a gain from noise: the start is the best there is.
-            net.max_epochs = 0
-    rows = Rows(x, _weight_tensor(weight)).to(device)
-    if X_val is not None:
-        data = Data(rows, Rows(_scaled(scaling, X_val)).to(device))
-    elif unseen is not None:
-        seen = np.setdiff1d(np.arange(len(X)), unseen)
-        data = Data(rows.take(seen), rows.take(unseen))
-    else:
-        data = Data(rows)
-    net.partial_fit(data)
-
-    model = Model(net, parts.loss, scaling, parts.bottleneck.sparse_output)
-    raw_code = model.raw_code(X)
+    sparse_output = training.parts.bottleneck.sparse_output
+    model = Model(net, training.parts.loss, training.scaling, sparse_output)
+    raw_code = model.raw_code(training.X)
     model.coordinates = Coordinates.fit(
-        parts.symmetry,
+        training.parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),
         raw_code.astype(np.float64),
-        x.numpy(),
-        weight,
-        scaling.unit,
+        training.x.numpy(),
+        training.weight,
+        training.scaling.unit,
     )
-    return Fit(model, parts, axes, mean, X, raw_code, weight, unseen, X_val)
+    return Fit(model, training, axes, raw_code)
 
 
-def plain_parts(architecture=None, bottleneck=None, loss=None, **others):
-    """Return the components of a model, with the plain ones where none is given."""
-    return Parts(
-        architecture=MLP() if architecture is None else architecture,
-        bottleneck=Plain() if bottleneck is None else bottleneck,
-        loss=SquaredError() if loss is None else loss,
-        **others,
-    )
-
-
-def _parts(settings):
-    """Return the components: checked, and copies that nobody else can change."""
-    names = ("architecture", "bottleneck", "loss", "corruption", "penalty")
-    given = {name: getattr(settings, name) for name in names}
-    plain_parts(**given).check()
-    return plain_parts(**{n: clone(part) for n, part in given.items() if part})
-
-
-def _scaling_kind(settings, loss):
-    bounded = np.isfinite(loss.domain).any()
-    if settings.scaling == "auto":
-        return None if bounded else settings._auto_scaling
-    if bounded and settings.scaling is not None:
-        raise ValueError(
-            f"{type(loss).__name__} is a loss for data as they are: scaling must be "
-            f"None or 'auto'. Got {settings.scaling!r} instead."
-        )
-    return settings.scaling
-
-
-def _scaled(scaling, X):
-    """Return rows as the network sees them, single precision, chunk by chunk.
-
-    The centre is taken off in the precision of X: a column of timestamps would lose
-    all it says if it were rounded first.
-    """
-    x = torch.empty(X.shape, dtype=torch.float32)
-    for i in range(0, len(X), 8192):
-        x[i : i + 8192] = scaling.apply(as_tensor(X[i : i + 8192]))
-    return x
-
-
-def _make_net(settings, parts, n_components, shape, device, random_state):
+def _make_net(settings, parts, n_components, shape, device, seeds):
     n_samples, n_features = shape
-    build_seed, train_seed = random_state.randint(np.iinfo(np.int32).max, size=2)
+    build_seed, train_seed = seeds
     own = {
         "module": parts.build,
         "module__n_features": n_features,
         "module__n_components": n_components,
-        "module__seed": int(build_seed),
+        "module__seed": build_seed,
         "criterion__loss": parts.loss,
         "criterion__penalty": parts.penalty,
         "optimizer": settings.optimizer,
@@ -219,7 +192,7 @@ def _make_net(settings, parts, n_components, shape, device, random_state):
         "n_iter_no_change": settings.n_iter_no_change,
         "tol": settings.tol,
         "gradient_clip": settings.gradient_clip,
-        "seed": int(train_seed),
+        "seed": train_seed,
         "device": device,
         "verbose": settings.verbose,
     }
@@ -260,18 +233,6 @@ def _batch_size(batch_size, n_samples):
     # tables down, larger batches bring large ones no further per epoch.
     wanted = 2 ** round(np.log2(max(n_samples / 32, 1)))
     return int(min(max(wanted, 32), 256, n_samples))
-
-
-def _hold_out(n_samples, fraction, random_state):
-    """Return the rows to hold out, or None where there are too few to judge by."""
-    n_held_out = max(round(fraction * n_samples), min(MIN_HELD_OUT, n_samples // 4))
-    if n_held_out < MIN_HELD_OUT or n_held_out >= n_samples:
-        return None
-    return np.sort(random_state.permutation(n_samples)[:n_held_out])
-
-
-def _weight_tensor(weight):
-    return None if weight is None else torch.from_numpy(weight.astype(np.float32))
 
 
 def _continue_from(net, previous):

@@ -1,11 +1,14 @@
 """A trained network between the maps that lead to it and from it: rows in, rows out."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn import get_config
 
 from ._scaling import as_tensor
+from .anomaly_scores import View
 
 __all__ = ["Model"]
 
@@ -47,7 +50,9 @@ class Model:
         if not self.sparse_output:
             return self.code(X)
         # Chunk by chunk, so that it is never dense as a whole.
-        chunks = (sparse.csr_array(c.numpy()) for c in self._chunks(self._encode, X))
+        chunks = (
+            sparse.csr_array(c.cpu().numpy()) for c in self._chunks(self._encode, X)
+        )
         code = sparse.vstack(list(chunks), format="csr")
         as_array = get_config().get("sparse_interface") == "sparray"
         return code if as_array else sparse.csr_matrix(code)
@@ -104,15 +109,40 @@ class Model:
             lambda module, x: self.scaling.invert(module.reconstruct(self._in(x))), X
         )
 
+    def view(self, X):
+        """Return what the model makes of rows, as anomaly scores see it, float64."""
+        parts = zip(*self._chunks(self._view, X), strict=True)
+        return View(*(torch.cat(part).cpu().double() for part in parts))
+
     def score(self, X, scorer):
-        """Return what ``scorer(x, raw, code)`` says of rows, in scaled units."""
+        """Return what ``scorer(view)`` says of rows."""
+        return self._judge(X, scorer, lambda scorer, view: scorer(view))
 
-        def function(module, x):
-            x = self._in(x)
-            raw, code, _, _ = module(x)
-            return scorer(x, raw, self._code(code))
+    def contributions(self, X, scorer):
+        """Return the parts of features in the score of rows, then that of the code."""
 
-        return self.run(function, X)
+        def parts(scorer, view):
+            by_feature, by_code = scorer.contributions(view)
+            return torch.cat([by_feature, by_code[:, None]], dim=1)
+
+        return self._judge(X, scorer, parts)
+
+    def _judge(self, X, scorer, function):
+        # The double-precision original stays as it is, for whatever comes next.
+        copies = {}
+
+        def judge(module, x):
+            if not copies:
+                copies[0] = _like(scorer, x)
+            return function(copies[0], self._view(module, x))
+
+        return self.run(judge, X)
+
+    def _view(self, module, x):
+        x = self._in(x)
+        raw, code, objective, _ = module(x)
+        residual = x - self.loss.inverse_link(raw)
+        return View(x, raw, residual, self._code(code), objective)
 
     def run(self, function, X, dtype=None):
         """Return ``function(module, x)`` over all rows, chunk by chunk.
@@ -130,7 +160,7 @@ class Model:
         -------
         ndarray
         """
-        return torch.cat(list(self._chunks(function, X, dtype))).numpy()
+        return torch.cat([c.cpu() for c in self._chunks(function, X, dtype)]).numpy()
 
     def _chunks(self, function, X, dtype=None):
         if dtype is None:
@@ -140,7 +170,7 @@ class Model:
         step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
         for i in range(0, len(X), step):
             with torch.inference_mode():
-                yield function(module, as_tensor(X[i : i + step]).to(device)).cpu()
+                yield function(module, as_tensor(X[i : i + step]).to(device))
 
     def _in(self, x):
         return self.scaling.apply(x)
@@ -150,3 +180,11 @@ class Model:
 
     def _code(self, code):
         return self.coordinates.apply(code)
+
+
+def _like(scorer, x):
+    """Return a scorer in the dtype of rows and on their device."""
+    buffers = list(scorer.buffers())
+    if all(b.dtype == x.dtype and b.device == x.device for b in buffers):
+        return scorer
+    return deepcopy(scorer).to(x.device, x.dtype)

@@ -1,5 +1,6 @@
 """Principal axes of weighted rows: where training starts, and what it must beat."""
 
+from copy import copy
 from numbers import Integral
 
 import numpy as np
@@ -85,6 +86,12 @@ class PrincipalAxes:
             int(np.searchsorted(explained, share, side="right")) + 1, self.rank
         )
         return min(needed, max(1, smaller // 2)) if n_components == "auto" else needed
+
+    def cut(self, n_components):
+        """Return the same axes for another, not larger, number of components."""
+        axes = copy(self)
+        axes.n_components = n_components
+        return axes
 
     def statistics(self, x):
         """Return what the parts may know, for the resolved number of components.

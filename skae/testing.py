@@ -1,6 +1,7 @@
 """Checks for components, those of other packages included."""
 
 import pickle
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,10 @@ from sklearn.base import clone
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ._component import Affine, Component
-from ._fitting import plain_parts
+from ._outlier import AutoencoderOutlierDetector
+from ._preparation import plain_parts
 from ._transformer import AutoencoderTransformer
-from .anomaly_scores import AnomalyScore
+from .anomaly_scores import AnomalyScore, Scorer, View
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption
@@ -243,10 +245,41 @@ def _check_architecture(architecture, x, n_components, check):
 
 
 def _check_anomaly_score(score, x, n_components, check):
-    loss = plain_parts().loss
-    scores = score.build(loss)(x, x.flip(0), x[:, :n_components])
+    x = x.double()
+    raw = x.roll(1, dims=0)
+    rows = View(x, raw, x - raw, x[:, :n_components], (x - raw).square().sum(dim=1))
+    few = View(*(part[:20] for part in rows))
+    before = [part.clone() for part in rows]
+    scorer = score.build(plain_parts().loss)
+    check(isinstance(scorer, Scorer), "build must return a Scorer")
+    scorer.start(rows, few)
+    scores = scorer(rows)
     check(scores.shape == (len(x),), "a score must be one number per row")
     check(_finite(scores), "scores are not finite")
+    check(torch.allclose(scorer(few), scores[:20]), "a score depends on other rows")
+    by_feature, by_code = scorer.contributions(rows)
+    check(by_feature.shape == x.shape, "contributions must be one number per feature")
+    check(by_code.shape == (len(x),), "the code's contribution must be one per row")
+    check(_finite(by_feature, by_code), "contributions are not finite")
+    check(
+        bool((by_feature >= 0).all() and (by_code >= 0).all()),
+        "contributions must not be negative",
+    )
+    unchanged = all(map(torch.equal, rows, before))
+    check(unchanged, "what it is given is changed in place")
+    single = deepcopy(scorer).float()(View(*(part.float() for part in rows)))
+    check(single.dtype == torch.float32, "scores of single-precision rows are not")
+    check(
+        torch.allclose(single.double(), scores, rtol=1e-3, atol=1e-4),
+        "scores differ in single precision: is all that start learns a buffer?",
+    )
+    detector = AutoencoderOutlierDetector(
+        n_components, anomaly_score=score, max_epochs=2, random_state=0
+    )
+    X = x.numpy()
+    scores = detector.fit(X).score_samples(X)
+    copy = pickle.loads(pickle.dumps(detector))
+    check(np.array_equal(copy.score_samples(X), scores), "pickle changes the scores")
 
 
 _CHECKS = {

@@ -35,7 +35,7 @@ ROWS = [
         "_weights",
     },
     {"_net"},
-    {"_model"},
+    {"_model", "_preparation"},
     {"_fitting"},
     {"_diagnosis"},
     {"_base"},

@@ -7,6 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
+_LOGS = {
+    "NSL-KDD": (
+        "nsl_kdd.npz",
+        "X_num, X_cat and y of the 20 % training part (_train20) and of the test part "
+        "(_test), from https://www.unb.ca/cic/datasets/nsl.html",
+    ),
+    "credit card": (
+        "creditcard_sample1722.npz",
+        "X, Time first, and y: the 492 frauds of https://www.openml.org/d/1597 among "
+        "1,230 other payments",
+    ),
+    "HDFS": (
+        "hdfs_deeplog_counts.npz",
+        "X, counts of events per session, and y, from "
+        "https://github.com/wuyifan18/DeepLog",
+    ),
+    "BGL": (
+        "bgl_2k.npz",
+        "X_win10, counts of events per ten lines, and y_win10, from "
+        "https://github.com/logpai/loghub",
+    ),
+}
+
 
 def data_folder():
     """Return the folder of the data, or end with a word on what is missing."""
@@ -14,8 +37,8 @@ def data_folder():
     if folder is None or not Path(folder).is_dir():
         sys.exit(
             "Nothing was run. Set SKAE_DATA to a folder with the tables of ADBench in "
-            "adbench/*.npz (https://github.com/Minqi824/ADBench, 'Classical') and "
-            "mnist.npz."
+            "adbench/*.npz (https://github.com/Minqi824/ADBench, 'Classical'), "
+            "mnist.npz, and for outliers odds/*.npz and logs; each is named if missing."
         )
     return Path(folder)
 
@@ -24,6 +47,26 @@ def adbench():
     """Return the ADBench tables at hand as a dict from name to file."""
     files = sorted((data_folder() / "adbench").glob("*.npz"))
     return {file.stem.split("_", 1)[1]: file for file in files}
+
+
+def odds():
+    """Return the tables of PyOD's benchmark at hand as a dict from name to file."""
+    folder = data_folder() / "odds"
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        print(f"Skipped: {folder} has no tables. They are PyOD's, in notebooks/data.")
+    return {file.stem: file for file in files}
+
+
+def logs():
+    """Return the labelled logs at hand as a dict from name to file."""
+    at_hand = {}
+    for name, (file, contents) in _LOGS.items():
+        if (data_folder() / file).is_file():
+            at_hand[name] = data_folder() / file
+        else:
+            print(f"Skipped: {file} is missing, an archive with {contents}.")
+    return at_hand
 
 
 def load(file, max_rows=None, seed=0):

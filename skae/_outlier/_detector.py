@@ -1,27 +1,24 @@
-"""The detector: an autoencoder where IsolationForest would stand."""
+"""The detector's parameters, and its manual."""
 
-from numbers import Real
+from numbers import Integral, Real
 
-import numpy as np
-from sklearn.base import OutlierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import BaseAutoencoder
-from .anomaly_scores import AnomalyScore, Reconstruction
+from ..anomaly_scores import AnomalyScore
+from ._detection import BaseDetector
 
 __all__ = ["AutoencoderOutlierDetector"]
 
-# Share of normal rows that contamination="auto" is content to flag.
-_FALSE_ALARMS = 0.01
 
-
-class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
-    """Outlier detection by the reconstruction of an autoencoder.
+class AutoencoderOutlierDetector(BaseDetector):
+    """Outlier detection with an autoencoder.
 
     The model is that of :class:`AutoencoderTransformer`, trained on rows that are
-    normal or mostly so. What is unlike them is reconstructed badly. Conventions are
-    those of :class:`~sklearn.ensemble.IsolationForest`: scores are higher for normal
-    rows, `predict` gives +1 for them and -1 for outliers.
+    normal or mostly so. A new row is abnormal if what the model makes of it, what is
+    left over and where the code lies, is far from what it made of them; `explain` says
+    which features that is due to. Conventions are those of
+    :class:`~sklearn.ensemble.IsolationForest`: scores are higher for normal rows,
+    `predict` gives +1 for them and -1 for outliers.
 
     Parameters
     ----------
@@ -36,19 +33,37 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         - float in (0, 0.5]: the share of the training rows that `predict` calls
           outliers, as in IsolationForest. Right for training data that contain
-          outliers of about that share, and for these data only: an autoencoder
-          reconstructs the rows that it was trained on better than new ones, of
-          which a far larger share can fall below such a threshold.
-        - "auto": right for training data that are normal. The threshold is the 1 %
-          quantile of the scores of the rows that judged the training; of the training
-          rows where there are none. Steps of the training have not seen these rows,
-          though scaling and principal axes have. About 1 % of new normal rows are
-          then called outliers, give or take the noise of a quantile: with 50 rows
-          that judged, between none and a few in a hundred.
+          outliers of about that share, and for these data only: new rows are a little
+          farther from training rows than these are from each other, and a larger
+          share of them falls below such a threshold.
+        - "auto": right for training data that are normal. About 1 % of new normal rows
+          are called outliers. The threshold comes from the scores of rows that no step
+          of the training has used: those held back by ``calibration_fraction``, else
+          those that judged the training, though scaling and principal axes have seen
+          these. From 10 to 199 training rows, too few to hold some out, are cut into
+          five parts, each scored by a model of the others. Fewer rows, and more with
+          ``early_stopping=False``, are scored by the model that they trained.
+          Beyond the most abnormal tenth of the scores an exponential tail is fitted,
+          since the 1 % quantile of a few dozen rows says little.
+
+        `calibrate` sets another threshold without fitting again.
 
     anomaly_score : AnomalyScore, default=None
-        How code and residual of a row become one number. None is
-        :class:`~skae.anomaly_scores.Reconstruction`.
+        How code and residual of a row become one number; see
+        :mod:`skae.anomaly_scores`. None is :class:`~skae.anomaly_scores.Combined`: the
+        distance to training rows that are remembered, in residual and code and in the
+        data.
+
+    n_estimators : int, default=1
+        Number of autoencoders, each with random weights and an order of rows of its
+        own. They share scaling, principal axes and held-out rows; a score is the mean
+        of theirs, each in units of its spread over held-out rows. With
+        ``n_components="auto"`` the further ones have fewer components, down to half as
+        many. The code, reconstructions and fitted attributes are those of the first.
+
+    calibration_fraction : float, default=0.0
+        Share of the rows, in [0, 1), to hold back from `fit` altogether, for the
+        threshold and for `p_values`.
 
     architecture : Architecture, default=None
         The two networks. None is :class:`~skae.architectures.MLP` with its defaults.
@@ -153,6 +168,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     offset_ : float
         The threshold: ``decision_function(X) = score_samples(X) - offset_``.
 
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Scores of the calibration rows. Only there with ``calibration_fraction``, or
+        after `calibrate` was given some.
+
     n_components_ : int
         Width of the code.
 
@@ -240,6 +259,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     --------
     AutoencoderTransformer : The same model as a transformer.
     sklearn.ensemble.IsolationForest : Needs no scaling and no training; often as good.
+    sklearn.neighbors.LocalOutlierFactor : No training, but keeps all rows.
     skae.metrics.make_outlier_scorer : For labels of any convention.
 
     References
@@ -260,12 +280,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     """
 
     _parameter_constraints: dict = {
-        **BaseAutoencoder._parameter_constraints,
+        **BaseDetector._parameter_constraints,
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "anomaly_score": [AnomalyScore, None],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
     }
-
-    _auto_scaling = "standard"
 
     def __init__(
         self,
@@ -273,6 +293,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         *,
         contamination="auto",
         anomaly_score=None,
+        n_estimators=1,
+        calibration_fraction=0.0,
         architecture=None,
         bottleneck=None,
         corruption=None,
@@ -298,6 +320,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.n_components = n_components
         self.contamination = contamination
         self.anomaly_score = anomaly_score
+        self.n_estimators = n_estimators
+        self.calibration_fraction = calibration_fraction
         self.architecture = architecture
         self.bottleneck = bottleneck
         self.corruption = corruption
@@ -319,80 +343,3 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.verbose = verbose
         self.device = device
         self.net_params = net_params
-
-    def score_samples(self, X):
-        """Return how normal rows are: the lower, the more abnormal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Minus the anomaly score, float64.
-
-        Raises
-        ------
-        ValueError
-            If rows lie outside the domain of the loss, where it means nothing.
-        """
-        model = self._model_of_fitted()
-        X = self._check_X(X)
-        model.loss.check_domain(X, "X")
-        return self._normality(model, self._scorer, X)
-
-    def decision_function(self, X):
-        """Return how far rows are on the normal side: negative for outliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Return +1 for normal rows and -1 for outliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def _finish(self, fit):
-        score = self.anomaly_score
-        if score is None:
-            score = Reconstruction()
-        score.validate()
-        scorer = score.build(fit.parts.loss)
-        self._scorer = scorer
-        rows, weight, share = fit.X, fit.weight, self.contamination
-        if share == "auto":
-            share = _FALSE_ALARMS
-            judges, weight_of_judges = fit.judges()
-            if len(judges):
-                rows, weight = judges, weight_of_judges
-        normality = self._normality(fit.model, scorer, rows)
-        # Of the definitions of a quantile only this one takes weights; linear
-        # interpolation is what scikit-learn's detectors use.
-        method = "linear" if weight is None else "inverted_cdf"
-        self.offset_ = float(
-            np.quantile(normality, share, weights=weight, method=method)
-        )
-
-    @staticmethod
-    def _normality(model, scorer, X):
-        return -model.score(X, scorer).astype(np.float64)

@@ -1,0 +1,79 @@
+"""From scores of normal rows to a threshold, and to p-values.
+
+Scores are normality: the lower, the more abnormal. A row is called an outlier if its
+score is below the threshold, not at it.
+"""
+
+import math
+
+import numpy as np
+
+__all__ = [
+    "FALSE_ALARMS",
+    "at_false_positive_rate",
+    "at_quantile",
+    "automatic",
+    "for_alerts",
+    "p_values",
+]
+
+# Share of normal rows that contamination="auto" is content to flag.
+FALSE_ALARMS = 0.01
+# Share of the rows, the most abnormal ones, that say how the tail falls.
+_TAIL = 0.1
+
+
+def at_quantile(scores, share, weight=None):
+    """Return the score below which a share of the rows lies."""
+    # Of the definitions of a quantile only the second takes weights; linear
+    # interpolation is what scikit-learn's detectors use.
+    method = "linear" if weight is None else "inverted_cdf"
+    return float(np.quantile(scores, share, weights=weight, method=method))
+
+
+def automatic(scores, weight=None):
+    """Return the score below which one normal row in a hundred is to be expected.
+
+    A quantile that far out is hardly known from few rows. Beyond the most abnormal
+    tenth of them the tail is taken to fall exponentially, as that of most scores does
+    over such a short way, with the mean of what lies beyond.
+    """
+    start = at_quantile(scores, _TAIL, weight)
+    beyond = scores < start
+    if not beyond.any():
+        return start
+    excess = np.average(
+        start - scores[beyond], weights=None if weight is None else weight[beyond]
+    )
+    return float(start - excess * math.log(_TAIL / FALSE_ALARMS))
+
+
+def at_false_positive_rate(scores, rate):
+    """Return the threshold that a new normal row undercuts with at most this chance."""
+    n = len(scores)
+    k = math.floor(rate * (n + 1) + 1e-9)
+    if k < 1:
+        raise ValueError(
+            f"false_positive_rate={rate} cannot be kept with {n} normal rows: the "
+            f"smallest rate that they can promise is 1 / {n + 1}."
+        )
+    return float(np.sort(scores)[min(k, n) - 1])
+
+
+def for_alerts(scores, n_alerts):
+    """Return the threshold that so many of the rows undercut."""
+    if n_alerts >= len(scores):
+        raise ValueError(
+            f"n_alerts={n_alerts} must be less than the number of rows, {len(scores)}."
+        )
+    return float(np.sort(scores)[n_alerts])
+
+
+def p_values(scores, calibration):
+    """Return the share of normal rows that are at least as abnormal, conformal.
+
+    The row itself counts as one of them.
+    """
+    calibration = np.sort(calibration)
+    at_least = np.searchsorted(calibration, scores, side="right")
+    return (1 + at_least) / (1 + len(calibration))
