@@ -43,7 +43,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         ValueError
             If rows lie outside the domain of the loss, where it means nothing.
         """
-        return -self._ensemble.score(self._check_rows(X))
+        X = self._check_rows(X)
+        return -self._ensemble.score(X)
 
     def decision_function(self, X):
         """Return how far rows are on the normal side: negative for outliers.

@@ -36,16 +36,18 @@ def automatic(scores, weight=None):
 
     A quantile that far out is hardly known from few rows. Beyond the most abnormal
     tenth of them the tail is taken to fall exponentially, as that of most scores does
-    over such a short way, with the mean of what lies beyond.
+    over such a short way, with the mean of what lies beyond. The most abnormal row is
+    always called an outlier: fewer than a hundred rows cannot promise a smaller rate.
     """
+    lowest = float(np.nextafter(scores.min(), np.inf))
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():
-        return start
+        return lowest
     excess = np.average(
         start - scores[beyond], weights=None if weight is None else weight[beyond]
     )
-    return float(start - excess * math.log(_TAIL / FALSE_ALARMS))
+    return max(lowest, float(start - excess * math.log(_TAIL / FALSE_ALARMS)))
 
 
 def at_false_positive_rate(scores, rate):

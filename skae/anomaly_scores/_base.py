@@ -21,7 +21,7 @@ _SMALLEST_COMPONENT = 1e-6
 class View(NamedTuple):
     """What a fitted model makes of rows; all in units of the scaled data.
 
-    Attributes
+    Parameters
     ----------
     x : Tensor of shape (n_samples, n_features)
         The rows.
@@ -34,6 +34,15 @@ class View(NamedTuple):
     objective : Tensor of shape (n_samples,)
         Loss and price of the bottleneck, as training minimises their mean: the negative
         evidence lower bound for :class:`~skae.bottlenecks.Variational`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.anomaly_scores import View
+    >>> x, raw = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]])
+    >>> view = View(x, raw, x - raw, torch.tensor([[0.5]]), torch.tensor([2.0]))
+    >>> view.residual
+    tensor([[0., 2.]])
     """
 
     x: Tensor
@@ -67,7 +76,26 @@ class Scorer(nn.Module):
     ``forward(view)`` takes a `View` and returns a number per row: the larger, the more
     abnormal. What `start` learns is registered as buffers, which follow the rows to
     their device and dtype.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.anomaly_scores import Scorer, View
+    >>> class Largest(Scorer):
+    ...     def start(self, rows, held_out):
+    ...         self.register_buffer("usual", held_out.residual.std(dim=0))
+    ...     def forward(self, view):
+    ...         return (view.residual / self.usual).abs().amax(dim=1)
+    >>> residual = torch.tensor([[1.0, 10.0], [-1.0, -10.0]], dtype=torch.double)
+    >>> rows = View(residual, 0 * residual, residual, residual, residual[:, 0])
+    >>> scorer = Largest()
+    >>> scorer.start(rows, rows)
+    >>> scorer(rows)
+    tensor([0.7071, 0.7071], dtype=torch.float64)
     """
+
+    def __init__(self):
+        super().__init__()
 
     def start(self, rows, held_out):
         """Learn from training rows; called once, before anything is scored.
@@ -88,6 +116,7 @@ class Scorer(nn.Module):
         Parameters
         ----------
         view : View
+            Of the rows.
 
         Returns
         -------
