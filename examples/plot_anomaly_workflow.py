@@ -1,0 +1,412 @@
+"""
+From a detector to a decision: outliers in a stream
+===================================================
+
+A detector ranks rows. To use it takes more: a threshold that keeps a promise, reasons
+that a person can check, and a watch over the threshold, since tomorrow's rows are not
+those that it was set on. These are the five steps, train, score, explain, set a
+threshold, flag and act, on a stream that drifts of itself. The figures are written to
+``workflow_explained.png`` and ``workflow_stream.png``.
+"""
+
+# %%
+# The data
+# --------
+#
+# The digits of scikit-learn were cut out of forms that people filled in by hand, about
+# 128 digits each. They are still in that order: fourteen forms, one after the other,
+# and each begins with the same digits. Hands differ, and that is a drift that nobody
+# had to make up.
+#
+# Say that the field is for octal numbers. Then 0 to 7 are normal, and 8 and 9 are
+# *foreign*. Forms 1 to 5 are there to learn from, forms 6 to 14 come later, one by one.
+# Of the foreign digits in those every fourth is kept, so that they are rare.
+#
+# **Faults are planted**, for there are none in the data. In six later forms, drawn at
+# random, ten scans in a row are damaged: by dust on the glass, which leaves a column
+# black; by a dead line of the sensor, which leaves a row white; or by a wrong setting
+# that inverts black and white. Labels say which. The detector does not see them; here
+# they play the person who looks at the alerts, and they judge.
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_digits
+
+FORMS_START_AT = [0, 130, 256, 386, 516, 646, 776]
+FORMS_START_AT += [905, 1029, 1157, 1287, 1415, 1545, 1667]
+LATER = range(6, 15)
+
+pixels, digit = load_digits(return_X_y=True, as_frame=True)
+form = np.searchsorted(FORMS_START_AT, np.arange(len(pixels)), side="right")
+is_octal = (digit < 8).to_numpy()
+
+rng = np.random.default_rng(0)
+kind = np.where(is_octal, "normal", "foreign").astype(object)
+images = pixels.to_numpy(copy=True).reshape(-1, 8, 8)
+faults = ["dust", "dead line", "inverted"]
+for later, fault in zip(rng.permutation(LATER)[:6], 2 * faults, strict=True):
+    candidates = np.flatnonzero(is_octal & (form == later))
+    start, where = rng.integers(len(candidates) - 9), rng.integers(8)
+    hit = candidates[start : start + 10]
+    if fault == "dust":
+        images[hit, :, where] = 16
+    elif fault == "dead line":
+        images[hit, where, :] = 0
+    else:
+        images[hit] = 16 - images[hit]
+    kind[hit] = fault
+
+train = pixels[is_octal & (form < 6)]
+in_stream = (form >= 6) & (is_octal | (np.cumsum(~is_octal) % 4 == 0))
+stream = pd.DataFrame(images.reshape(-1, 64), columns=pixels.columns)[in_stream]
+kind, form_of = kind[in_stream], form[in_stream]
+is_normal = kind == "normal"
+KINDS = ["foreign", *faults]
+print(f"{len(train)} normal digits to train on; later")
+print(pd.Series(kind).value_counts().to_string())
+
+# %%
+# Train
+# -----
+#
+# On normal rows. A quarter of them is held back for the threshold. All pixels have the
+# same unit, so ``scaling="global"``: the default divides each column by its own
+# standard deviation, and a speck in a corner that is nearly always white would outweigh
+# a wrong digit.
+
+from skae import AutoencoderOutlierDetector
+
+detector = AutoencoderOutlierDetector(
+    scaling="global", calibration_fraction=0.25, random_state=0
+).fit(train)
+
+# %%
+# Score
+# -----
+#
+# ``score_samples`` is the lower, the more abnormal. The area under the ROC curve is how
+# often a row of the kind gets a lower score than a normal one; it needs labels, and no
+# threshold.
+
+from sklearn.ensemble import IsolationForest
+
+from skae.metrics import make_outlier_scorer
+
+auroc = make_outlier_scorer()
+forest = IsolationForest(random_state=0).fit(train)
+rankings = pd.DataFrame(
+    {
+        name: {
+            a_kind: auroc(
+                model,
+                stream[is_normal | (kind == a_kind)],
+                kind[is_normal | (kind == a_kind)] != "normal",
+            )
+            for a_kind in KINDS
+        }
+        for name, model in (("autoencoder", detector), ("IsolationForest", forest))
+    }
+)
+print("AUROC against the normal digits of forms 6 to 14")
+print(rankings.to_string(float_format="{:.3f}".format))
+
+# %%
+# Explain
+# -------
+#
+# `explain` says what the model expected instead and which share of the score each
+# feature has. To show what is usual and not what is best, these are the scans with the
+# median score of their kind. What the shares of the pixels lack to one lies in the code
+# and belongs to no pixel. Where they are spread over the whole digit, no single pixel
+# is wrong, but all together are unusual. A fault that the model reconstructs shows in
+# the code and around it more than in its place.
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+
+plt.rcParams["axes.titlesize"] = "medium"
+INK = "#22223b"
+COLOURS = {
+    "normal": "#a9b4c2",
+    "foreign": "#30638e",
+    "dust": "#edae49",
+    "dead line": "#d1495b",
+    "inverted": "#7b5ea7",
+}
+heat = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#edae49", "#d1495b"])
+
+
+def median_of(a_kind):
+    """Return the position of the scan whose score is in the middle of its kind."""
+    members = np.flatnonzero(kind == a_kind)
+    order = np.argsort(detector.score_samples(stream.iloc[members]))
+    return members[order[len(members) // 2]]
+
+
+shown = [median_of(a_kind) for a_kind in COLOURS]
+explanation = detector.explain(stream.iloc[shown])
+
+figure, grid = plt.subplots(3, len(shown), figsize=(9, 5.8), layout="constrained")
+for column, a_kind in enumerate(COLOURS):
+    grid[0, column].set_title(a_kind, color=INK, weight="bold")
+    for ax, name in zip(grid[:, column], ("value", "expected", "share"), strict=True):
+        image = explanation[name][column].reshape(8, 8)
+        if name == "share":
+            ax.imshow(image, cmap=heat, vmin=0)
+            code = explanation.code_share[column]
+            ax.set_xlabel(f"largest {image.max():.0%}, code {code:.0%}", color=INK)
+        else:
+            ax.imshow(image, cmap="gray_r", vmin=0, vmax=16)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_color("#d5d9e0")
+for ax, label in zip(
+    grid[:, 0], ("scan", "expected", "share of\nthe score"), strict=True
+):
+    ax.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
+figure.savefig("workflow_explained.png", dpi=150)
+
+# %%
+# Set a threshold
+# ---------------
+#
+# Say that a person can look at one normal digit in twenty. `calibrate` finds the
+# threshold on rows that the training has not seen. With 130 of them a rate of 5 % rests
+# on the six most abnormal, one of 1 % on a single one.
+
+RATE = 0.05
+detector.calibrate(false_positive_rate=RATE)
+first_threshold = detector.offset_
+held_back = detector.calibration_scores_
+print(f"threshold {-first_threshold:.2f}, from {len(held_back)} rows")
+
+# %%
+# For rows that come as a batch there is another promise: of the rows that are called
+# outliers, at most one in ten is normal, on average. `p_values` and
+# :func:`scipy.stats.false_discovery_control` keep it, and the threshold has no say in
+# it. The price is power. Beside ``n`` calibration rows no p-value is smaller than
+# ``1 / (n + 1)``, so in a batch of ``m`` rows at least ``m / (0.1 * (n + 1))`` must be
+# more abnormal than all of those before any is called an outlier: a burst of faults can
+# be, a single one in a hundred rows cannot.
+#
+# Flag and act
+# ------------
+#
+# The later forms come one by one. After each of them:
+#
+# 1. rows below the threshold raise an alert, and a person looks at them: "right" were
+#    foreign or broken indeed;
+# 2. the scores of the form, without what was confirmed, are compared with the
+#    calibration scores by a two-sample Kolmogorov-Smirnov test. If rows still come as
+#    calibration rows did, its p-value is below 0.05 / 9 in any of nine forms only once
+#    in twenty such streams, by Bonferroni;
+# 3. if it is below, the check rings, and the threshold is set anew on the last three
+#    forms, again without what was confirmed. False alarms that were cleared stay in:
+#    they are the normal rows that the threshold is about. So do outliers that were
+#    missed, which makes the new threshold a little too lenient.
+
+from scipy.stats import false_discovery_control, ks_2samp
+
+ALARM = 0.05 / len(LATER)
+
+log, recent = [], []
+scores, thresholds = np.empty(len(stream)), np.empty(len(stream))
+for later in LATER:
+    batch = stream[form_of == later]
+    normal = is_normal[form_of == later]
+
+    score = detector.score_samples(batch)
+    alert = score < detector.offset_
+    confirmed = alert & ~normal
+    sure = false_discovery_control(detector.p_values(batch)) <= 0.1
+    drift = ks_2samp(score[~confirmed], detector.calibration_scores_).pvalue
+
+    scores[form_of == later] = score
+    thresholds[form_of == later] = detector.offset_
+    recent = [*recent, batch[~confirmed]][-3:]
+    log.append(
+        {
+            "form": later,
+            "scans": len(batch),
+            "abnormal": np.sum(~normal),
+            "alerts": np.sum(alert),
+            "right": np.sum(confirmed),
+            "FDR alerts": np.sum(sure),
+            "FDR right": np.sum(sure & ~normal),
+            "false alarms": np.mean(alert[normal]),
+            "drift p": drift,
+            "": "rang: calibrated again" if drift < ALARM else "",
+        }
+    )
+    if drift < ALARM:
+        detector.calibrate(pd.concat(recent), false_positive_rate=RATE)
+
+log = pd.DataFrame(log).set_index("form")
+formats = {"false alarms": "{:.1%}".format, "drift p": "{:.2g}".format}
+print(log.to_string(formatters=formats))
+
+# %%
+# What the person gets is not a number. With the alert goes a table of the worst
+# features of the row, under its index and the names of the columns: the pixels are
+# numbered from the top left. Here are the first alerts of the last form, with what the
+# person will have found.
+
+alerts = stream[(form_of == LATER[-1]) & (scores < thresholds)]
+reasons = detector.explain(alerts.head(5)).to_frame(top_k=3)
+reasons["person found"] = reasons["row"].map(pd.Series(kind, stream.index))
+print(reasons.to_string(index=False, float_format="{:.2f}".format))
+
+# %%
+# Was it worth it?
+# ----------------
+#
+# The threshold was set on other digits of the same five hands, and it broke its promise
+# as soon as another hand came. *Rows that are held back at random promise something
+# about more of the same.* For new writers, machines or weeks, calibrate on writers,
+# machines or weeks that the training has not seen.
+#
+# Does it help to fit again as well? Forms 10 to 14 are judged four times: with the
+# first threshold; with those that were set when the check rang; with one from all that
+# is normal in forms 6 to 9, as if a person had looked at everything there; and by a
+# detector that was fitted again, forms 6 and 7 included, and calibrated on 8 and 9. The
+# last column is the ranking of all that is abnormal. The first three share it, for
+# `calibrate` leaves the model alone.
+
+from sklearn.metrics import roc_auc_score
+
+
+def normal_of(*forms):
+    return stream[is_normal & np.isin(form_of, forms)]
+
+
+end = form_of >= 10
+
+
+def outcome(score, threshold):
+    flagged = score < threshold
+    shares = {a_kind: np.mean(flagged[kind[end] == a_kind]) for a_kind in KINDS}
+    return {
+        "false alarms": np.mean(flagged[is_normal[end]]),
+        **shares,
+        "AUROC": roc_auc_score(~is_normal[end], -score),
+    }
+
+
+outcomes = {
+    "first threshold": outcome(scores[end], first_threshold),
+    "set when it rang": outcome(scores[end], thresholds[end]),
+}
+detector.calibrate(normal_of(6, 7, 8, 9), false_positive_rate=RATE)
+outcomes["set on 6 to 9"] = outcome(scores[end], detector.offset_)
+fresh = AutoencoderOutlierDetector(scaling="global", random_state=0)
+fresh.fit(pd.concat([train, normal_of(6, 7)]))
+fresh.calibrate(normal_of(8, 9), false_positive_rate=RATE)
+outcomes["fitted again"] = outcome(fresh.score_samples(stream[end]), fresh.offset_)
+print(f"Forms 10 to 14, shares called outliers; {RATE:.0%} false alarms were asked for")
+print(pd.DataFrame(outcomes).T.to_string(float_format="{:.3f}".format))
+
+# %%
+# A threshold that is kept while the rows change gives more alerts of both kinds, and so
+# it seems to find more. That is the threshold's doing: at the rate that was asked for,
+# so much is found and no more. To find more at that rate takes a better ranking: other
+# scores, more hands to train on. So set the threshold again when the check rings, and
+# fit again when the ranking has suffered: when, with the threshold set anew, fewer of
+# the alerts turn out to be right than before.
+#
+# The check itself has two weaknesses. One form is in one hand, so that its rows are
+# more alike than rows drawn at random, and the test, which takes them for independent,
+# rings too readily. It also looks at each form alone, and a slow drift may never be
+# clear in one of them. A running sum remembers: add ``np.mean(-np.log(p_values)) - 1``
+# of each batch, which is zero on average while nothing changes, start again from zero
+# where the sum falls below, and ring when it has grown too large. That is a CUSUM
+# chart.
+#
+# To look at
+# ----------
+#
+# Every digit of the stream. Above the line is an alert, in a ring if the digit is
+# normal; triangles lie far above the figure. To the left are the calibration rows, for
+# which the first threshold was right; the dashed line is where it would have stayed.
+# Below are the drift check, with the bound that makes it ring, and what became of the
+# promise.
+
+TOP = 18
+THIN = {"color": INK, "lw": 1, "ls": (0, (5, 4))}
+
+place = np.arange(len(stream))
+place_held_back = np.arange(-len(held_back), 0) - 10
+edges = np.append(np.searchsorted(form_of, LATER), len(stream))
+centres = (edges[:-1] + edges[1:]) / 2
+
+figure, (above, middle, below) = plt.subplots(
+    3,
+    1,
+    figsize=(11, 8.5),
+    height_ratios=[3.4, 1, 1.2],
+    sharex=True,
+    layout="constrained",
+)
+
+above.scatter(place_held_back, -held_back, s=10, color=COLOURS["normal"], lw=0)
+for a_kind, colour in COLOURS.items():
+    chosen = kind == a_kind
+    small = (
+        {"s": 10, "lw": 0} if a_kind == "normal" else {"s": 34, "ec": "w", "lw": 0.6}
+    )
+    beyond = chosen & (-scores > TOP)
+    inside = chosen & ~beyond
+    above.scatter(place[inside], -scores[inside], color=colour, label=a_kind, **small)
+    above.scatter(place[beyond], np.full(beyond.sum(), TOP), 34, colour, marker="^")
+wrong = is_normal & (scores < thresholds)
+height = np.minimum(-scores[wrong], TOP)
+above.scatter(place[wrong], height, 42, "none", ec=INK, lw=0.8, label="false alarm")
+above.plot(place, -thresholds, color=INK, lw=1.8, label="threshold")
+above.hlines(-first_threshold, place_held_back[0], len(stream), **THIN)
+above.set(yscale="log", ylabel="abnormality", ylim=(None, 1.06 * TOP))
+above.set(yticks=[3, 5, 10, 15], yticklabels=[3, 5, 10, 15])
+above.minorticks_off()
+
+rang = log["drift p"].to_numpy() < ALARM
+bars = middle.bar(
+    centres,
+    -np.log10(log["drift p"]),
+    width=84,
+    color=np.where(rang, COLOURS["dead line"], COLOURS["normal"]),
+)
+middle.bar_label(bars, np.where(rang, "rang", ""), color=INK, padding=1)
+middle.axhline(-np.log10(ALARM), **THIN)
+middle.set(ylabel="drift check\n$-\\log_{10}\\,p$", ylim=(0, 4.4))
+
+for shift, name, colour, limits in (
+    (
+        -21,
+        "first threshold kept",
+        COLOURS["normal"],
+        np.full(len(stream), first_threshold),
+    ),
+    (21, "set again when it rang", COLOURS["foreign"], thresholds),
+):
+    false_alarms = pd.Series(scores < limits)[is_normal].groupby(form_of[is_normal])
+    rates = 100 * false_alarms.mean()
+    below.bar(centres + shift, rates, width=42, color=colour, label=name)
+below.axhline(100 * RATE, **THIN)
+below.set(
+    ylabel="false alarms, %",
+    xlim=(place_held_back[0] - 10, len(stream)),
+    xticks=[place_held_back.mean(), *centres],
+    xticklabels=["held back", *(f"form {later}" for later in LATER)],
+)
+for ax in (above, middle, below):
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(axis="x", length=0)
+    for edge in edges[:-1]:
+        ax.axvline(edge, color="#e6e9ee", lw=1, zorder=0)
+for ax, n_columns in ((above, 7), (below, 2)):
+    ax.legend(
+        ncols=n_columns,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        handletextpad=0.4,
+    )
+figure.savefig("workflow_stream.png", dpi=150)
