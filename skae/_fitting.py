@@ -136,26 +136,15 @@ def train(training, n_components=None, previous=None):
     axes, seeds = training.axes, training.seeds
     if n_components is not None:
         axes, seeds = axes.cut(n_components), draw_seeds(training.random_state)
-    net = _make_net(
-        training.settings,
-        training.parts,
-        axes.n_components,
-        training.X.shape,
-        training.device,
-        seeds,
-    )
+    net = _make_net(training, axes.n_components, seeds)
     net.initialize()
     at_pca = net.module_.start(axes.statistics(training.x))
     if previous is not None:
         _continue_from(net, previous.net)
     net.starts_fitted = at_pca or previous is not None
     judged = training.unseen is not None or training.X_val is not None
-    if (
-        training.settings.early_stopping
-        and not judged
-        and at_pca
-        and training.parts.plain
-    ):
+    at_best = at_pca and training.parts.plain and not judged
+    if training.settings.early_stopping and at_best:
         # Nothing could tell a gain from noise: the start is the best there is.
         net.max_epochs = 0
     net.partial_fit(training.data())
@@ -174,8 +163,9 @@ def train(training, n_components=None, previous=None):
     return Fit(model, training, axes, raw_code)
 
 
-def _make_net(settings, parts, n_components, shape, device, seeds):
-    n_samples, n_features = shape
+def _make_net(training, n_components, seeds):
+    settings, parts = training.settings, training.parts
+    n_samples, n_features = training.X.shape
     build_seed, train_seed = seeds
     own = {
         "module": parts.build,
@@ -186,14 +176,14 @@ def _make_net(settings, parts, n_components, shape, device, seeds):
         "criterion__penalty": parts.penalty,
         "optimizer": settings.optimizer,
         "lr": settings.lr,
-        "max_epochs": settings.max_epochs,
+        "max_epochs": training.max_epochs,
         "batch_size": _batch_size(settings.batch_size, n_samples),
         "early_stopping": settings.early_stopping,
         "n_iter_no_change": settings.n_iter_no_change,
         "tol": settings.tol,
         "gradient_clip": settings.gradient_clip,
         "seed": train_seed,
-        "device": device,
+        "device": training.device,
         "verbose": settings.verbose,
     }
     named = isinstance(settings.optimizer, str)

@@ -1,6 +1,6 @@
 """What comes before training: components, scaling, principal axes, held-out rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class Training:
     X_val : ndarray or None
         Rows that were given to judge the training.
     device : str
+    max_epochs : int
+        Most passes over the rows.
     seeds : tuple of int
         Of the first network and its training.
     random_state : RandomState
@@ -59,20 +61,22 @@ class Training:
     unseen: np.ndarray | None
     X_val: np.ndarray | None
     device: str
+    max_epochs: int
     seeds: tuple
     random_state: np.random.RandomState
 
-    def without(self, rows):
+    def without(self, rows, max_epochs):
         """Return the same for all but these rows: scaling and axes are learnt anew."""
         kept = np.setdiff1d(np.arange(len(self.X)), rows)
         weight = None if self.weight is None else self.weight[kept]
-        return prepare(
+        training = prepare(
             self.settings,
             self.X[kept],
             weight,
             n_components=self.axes.n_components,
             random_state=self.random_state,
         )
+        return replace(training, max_epochs=max_epochs)
 
     def data(self):
         """Return the rows as the net takes them, on its device."""
@@ -143,6 +147,7 @@ def prepare(
         unseen=unseen,
         X_val=X_val,
         device=device,
+        max_epochs=settings.max_epochs,
         seeds=seeds,
         random_state=random_state,
     )

@@ -8,7 +8,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from .._base import BaseAutoencoder
-from .._selection import MIN_HELD_OUT
 from ..anomaly_scores import Combined
 from . import _thresholds
 from ._explanation import Explanation
@@ -16,8 +15,14 @@ from ._scoring import Ensemble, cross_fitted
 
 __all__ = ["BaseDetector"]
 
-# Fewer training rows than this are not cut into parts to be scored by each other.
+# Training rows that are cut into parts to be scored by models of the others: so few
+# that hardly any could be held out; or up to as many as the third of these, if less
+# than so many per component, so that principal axes fit rows that they are learnt from
+# much better than others.
 _MIN_CROSS_FITTED = 10
+_FEW = 500
+_MAX_CROSS_FITTED = 2000
+_ROWS_PER_COMPONENT = 20
 
 
 class BaseDetector(OutlierMixin, BaseAutoencoder):
@@ -353,12 +358,15 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
 
     def _unseen_scores(self, fit, how):
         """Return scores of rows that the weights have not seen, if it can be had."""
-        rows, weight = fit.judges()
-        if len(rows):
-            return -self._ensemble.score(rows), weight
-        if _MIN_CROSS_FITTED <= len(fit.X) < 4 * MIN_HELD_OUT:
+        n = len(fit.X)
+        needed = _ROWS_PER_COMPONENT * fit.axes.n_components
+        few = _MIN_CROSS_FITTED <= n < max(_FEW, min(needed, _MAX_CROSS_FITTED))
+        if few and fit.training.X_val is None:
             return -cross_fitted(fit, **how), fit.weight
-        return -self._ensemble.score(fit.X), fit.weight
+        rows, weight = fit.judges()
+        if len(rows) == 0:
+            rows, weight = fit.X, fit.weight
+        return -self._ensemble.score(rows), weight
 
 
 _RULES: dict = {

@@ -37,16 +37,16 @@ class AutoencoderOutlierDetector(BaseDetector):
           farther from training rows than these are from each other, and a larger
           share of them falls below such a threshold.
         - "auto": right for training data that are normal. About 1 % of new normal rows
-          are called outliers, more where fewer than 100 rows can set the threshold:
-          one in 51 with 50 of them, the least that are held out. The threshold comes
-          from the scores of rows that no step of the training has used: those held
-          back by ``calibration_fraction``, else those that judged the training, though
-          scaling and principal axes have seen these. From 10 to 199 training rows, too few to hold some out, are cut into
-          five parts, each scored by a model of the others. Fewer rows, and more with
-          ``early_stopping=False``, are scored by the model that they trained.
-          Beyond the most abnormal tenth of the scores an exponential tail is fitted,
-          since the 1 % quantile of a few dozen rows says little; the most abnormal of
-          these rows is always called an outlier.
+          are called outliers, one in ``n + 1`` where fewer than 100 rows set the
+          threshold. It comes from the scores of rows that no step of the training has
+          used: those held back by ``calibration_fraction``, else those that judged
+          the training. From 10 to 499 training rows, and up to 1,999 if there are
+          less than 20 per component, are cut into five parts instead, each scored by
+          a model of the others, with scaling and principal axes of its own. Where
+          there are no such rows, training rows are scored by the model that they
+          trained. Beyond the most abnormal tenth of the scores an exponential tail is
+          fitted, since the 1 % quantile of a few dozen rows says little; the most
+          abnormal of these rows is always called an outlier.
 
         `calibrate` sets another threshold without fitting again.
 
