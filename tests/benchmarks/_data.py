@@ -1,4 +1,8 @@
-"""The real tables that the benchmarks run on, from the folder named by SKAE_DATA."""
+"""The real tables that the benchmarks run on, and how published protocols split them.
+
+They are in the folder named by SKAE_DATA. A split has the training rows, the test rows
+and the labels of the test rows, 1 for outliers.
+"""
 
 import os
 import sys
@@ -6,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 _LOGS = {
     "NSL-KDD": (
@@ -15,8 +21,8 @@ _LOGS = {
     ),
     "credit card": (
         "creditcard_sample1722.npz",
-        "X, Time first, and y: the 492 frauds of https://www.openml.org/d/1597 among "
-        "1,230 other payments",
+        "X, y and names of columns: the 492 frauds of https://www.openml.org/d/1597 "
+        "and 1,230 other payments",
     ),
     "HDFS": (
         "hdfs_deeplog_counts.npz",
@@ -43,10 +49,19 @@ def data_folder():
     return Path(folder)
 
 
-def adbench():
-    """Return the ADBench tables at hand as a dict from name to file."""
+def adbench(least=0, most=np.inf):
+    """Return the ADBench tables with so many rows at hand, a dict from name to file."""
     files = sorted((data_folder() / "adbench").glob("*.npz"))
-    return {file.stem.split("_", 1)[1]: file for file in files}
+    return {
+        file.stem.split("_", 1)[1]: file
+        for file in files
+        if least <= _n_rows(file) <= most
+    }
+
+
+def _n_rows(file):
+    with np.load(file, allow_pickle=True) as table:
+        return len(table["y"])
 
 
 def odds():
@@ -77,6 +92,70 @@ def load(file, max_rows=None, seed=0):
         rows = np.random.RandomState(seed).choice(len(X), max_rows, replace=False)
         X, y = X[rows], y[rows]
     return X, y
+
+
+def standardised(train, test):
+    scaler = StandardScaler().fit(train)
+    return scaler.transform(train), scaler.transform(test)
+
+
+def halved(X, y, normal):
+    """Return the first half of the normal rows, and all others."""
+    half = round(0.5 * len(normal))
+    test = np.r_[normal[half:], np.flatnonzero(y == 1)]
+    return *standardised(X[normal[:half]], X[test]), y[test]
+
+
+def file_order(X, y, seed):
+    return halved(X, y, np.flatnonzero(y == 0))
+
+
+def shuffled(X, y, seed):
+    rng = np.random.RandomState(seed)
+    return halved(X, y, rng.permutation(np.flatnonzero(y == 0)))
+
+
+def split_60_40(X, y, seed):
+    """Return rows of both kinds to train on, and others."""
+    rng = np.random.RandomState(seed)
+    train, test, _, labels = train_test_split(X, y, test_size=0.4, random_state=rng)
+    return *standardised(train, test), labels
+
+
+def bootstrap(X, y, seed):
+    """Return a bootstrap of all rows, and all of them."""
+    X = StandardScaler().fit_transform(X)
+    return X[np.random.RandomState(seed).choice(len(X), len(X))], X, y
+
+
+def load_log(file):
+    """Return counts of events, or features of payments, and labels."""
+    with np.load(file) as archive:
+        if "X_win10" in archive:
+            return archive["X_win10"].astype(float), archive["y_win10"]
+        # Time counts from the start of the recording: no property of a payment.
+        first = int("names" in archive and archive["names"][0] == "Time")
+        return archive["X"][:, first:].astype(float), archive["y"]
+
+
+def network_traffic(file):
+    """Return the normal training rows of NSL-KDD, the test rows and their labels.
+
+    Numbers are standardised, words become indicators.
+    """
+    with np.load(file) as archive:
+        normal = archive["y_train20"] == 0
+        numbers = archive["X_num_train20"][normal], archive["X_num_test"]
+        words = archive["X_cat_train20"][normal], archive["X_cat_test"]
+        labels = archive["y_test"]
+    # Bytes and seconds span many powers of ten.
+    numbers = [np.sign(X) * np.log1p(np.abs(X.astype(float))) for X in numbers]
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(words[0])
+    train, test = (
+        np.hstack([X, encoder.transform(W)])
+        for X, W in zip(standardised(*numbers), words, strict=True)
+    )
+    return train, test, labels
 
 
 @dataclass
