@@ -11,7 +11,13 @@ from skae import (
     penalties,
 )
 from skae._component import Component
-from skae.anomaly_scores import Reconstruction
+from skae.anomaly_scores import (
+    Combined,
+    Mahalanobis,
+    NegativeELBO,
+    Neighbors,
+    Reconstruction,
+)
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import (
     BatchTopK,
@@ -34,7 +40,8 @@ from skae.penalties import L1, Contractive, Decorrelation, KLSparsity, Sum
 
 MODULES = [anomaly_scores, architectures, bottlenecks, corruptions, losses, penalties]
 CLASSES = {name: getattr(module, name) for module in MODULES for name in module.__all__}
-# Those that only others derive from: their names, as no common trait tells them apart.
+# Those that only others derive from, or that they build or see: their names, as no
+# common trait tells them apart.
 BASES = {
     "AnomalyScore",
     "Architecture",
@@ -42,6 +49,8 @@ BASES = {
     "Corruption",
     "Loss",
     "Penalty",
+    "Scorer",
+    "View",
 }
 
 
@@ -60,6 +69,15 @@ def forgetful(n_in, n_out):
 # For rows of six features and codes of three components.
 SETTINGS = [
     Reconstruction(),
+    NegativeELBO(),
+    Mahalanobis(),
+    Neighbors(),
+    Neighbors(space="data"),
+    Neighbors(1),
+    Neighbors(1000, space="data"),
+    Combined(),
+    Combined([Reconstruction()]),
+    Combined((Mahalanobis(), Combined([NegativeELBO(), Neighbors(5)]))),
     MLP(),
     MLP(()),
     MLP((), start="random"),

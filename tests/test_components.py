@@ -7,10 +7,9 @@ import pytest
 import torch
 from _components import BASES, CLASSES, CONCRETE, SETTINGS, of_kind
 from sklearn.base import clone
-from torch import nn
 
 from skae._component import Component, weakest
-from skae.anomaly_scores import Reconstruction
+from skae.anomaly_scores import Reconstruction, Scorer, View
 from skae.architectures import Architecture
 from skae.bottlenecks import Bottleneck
 from skae.losses import Loss, SquaredError, Trimmed
@@ -147,5 +146,6 @@ def test_the_weakest_symmetry_in_any_order(symmetries, expected):
 def test_the_reconstruction_score_is_the_loss_per_feature(loss, generator):
     x, raw = torch.rand(2, 20, 5, generator=generator)
     scorer = Reconstruction().build(loss)
-    assert isinstance(scorer, nn.Module)
-    torch.testing.assert_close(scorer(x, raw, None) * x.shape[1], loss(raw, x))
+    assert isinstance(scorer, Scorer)
+    view = View(x, raw, x - raw, x[:, :2], x[:, 0])
+    torch.testing.assert_close(scorer(view) * x.shape[1], loss(raw, x))
