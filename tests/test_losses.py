@@ -13,6 +13,7 @@ from torch.distributions import Poisson as Counts
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._component import Affine
+from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
 from skae.losses import (
     AbsoluteError,
@@ -283,6 +284,7 @@ def test_scores_are_those_of_the_loss_inside(rng):
         AutoencoderOutlierDetector,
         scaling=None,
         loss=Trimmed(SquaredError(), 0.15),
+        anomaly_score=Reconstruction(),
     )
     expected = -trimmed.reconstruction_error(X) / 2
     np.testing.assert_allclose(trimmed.score_samples(X), expected, rtol=1e-6)

@@ -8,7 +8,7 @@ from sklearn.datasets import make_swiss_roll
 from skorch.callbacks import Callback, EarlyStopping
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae.anomaly_scores import AnomalyScore
+from skae.anomaly_scores import AnomalyScore, Scorer
 from skae.architectures import MLP
 from skae.bottlenecks import Bottleneck, Plain
 from skae.corruptions import Gaussian
@@ -66,9 +66,9 @@ class Distance(AnomalyScore):
         return _Distance()
 
 
-class _Distance(torch.nn.Module):
-    def forward(self, x, raw, code):
-        return code.square().sum(dim=1)
+class _Distance(Scorer):
+    def forward(self, view):
+        return view.code.square().sum(dim=1)
 
 
 # Parameters
@@ -80,6 +80,8 @@ EFFECTS = {
     "n_components": ({}, 1),
     "contamination": ({}, 0.3),
     "anomaly_score": ({}, Distance()),
+    "n_estimators": ({}, 2),
+    "calibration_fraction": ({}, 0.2),
     "architecture": ({}, MLP((9,))),
     "bottleneck": ({}, Squashed()),
     "corruption": ({}, Gaussian(0.5)),
