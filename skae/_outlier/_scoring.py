@@ -8,7 +8,7 @@ from .._fitting import train
 from .._model import Model
 from .._subsample import subsample
 from ..anomaly_scores import Scorer
-from ..anomaly_scores._base import spread
+from ..anomaly_scores._base import deviation, spread
 
 __all__ = ["Ensemble", "cross_fitted"]
 
@@ -132,11 +132,11 @@ def _member(fit, score):
     held_out = _view(fit.model, rows, weight) if len(rows) else seen
     scorer = score.build(fit.parts.loss)
     scorer.start(seen, held_out)
-    deviation = float(scorer(held_out).std(correction=0))
+    scale = float(deviation(scorer(held_out)))
     return Member(
         fit.model,
         scorer,
-        deviation if deviation > 0 else 1.0,
+        scale if scale > 0 else 1.0,
         spread(held_out.residual).numpy(),
     )
 

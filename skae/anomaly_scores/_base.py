@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._component import Component
 
-__all__ = ["AnomalyScore", "Joint", "Scorer", "View", "spread"]
+__all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "spread"]
 
 # Spread of a residual, as a share of the largest, below which it counts as this: a
 # column that the model copies, or that never varied, would make an outlier of every
@@ -143,6 +143,21 @@ def spread(values, smallest=_SMALLEST_RESIDUAL):
     root = values.square().mean(dim=0).sqrt()
     largest = root.max() if len(root) else root.sum()
     return root.clamp_min(smallest * largest) if largest > 0 else torch.ones_like(root)
+
+
+def deviation(scores):
+    """Return the mean absolute deviation of each column from its median.
+
+    The unit that scores are added in. The standard deviation would be that of a few
+    rows far out, and another one for other held-out rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> deviation(torch.tensor([[0.0], [1.0], [2.0], [9.0]]))
+    tensor([2.5000])
+    """
+    return (scores - scores.median(dim=0).values).abs().mean(dim=0)
 
 
 class Joint(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ._base import AnomalyScore, Scorer
+from ._base import AnomalyScore, Scorer, deviation
 from ._neighbors import Neighbors
 
 __all__ = ["Combined"]
@@ -12,8 +12,8 @@ __all__ = ["Combined"]
 class Combined(AnomalyScore):
     """The mean of several scores, each in units of its own spread.
 
-    Each score is divided by its standard deviation over held-out rows, then the mean
-    is taken. ``Combined()`` is what ``anomaly_score=None`` of the detector stands for:
+    Each score is divided by its mean absolute deviation from the median over held-out
+    rows, then the mean is taken. ``Combined()`` is what ``anomaly_score=None`` of the detector stands for:
     how far a row lies from training rows, in what the model makes of it (residual and
     code) and in the data themselves, near by and farther away. So rows count as
     abnormal that do not come back, rows whose code is far out or in a gap, and rows
@@ -75,8 +75,8 @@ class _Combined(Scorer):
         scales = []
         for scorer in self.scorers:
             scorer.start(rows, held_out)
-            deviation = scorer(held_out).std(correction=0)
-            scales.append(deviation if deviation > 0 else torch.ones_like(deviation))
+            scale = deviation(scorer(held_out))
+            scales.append(scale if scale > 0 else torch.ones_like(scale))
         self.register_buffer("scales", len(scales) * torch.stack(scales))
 
     def forward(self, view):

@@ -7,7 +7,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._subsample import subsample
-from ._base import AnomalyScore, Joint, Scorer
+from ._base import AnomalyScore, Joint, Scorer, deviation
 
 __all__ = ["Neighbors"]
 
@@ -23,7 +23,7 @@ _WHITENING = 0.5
 # tables other than those of the benchmarks: there any of some dozen choices did within
 # a point of AUROC of each other, small ones better where training rows are all normal,
 # large ones where they are not.
-_SIZES = (lambda m: round(m**0.5), lambda m: m // 8, lambda m: m // 4)
+_SIZES = (lambda m: round(m**0.5), lambda m: m // 8)
 # Which of them says how far apart rows lie where a remembered row is.
 _AROUND = 2
 # Mean squared distance, as a share of what is usual, below which rows are duplicates.
@@ -40,11 +40,11 @@ class Neighbors(AnomalyScore):
 
     By default several neighbourhoods count, from near to far: the nearest row, in units
     of how far from each other rows lie around *it* (the idea of the local outlier
-    factor [1]_), and the :math:`\sqrt m`, :math:`m / 8` and :math:`m / 4` nearest of
-    the :math:`m` remembered rows. The first tells what is new among normal rows; the
-    last cannot be misled by a group of outliers in the memory, unless it is as large.
-    Each is divided by its standard deviation over held-out rows, then their mean is
-    taken.
+    factor [1]_), and the :math:`\sqrt m` and :math:`m / 8` nearest of the :math:`m`
+    remembered rows. The first tells what is new among normal rows; the last cannot be
+    misled by a group of outliers in the memory, unless it is as large. Each is divided
+    by its mean absolute deviation from the median over held-out rows, then their mean
+    is taken.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class _Neighbors(Scorer):
             self.radii = _not_too_small(self._terms(memory)[:, _AROUND])
             terms = self._terms(self.space(held_out))
             self.scales = len(self.sizes) * torch.maximum(
-                terms.std(dim=0, correction=0), _SMALLEST * terms.mean(dim=0)
+                deviation(terms), _SMALLEST * terms.mean(dim=0)
             )
             self.scales[self.scales == 0] = 1.0
 
