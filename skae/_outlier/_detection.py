@@ -110,7 +110,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
 
         n_alerts : int, default=None
             So many of the rows are called outliers, fewer where scores are equal: for
-            a batch of the size that is looked at together, whether normal or not.
+            a batch of the size that is looked at together. These rows need not be
+            normal, and `p_values` does not compare with them.
 
         rule : callable, default=None
             Takes the scores of the rows, as `score_samples` gives them, and returns the
@@ -174,7 +175,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         else:
             offset = _thresholds.automatic(scores, weight)
         self.offset_ = offset
-        if X_normal is not None:
+        if X_normal is not None and n_alerts is None:
             self._reference = scores, None
             self.calibration_scores_ = scores
         return self

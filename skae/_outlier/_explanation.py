@@ -1,7 +1,10 @@
 """Why a row is an outlier."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 __all__ = ["Explanation"]
 
@@ -33,40 +36,41 @@ class Explanation(Bunch):
         Parameters
         ----------
         top_k : int, default=None
-            How many lines to keep for each row. None keeps all.
+            How many features to keep for each row. None keeps all.
 
         Returns
         -------
         pandas.DataFrame
-            With the columns "row", "feature", "value", "expected", "residual" and
-            "share". The code has a line of its own, named "(code)", with a share only.
+            With the columns "row", "feature", "value", "expected", "residual", "share"
+            and "code_share", which is the same for all lines of a row.
 
         Raises
         ------
         ImportError
             If pandas is not installed.
+        ValueError, TypeError
+            If ``top_k`` is not a positive integer.
         """
+        validate_parameter_constraints(
+            {"top_k": [Interval(Integral, 1, None, closed="left"), None]},
+            {"top_k": top_k},
+            "to_frame",
+        )
         try:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_frame needs pandas: pip install pandas.") from error
-        blank = np.full((len(self.value), 1), np.nan)
-        share = np.column_stack([self.share, self.code_share])
-        order = np.argsort(-share, axis=1, kind="stable")[:, :top_k]
+        order = np.argsort(-self.share, axis=1, kind="stable")[:, :top_k]
+        n_lines = order.shape[1]
         columns = {
-            name: np.take_along_axis(np.hstack([values, blank]), order, axis=1).ravel()
-            for name, values in (
-                ("value", self.value),
-                ("expected", self.expected),
-                ("residual", self.residual),
-            )
+            name: np.take_along_axis(self[name], order, axis=1).ravel()
+            for name in ("value", "expected", "residual", "share")
         }
-        names = np.append(np.asarray(self.feature_names, dtype=object), "(code)")
         return pd.DataFrame(
             {
-                "row": np.repeat(np.asarray(self.index), order.shape[1]),
-                "feature": names[order].ravel(),
+                "row": np.repeat(np.asarray(self.index), n_lines),
+                "feature": np.asarray(self.feature_names)[order].ravel(),
                 **columns,
-                "share": np.take_along_axis(share, order, axis=1).ravel(),
+                "code_share": np.repeat(self.code_share, n_lines),
             }
         )

@@ -13,11 +13,12 @@ class Combined(AnomalyScore):
     """The mean of several scores, each in units of its own spread.
 
     Each score is divided by its mean absolute deviation from the median over held-out
-    rows, then the mean is taken. ``Combined()`` is what ``anomaly_score=None`` of the detector stands for:
-    how far a row lies from training rows, in what the model makes of it (residual and
-    code) and in the data themselves, near by and farther away. So rows count as
-    abnormal that do not come back, rows whose code is far out or in a gap, and rows
-    that the model happens to reconstruct although there is nothing like them.
+    rows, then the mean is taken. ``Combined()`` is what ``anomaly_score=None`` of the
+    detector stands for: how far a row lies from training rows, in what the model makes
+    of it (residual and code) and in the data themselves, near by and farther away. So
+    rows count as abnormal that do not come back, rows whose code is far out or in a
+    gap, and rows that the model happens to reconstruct although there is nothing like
+    them.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Distance to the centre in units of the spread in that direction."""
 
 import torch
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from ._base import AnomalyScore, Joint, Scorer
 
@@ -54,12 +54,18 @@ class _Mahalanobis(Scorer):
         self.joint.start(rows, held_out)
         u = self.joint(rows)
         mean = u.mean(dim=0)
-        covariance = LedoitWolf(assume_centered=True).fit((u - mean).numpy())
-        variances, axes = torch.linalg.eigh(torch.from_numpy(covariance.covariance_))
-        # Shrinkage keeps all of them positive, unless no row differs from another.
-        variances = variances.clamp_min(torch.finfo(u.dtype).eps)
+        u = u - mean
+        shrinkage = float(ledoit_wolf_shrinkage(u.numpy(), assume_centered=True))
+        variances, axes = _principal(u)
+        # Shrunk towards equal variances, that of the directions in which no row lies
+        # included; without any shrinkage these would have none.
+        usual = float(u.square().mean()) or 1.0
+        floor = max(shrinkage, torch.finfo(u.dtype).eps) * usual
+        variances = (1 - shrinkage) * variances + floor
         self.register_buffer("mean", mean)
-        self.register_buffer("root", (axes / variances.sqrt()) @ axes.T)
+        self.register_buffer("axes", axes)
+        self.register_buffer("stretch", variances.rsqrt() - floor**-0.5)
+        self.register_buffer("elsewhere", u.new_tensor(floor**-0.5))
 
     def forward(self, view):
         return self._terms(view).sum(dim=1)
@@ -71,4 +77,17 @@ class _Mahalanobis(Scorer):
 
     def _terms(self, view):
         u = self.joint(view) - self.mean
-        return (u @ self.root).square() / u.shape[1]
+        # The symmetric root of the inverse covariance, without its matrix.
+        u = self.elsewhere * u + u @ self.axes * self.stretch @ self.axes.T
+        return u.square() / u.shape[1]
+
+
+def _principal(u):
+    """Return variances and axes of centred rows, by the smaller of two matrices."""
+    n, width = u.shape
+    if width <= n:
+        return torch.linalg.eigh(u.T @ u / n)
+    variances, left = torch.linalg.eigh(u @ u.T / n)
+    kept = variances > width * torch.finfo(u.dtype).eps * variances[-1]
+    variances, left = variances[kept], left[:, kept]
+    return variances, u.T @ left / (n * variances).sqrt()
