@@ -72,7 +72,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from skae import AutoencoderOutlierDetector
-from skae.anomaly_scores import Reconstruction
+from skae.anomaly_scores import Combined, Neighbors, Reconstruction
 from skae.losses import AbsoluteError, Huber, SquaredError, Trimmed
 
 # Parameters of skae that are compared in the part "contamination".
@@ -82,6 +82,9 @@ VARIANTS = {
     "Absolute": {"loss": AbsoluteError()},
     "Huber": {"loss": Huber()},
     "Reconstr.": {"anomaly_score": Reconstruction()},
+    "128 far": {"anomaly_score": Neighbors(128)},
+    "in data": {"anomaly_score": Neighbors(128, space="data")},
+    "both": {"anomaly_score": Combined([Neighbors(128), Neighbors(128, space="data")])},
 }
 
 # AUROC, average precision: means over the tables named.
