@@ -1,0 +1,341 @@
+"""Anomaly scores against their formulas, with scikit-learn, SciPy and torch."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+from torch.distributions import Bernoulli as Coin
+from torch.distributions import Laplace, Normal, kl_divergence
+
+from skae import AutoencoderOutlierDetector
+from skae.anomaly_scores import (
+    Combined,
+    Mahalanobis,
+    NegativeELBO,
+    Neighbors,
+    Reconstruction,
+)
+from skae.architectures import MLP
+from skae.bottlenecks import Plain, Variational
+from skae.losses import AbsoluteError, Bernoulli, Huber, SquaredError
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+def small(**params):
+    """Return a detector whose residuals are of all sizes and codes off the origin."""
+    defaults = {
+        "n_components": 2,
+        "bottleneck": Plain("sigmoid"),
+        "architecture": MLP((8,), start="random"),
+        "max_epochs": 3,
+        "random_state": 0,
+    }
+    return AutoencoderOutlierDetector(**defaults | params)
+
+
+def draw(rng, n_rows):
+    """Return rows of one structure, with a column that never varies."""
+    latent = rng.normal(size=(n_rows, 3)) * [3.0, 1.0, 0.5]
+    mixing = np.random.RandomState(0).normal(size=(3, 6))
+    X = latent @ mixing + 0.2 * rng.normal(size=(n_rows, 6))
+    return np.c_[X, np.full(n_rows, 7.0)]
+
+
+@pytest.fixture
+def X(rng):
+    return draw(rng, 150)
+
+
+@pytest.fixture
+def V(rng, X):
+    """Rows that judge the training, for spreads that are known."""
+    return draw(rng, 80)
+
+
+@pytest.fixture
+def fresh(rng, X, V):
+    """Rows that nobody has seen, some with a drift of what never varied."""
+    rows = draw(rng, 40)
+    rows[::4, -1] += 0.3
+    return rows
+
+
+# By hand
+
+
+def scaled(model, rows):
+    return (rows - model.mean_) / model.scale_
+
+
+def floored(values, smallest):
+    spread = np.sqrt(np.mean(np.square(values), axis=0))
+    return np.maximum(spread, smallest * spread.max())
+
+
+def vectors(model, X, V, rows, power):
+    """Return residual and code of rows, divided by their spread to a power."""
+    residual, held_out = (
+        scaled(model, r) - scaled(model, model.reconstruct(r)) for r in (rows, V)
+    )
+    center = model.transform(X).mean(axis=0)
+    of_code = floored(model.transform(X) - center, 1e-6)
+    code = (model.transform(rows) - center) / of_code**power
+    return np.hstack([residual / floored(held_out, 1e-2) ** power, code])
+
+
+def deviation(values):
+    """Return the mean absolute deviation from the median."""
+    return np.abs(values - np.median(values, axis=0)).mean(axis=0)
+
+
+def nearest(memory, rows, known):
+    """Return distances to remembered rows, without the row itself if it is one."""
+    k = len(memory) - 1
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(memory)
+    return search.kneighbors(None if known else rows)
+
+
+def ladder(memory, held_out, rows, known):
+    """Score rows by the three neighbourhoods."""
+    m = len(memory) - 1
+    sizes = [1, round(np.sqrt(m)), m // 8]
+
+    def means(u, known):
+        distances, index = nearest(memory, u, known)
+        squares = np.square(distances)
+        return np.stack([squares[:, :k].mean(axis=1) for k in sizes], axis=1), index
+
+    radii = means(memory, True)[0][:, 2]
+    radii = np.maximum(radii, 1e-3 * radii.mean())
+
+    def terms(u, known):
+        values, index = means(u, known)
+        values[:, 0] /= radii[index[:, 0]]
+        return values
+
+    usual = terms(held_out, False)
+    scale = np.maximum(deviation(usual), 1e-3 * usual.mean(axis=0))
+    return (terms(rows, known) / scale).mean(axis=1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 200])
+@pytest.mark.parametrize("space", ["data", "joint"])
+@pytest.mark.parametrize("known", [True, False], ids=["training rows", "new rows"])
+def test_neighbors_is_the_mean_of_the_smallest_squares(X, V, fresh, k, space, known):
+    model = small(anomaly_score=Neighbors(k, space=space)).fit(X, X_val=V)
+    rows = X if known else fresh
+    if space == "data":
+        memory, u = scaled(model, X), scaled(model, rows)
+    else:
+        memory, u = (vectors(model, X, V, r, 0.5) for r in (X, rows))
+    distances, _ = nearest(memory, u, known)
+    expected = np.square(distances[:, :k]).mean(axis=1)
+    np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("space", ["data", "joint"])
+@pytest.mark.parametrize("known", [True, False], ids=["training rows", "new rows"])
+def test_neighbors_by_default_is_the_ladder(X, V, fresh, space, known):
+    model = small(anomaly_score=Neighbors(space=space)).fit(X, X_val=V)
+    rows = X if known else fresh
+    if space == "data":
+        parts = [scaled(model, r) for r in (X, V, rows)]
+    else:
+        parts = [vectors(model, X, V, r, 0.5) for r in (X, V, rows)]
+    expected = ladder(*parts, known)
+    np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-8)
+
+
+def test_the_default_is_both_ladders_in_units_of_their_spread(X, V, fresh):
+    model = small().fit(X, X_val=V)
+    spaces = [
+        lambda rows: vectors(model, X, V, rows, 0.5),
+        lambda rows: scaled(model, rows),
+    ]
+    expected = 0.0
+    for space in spaces:
+        memory, held_out, u = space(X), space(V), space(fresh)
+        unit = deviation(ladder(memory, held_out, held_out, False))
+        expected += ladder(memory, held_out, u, False) / unit / 2
+    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-8)
+
+
+def test_mahalanobis_is_that_of_ledoit_and_wolf(X, V, fresh):
+    model = small(anomaly_score=Mahalanobis()).fit(X, X_val=V)
+    u = vectors(model, X, V, X, 1.0)
+    expected = LedoitWolf().fit(u).mahalanobis(vectors(model, X, V, fresh, 1.0))
+    np.testing.assert_allclose(
+        -model.score_samples(fresh), expected / u.shape[1], rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("n_rows", [40, 90])
+def test_mahalanobis_of_wide_rows(rng, n_rows):
+    # Fewer rows than columns, and a few more: the covariance itself has no inverse.
+    X, V = rng.normal(size=(2, n_rows, 70)) * np.linspace(1, 9, 70)
+    model = small(anomaly_score=Mahalanobis()).fit(X, X_val=V)
+    u, rows = (vectors(model, X, V, r, 1.0) for r in (X, V))
+    covariance = LedoitWolf().fit(u)
+    np.testing.assert_allclose(
+        -model.score_samples(V), covariance.mahalanobis(rows) / 72, rtol=1e-8
+    )
+    root = np.linalg.inv(np.real(sqrtm(covariance.covariance_)))
+    squares = np.square((rows - u.mean(axis=0)) @ root) / 72
+    parts = model._ensemble.contributions(V)
+    np.testing.assert_allclose(parts[:, :70], squares[:, :70], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("score", "power"), [(Mahalanobis(), 1), (Neighbors(1), 0.5)])
+def test_what_comes_back_exactly_counts_as_a_hundredth(X, V, fresh, score, power):
+    # PCA gives the constant column back as it is, and some of the fresh rows drift.
+    model = small(architecture=MLP(()), bottleneck=None, anomaly_score=score, lr=1e-9)
+    model.fit(X, X_val=V)
+    assert np.abs(model.reconstruct(V) - V)[:, -1].max() < 1e-9
+    memory, rows = (vectors(model, X, V, r, power) for r in (X, fresh))
+    if power == 1:
+        expected = LedoitWolf().fit(memory).mahalanobis(rows) / memory.shape[1]
+    else:
+        expected = np.square(nearest(memory, rows, known=False)[0][:, 0])
+    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), Huber(0.5), AbsoluteError()])
+def test_reconstruction_is_the_loss_per_feature(X, V, fresh, loss):
+    model = small(anomaly_score=Reconstruction(), loss=loss).fit(X, X_val=V)
+    r = np.abs(scaled(model, fresh) - scaled(model, model.reconstruct(fresh)))
+    terms = {
+        SquaredError: r**2 / 2,
+        Huber: np.where(r < 0.5, r**2 / 2, 0.5 * (r - 0.25)),
+        AbsoluteError: r,
+    }[type(loss)]
+    np.testing.assert_allclose(-model.score_samples(fresh), terms.mean(axis=1), 1e-8)
+
+
+@pytest.mark.parametrize("beta", [1.0, 3.0])
+@pytest.mark.parametrize("variance", ["auto", 0.25])
+@pytest.mark.parametrize("loss", [SquaredError(), AbsoluteError(), Bernoulli()])
+def test_negative_elbo_is_that_of_torch(X, fresh, loss, variance, beta):
+    if isinstance(loss, Bernoulli):
+        X, fresh = (1.0 * (rows > X.mean(axis=0)) for rows in (X, fresh))
+    bottleneck = Variational(beta, decoder_variance=variance)
+    model = small(
+        anomaly_score=NegativeELBO(), bottleneck=bottleneck, loss=loss, scaling=None
+    ).fit(X, X_val=fresh)
+    module = model.net_.module_.eval()
+    x = torch.from_numpy(fresh).float()
+    with torch.no_grad():
+        raw, *_, h = module(x)
+        mean, log_variance = module.bottleneck.posterior(h)
+        posterior = Normal(mean, (log_variance / 2).exp())
+        scale = (module.bottleneck.log_noise / 2).exp()
+        # Densities without the constants that the loss leaves out.
+        log_likelihood = {
+            SquaredError: lambda: (
+                Normal(raw, scale).log_prob(x) + np.log(2 * np.pi) / 2
+            ),
+            AbsoluteError: lambda: Laplace(raw, scale).log_prob(x) + np.log(2),
+            Bernoulli: lambda: Coin(logits=raw).log_prob(x),
+        }[type(loss)]().sum(dim=1)
+        divergence = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=1)
+    np.testing.assert_allclose(
+        -model.score_samples(fresh), beta * divergence - log_likelihood, 1e-3, 1e-3
+    )
+
+
+def test_negative_elbo_without_a_price_ranks_like_the_reconstruction(X, V, fresh):
+    elbo, plain = (
+        small(anomaly_score=score).fit(X, X_val=V).score_samples(fresh)
+        for score in (NegativeELBO(), Reconstruction())
+    )
+    np.testing.assert_allclose(elbo, X.shape[1] * plain, rtol=1e-9)
+
+
+def test_combined_is_the_mean_in_units_of_the_spread(X, V, fresh):
+    scores = [Reconstruction(), Mahalanobis(), Neighbors(3)]
+    model = small(anomaly_score=Combined(scores)).fit(X, X_val=V)
+    expected = 0.0
+    for score in scores:
+        one = small(anomaly_score=score).fit(X, X_val=V)
+        expected += one.score_samples(fresh) / deviation(one.score_samples(V)) / 3
+    np.testing.assert_allclose(model.score_samples(fresh), expected, rtol=1e-9)
+
+
+def test_spreads_are_of_the_training_rows_where_none_judged(X, fresh):
+    model = small(anomaly_score=Mahalanobis(), early_stopping=False).fit(X)
+    u = vectors(model, X, X, X, 1.0)
+    expected = LedoitWolf().fit(u).mahalanobis(vectors(model, X, X, fresh, 1.0))
+    np.testing.assert_allclose(
+        -model.score_samples(fresh), expected / u.shape[1], rtol=1e-8
+    )
+
+
+# Parts
+
+
+SCORES = [
+    Neighbors(),
+    Neighbors(space="data"),
+    Neighbors(4),
+    Mahalanobis(),
+    Reconstruction(),
+    Combined(),
+    Combined([Reconstruction(), Neighbors(1, space="data")]),
+]
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize("score", SCORES, ids=repr)
+def test_contributions_add_up_to_the_score(X, V, fresh, score, n_estimators):
+    model = small(anomaly_score=score, n_estimators=n_estimators).fit(X, X_val=V)
+    for rows in (X, fresh):
+        parts = model._ensemble.contributions(rows)
+        assert parts.shape == (len(rows), X.shape[1] + 1)
+        assert (parts >= 0).all()
+        np.testing.assert_allclose(
+            parts.sum(axis=1), -model.score_samples(rows), rtol=1e-8
+        )
+
+
+@pytest.mark.parametrize("space", ["data", "joint"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_parts_of_a_distance_are_squares(X, V, fresh, space, k):
+    model = small(anomaly_score=Neighbors(k, space=space)).fit(X, X_val=V)
+    if space == "data":
+        memory, u = scaled(model, X), scaled(model, fresh)
+    else:
+        memory, u = (vectors(model, X, V, r, 0.5) for r in (X, fresh))
+    _, index = nearest(memory, u, known=False)
+    squares = np.square(u[:, None] - memory[index[:, :k]]).mean(axis=1)
+    expected = np.c_[squares[:, :7], squares[:, 7:].sum(axis=1)]
+    parts = model._ensemble.contributions(fresh)
+    np.testing.assert_allclose(parts, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_parts_of_mahalanobis_are_those_of_the_symmetric_root(X, V, fresh):
+    model = small(anomaly_score=Mahalanobis()).fit(X, X_val=V)
+    u, rows = (vectors(model, X, V, r, 1.0) for r in (X, fresh))
+    root = np.linalg.inv(np.real(sqrtm(LedoitWolf().fit(u).covariance_)))
+    squares = np.square((rows - u.mean(axis=0)) @ root) / u.shape[1]
+    expected = np.c_[squares[:, :7], squares[:, 7:].sum(axis=1)]
+    np.testing.assert_allclose(
+        model._ensemble.contributions(fresh), expected, rtol=1e-6, atol=1e-9
+    )
+
+
+# Rows far out
+
+
+@pytest.mark.parametrize("score", [None, Mahalanobis(), Reconstruction()], ids=repr)
+def test_far_out_on_the_structure(rng, score):
+    X = rng.normal(size=(150, 1)) @ [[1.0, 2, -1]] + 0.1 * rng.normal(size=(150, 3))
+    model = AutoencoderOutlierDetector(1, anomaly_score=score, random_state=0).fit(X)
+    far = 20 * np.abs(model.transform(X)).max()
+    label = model.predict(model.inverse_transform([[far]]))
+    # The textbook's score does not see it.
+    assert label == (1 if isinstance(score, Reconstruction) else -1)

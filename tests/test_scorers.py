@@ -1,0 +1,307 @@
+"""What every anomaly score must cope with: copies, precision, cost, odd tables."""
+
+import numpy as np
+import pytest
+from _others import Largest
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+
+from skae import AutoencoderOutlierDetector, _model
+from skae.anomaly_scores import (
+    AnomalyScore,
+    Combined,
+    Mahalanobis,
+    NegativeELBO,
+    Neighbors,
+    Reconstruction,
+    Scorer,
+    _neighbors,
+)
+from skae.architectures import MLP
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+SCORES = [
+    Combined(),
+    Neighbors(3),
+    Neighbors(space="data"),
+    Mahalanobis(),
+    Reconstruction(),
+    NegativeELBO(),
+    Combined([Reconstruction(), Mahalanobis()]),
+]
+all_scores = pytest.mark.parametrize("score", SCORES, ids=repr)
+
+
+def small(**params):
+    defaults = {
+        "n_components": 2,
+        "architecture": MLP((8,), start="random"),
+        "max_epochs": 3,
+        "random_state": 0,
+    }
+    return AutoencoderOutlierDetector(**defaults | params)
+
+
+@pytest.fixture
+def judges(X, rng):
+    """Rows that the threshold comes from: else it takes five more models."""
+    return X[:60] + 0.1 * rng.normal(size=(60, 6))
+
+
+# Copies
+
+
+def test_a_row_is_not_its_own_neighbour(X, judges):
+    model = small(anomaly_score=Neighbors(1, space="data")).fit(X, X_val=judges)
+    known = model.score_samples(X[:5])
+    assert (known < 0).all()
+    # The same as if it had never been remembered.
+    x = (X - model.mean_) / model.scale_
+    squares = np.square(x[:5, None] - x[5:]).sum(axis=2)
+    among_themselves = np.square(x[:5, None] - x[:5]).sum(axis=2) + 1e9 * np.eye(5)
+    nearest = np.minimum(squares.min(axis=1), among_themselves.min(axis=1))
+    np.testing.assert_allclose(-known, nearest, rtol=1e-9)
+
+
+@pytest.mark.parametrize("space", ["data", "joint"])
+def test_a_second_copy_is_a_neighbour(X, judges, space):
+    # Of a row that is there twice only one copy is the row itself.
+    twice = np.r_[X, X[:3]]
+    one, two = (
+        small(anomaly_score=Neighbors(k, space=space)).fit(twice, X_val=judges)
+        for k in (1, 2)
+    )
+    assert (one.score_samples(X[3:]) < -1e-6).all()
+    np.testing.assert_allclose(one.score_samples(X[:3]), 0, atol=1e-9)
+    assert (two.score_samples(X[:3]) < -1e-6).all()
+
+
+@all_scores
+def test_a_copy_of_a_training_row_is_scored_as_the_row(X, judges, score):
+    model = small(anomaly_score=score).fit(X, X_val=judges)
+    copies = np.repeat(X[:4], 3, axis=0)
+    np.testing.assert_allclose(
+        model.score_samples(copies),
+        np.repeat(model.score_samples(X)[:4], 3),
+        rtol=1e-9,
+    )
+
+
+# Precision
+
+
+@all_scores
+def test_single_precision_gives_the_same_scores(X, judges, rng, score):
+    X = X.astype(np.float32)
+    fresh = np.r_[X, X + 0.3 * rng.normal(size=X.shape)].astype(np.float32)
+    model = small(anomaly_score=score).fit(X, X_val=judges)
+    scores = model.score_samples(fresh)
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(model.score_samples(fresh.astype(float)), scores, 2e-4)
+
+
+@all_scores
+def test_a_row_has_its_score_alone_and_in_any_chunk(X, judges, rng, score, monkeypatch):
+    rows = np.r_[X, X + 0.3 * rng.normal(size=X.shape)]
+    model = small(anomaly_score=score).fit(X, X_val=judges)
+    together = model.score_samples(rows)
+    alone = [model.score_samples(row[np.newaxis])[0] for row in rows]
+    np.testing.assert_allclose(alone, together, rtol=1e-9)
+    monkeypatch.setattr(_neighbors, "_MAX_DISTANCES", 7 * len(X))
+    np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
+    parts = model._ensemble.contributions(rows)
+    monkeypatch.setattr(_model, "_CHUNK_ROWS", 5)
+    np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
+    np.testing.assert_allclose(
+        model._ensemble.contributions(rows), parts, rtol=1e-6, atol=1e-9
+    )
+
+
+# Cost
+
+
+@pytest.fixture
+def distances(monkeypatch):
+    """Record the number of distances of each call, and of remembered rows."""
+    calls = []
+
+    def recorded(self, u):
+        calls.append((len(u), len(self.memory)))
+        return original(self, u)
+
+    original = _neighbors._Neighbors._distances
+    monkeypatch.setattr(_neighbors._Neighbors, "_distances", recorded)
+    return calls
+
+
+def total(calls):
+    return sum(rows * remembered for rows, remembered in calls)
+
+
+def test_cost_grows_with_the_rows_not_with_their_square(rng, distances):
+    costs = []
+    for n in (2500, 5000):
+        X = rng.normal(size=(n, 3))
+        model = small(architecture=MLP(()), max_epochs=1).fit(X)
+        of_fit = total(distances)
+        distances.clear()
+        model.score_samples(X)
+        assert total(distances) == 2 * n * 1024  # two spaces
+        assert max(rows * kept for rows, kept in distances) <= 2**22
+        costs.append(of_fit)
+        distances.clear()
+    assert costs[1] < 2 * costs[0]
+
+
+@pytest.mark.parametrize("n_rows", [900, 1024, 1500])
+def test_at_most_so_many_rows_are_remembered(rng, n_rows):
+    X = rng.normal(size=(n_rows, 3))
+    score = Neighbors(1, space="data")
+    model = small(anomaly_score=score, max_epochs=1).fit(X, X_val=X[:50])
+    scores = model.score_samples(X)
+    # Evenly spaced in their order, and compared with new rows by brute force.
+    kept = np.floor((np.arange(min(n_rows, 1024)) + 0.5) * max(n_rows / 1024, 1))
+    x = (X - model.mean_) / model.scale_
+    memory = x[kept.astype(int)]
+    new = np.setdiff1d(np.arange(n_rows), kept)[:50]
+    squares = np.square(x[new, None] - memory).sum(axis=2)
+    np.testing.assert_allclose(-scores[new], squares.min(axis=1, initial=1e9), 1e-9)
+    assert len(model._ensemble.members[0].scorer.memory) == min(n_rows, 1024)
+
+
+# Odd tables
+
+
+def _constant(rng, n):
+    return np.tile(rng.normal(size=4), (n, 1))
+
+
+def _constant_columns(rng, n):
+    return np.c_[rng.normal(size=(n, 2)), np.full((n, 2), 3.0)]
+
+
+def _duplicates(rng, n):
+    return np.repeat(rng.normal(size=(2, 4)), [1, n - 1], axis=0)
+
+
+def _far(rng, n):
+    return np.r_[rng.normal(size=(n - 1, 4)), np.full((1, 4), 1e6)]
+
+
+TABLES = {
+    "constant": _constant,
+    "constant columns": _constant_columns,
+    "duplicates": _duplicates,
+    "far": _far,
+}
+
+
+@all_scores
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("n_rows", [2, 40])
+def test_odd_tables_have_finite_scores(rng, score, table, n_rows):
+    X = TABLES[table](rng, n_rows)
+    model = small(anomaly_score=score).fit(X)
+    rows = np.r_[X, X[:1] + 1, 1e3 * X[:1]]
+    for query in (rows, rows.astype(np.float32)):
+        assert np.isfinite(model.score_samples(query)).all()
+        explanation = model.explain(query)
+        for name in ("share", "code_share", "residual"):
+            assert np.isfinite(explanation[name]).all()
+    assert np.isfinite(model.offset_)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+@pytest.mark.parametrize("n_rows", [*range(2, 11), 12])
+def test_a_handful_of_rows(rng, n_rows, n_estimators):
+    X = rng.normal(size=(n_rows, 3))
+    model = AutoencoderOutlierDetector(n_estimators=n_estimators, random_state=0)
+    assert np.isfinite(model.fit(X).decision_function(X)).all()
+    far = model.decision_function(X + 50)
+    assert (far < model.decision_function(X).min()).all()
+    assert (far < 0).all()
+
+
+@all_scores
+def test_more_columns_than_rows(rng, score):
+    latent = rng.normal(size=(170, 3))
+    X = latent @ rng.normal(size=(3, 600)) + 0.3 * rng.normal(size=(170, 600))
+    model = small(n_components=3, anomaly_score=score, architecture=None)
+    model.fit(X[:120], X_val=X[60:120])
+    scores = model.score_samples(X)
+    assert np.isfinite(scores).all()
+    # Columns shuffled on their own: same margins, no structure.
+    shuffled = np.column_stack([rng.permutation(column) for column in X.T])
+    others = model.score_samples(shuffled)
+    assert roc_auc_score(np.arange(340) < 170, np.r_[scores, others]) > 0.95
+
+
+# Of somebody else's
+
+
+class Plain(AnomalyScore):
+    """Says nothing of the features."""
+
+    def build(self, loss):
+        return _Plain()
+
+
+class _Plain(Scorer):
+    def forward(self, view):
+        return view.residual.square().sum(dim=1)
+
+
+def test_a_score_of_somebody_elses(X, rng):
+    model = small(anomaly_score=Largest(), early_stopping=False).fit(X)
+    x, y = ((rows - model.mean_) / model.scale_ for rows in (X, model.reconstruct(X)))
+    residual = np.abs(x - y)
+    usual = np.sqrt(np.square(residual).mean(axis=0))
+    np.testing.assert_allclose(-model.score_samples(X), (residual / usual).max(axis=1))
+    largest = (residual / usual).argmax(axis=1)
+    share = model.explain(X).share
+    np.testing.assert_array_equal(share.argmax(axis=1), largest)
+    np.testing.assert_allclose(share.max(axis=1), 1)
+
+
+def test_scores_are_searched_like_any_parameter(X):
+    def far(model, X, y=None):
+        return -float(model.score_samples(X).min())
+
+    search = GridSearchCV(
+        small(anomaly_score=Largest()),
+        {"anomaly_score__power": [1.0, 3.0]},
+        scoring=far,
+        cv=2,
+    ).fit(X)
+    assert search.best_params_ == {"anomaly_score__power": 3.0}
+    low, high = search.cv_results_["mean_test_score"]
+    assert low > 1
+    assert high > low**2
+    grid = {"anomaly_score": [Neighbors(1), Neighbors(2)]}
+    assert GridSearchCV(small(), grid, scoring=far, cv=2).fit(X).best_score_ > 0
+    model = small(anomaly_score=Neighbors()).set_params(anomaly_score__n_neighbors=4)
+    assert model.anomaly_score.n_neighbors == 4
+
+
+def test_a_score_need_not_know_of_features(X):
+    model = small(anomaly_score=Plain()).fit(X)
+    assert model.predict(X + 100).max() == -1
+    with pytest.raises(NotImplementedError, match="define its method contributions"):
+        model.explain(X)
+
+
+@pytest.mark.parametrize("scores", [[], [Plain], ["Neighbors"], [None], [1.0]])
+def test_only_scores_can_be_combined(X, scores):
+    with pytest.raises(ValueError, match="'scores' parameter of Combined must be"):
+        small(anomaly_score=Combined(scores)).fit(X)
+
+
+def test_scores_inside_are_checked(X):
+    with pytest.raises(ValueError, match="'n_neighbors' parameter of Neighbors must"):
+        small(anomaly_score=Combined([Combined([Neighbors(0)])])).fit(X)
+    with pytest.raises(ValueError, match="'space' parameter of Neighbors must"):
+        small(anomaly_score=Neighbors(space="code")).fit(X)
