@@ -1,0 +1,347 @@
+"""Thresholds and p-values: what share of rows falls below, and what is promised."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.exceptions import NotFittedError
+
+from skae import AutoencoderOutlierDetector, _preparation
+from skae._outlier import _thresholds
+from skae.anomaly_scores import Reconstruction
+from skae.architectures import MLP
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+class Given(AutoencoderOutlierDetector):
+    """Takes the first column for the score."""
+
+    def score_samples(self, X):
+        return np.array(X)[:, 0]
+
+
+def small(cls=AutoencoderOutlierDetector, **params):
+    defaults = {
+        "n_components": 2,
+        "architecture": MLP((8,)),
+        "max_epochs": 3,
+        "random_state": 0,
+    }
+    return cls(**defaults | params)
+
+
+def draw(rng, n_rows):
+    mixing = np.random.RandomState(0).normal(size=(2, 6))
+    return rng.normal(size=(n_rows, 2)) @ mixing + 0.3 * rng.normal(size=(n_rows, 6))
+
+
+@pytest.fixture
+def X(rng):
+    return draw(rng, 120)
+
+
+@pytest.fixture(scope="module")
+def given():
+    return small(Given).fit(draw(np.random.RandomState(0), 30))
+
+
+def as_rows(scores):
+    return np.reshape(scores, (-1, 1)) * np.ones(6)
+
+
+def state(model):
+    return {
+        name: value.copy() if isinstance(value, np.ndarray) else value
+        for name, value in vars(model).items()
+    }
+
+
+def assert_unchanged(model, before, but=()):
+    assert vars(model).keys() == before.keys()
+    for name in before.keys() - set(but):
+        np.testing.assert_equal(vars(model)[name], before[name])
+
+
+# The rule of "auto"
+
+
+@pytest.mark.parametrize("n", [10, 50, 73, 400])
+def test_auto_is_an_exponential_tail(rng, n):
+    scores = -rng.gamma(3.0, size=n)
+    start = np.quantile(scores, 0.1)
+    slope = np.mean(start - scores[scores < start])
+    # An exponential tail of this mean beyond the tenth: exp(-d / slope) = 1 / 10.
+    expected = start - slope * stats.expon.isf(0.1)
+    found = _thresholds.automatic(scores)
+    assert found == pytest.approx(max(expected, scores.min()), rel=1e-12)
+    assert (scores < found).any()
+
+
+FALL = {
+    "exponential": (lambda rng, n: -rng.exponential(size=n), lambda t: np.exp(t)),
+    "normal": (lambda rng, n: rng.normal(size=n), stats.norm.cdf),
+    "chi-squared": (
+        lambda rng, n: -rng.chisquare(5, size=n),
+        lambda t: stats.chi2.sf(-t, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("law", FALL)
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(50, 0.018, 0.025), (100, 0.01, 0.017), (400, 0.007, 0.012)]
+)
+def test_auto_raises_about_one_false_alarm_in_a_hundred(rng, law, n, low, high):
+    sample, cdf = FALL[law]
+    thresholds = [_thresholds.automatic(sample(rng, n)) for _ in range(300)]
+    # The rate is known for each threshold: no new rows are drawn.
+    assert low < np.mean([cdf(t) for t in thresholds]) < high
+
+
+def test_whole_weights_are_repetitions(rng):
+    scores, weight = rng.normal(size=60), rng.randint(1, 5, size=60)
+    repeated = np.repeat(scores, weight)
+    ones = np.ones(len(repeated))
+    for share in (0.01, 0.1, 0.37):
+        found = _thresholds.at_quantile(scores, share, weight)
+        assert found == np.quantile(repeated, share, method="inverted_cdf")
+    assert _thresholds.automatic(scores, weight) == pytest.approx(
+        _thresholds.automatic(repeated, ones), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("n_rows", [60, 150])
+def test_few_rows_are_scored_by_models_of_the_others(rng, n_rows, monkeypatch):
+    X = draw(rng, n_rows)
+    parts = []
+
+    def recorded(self, rows, *args):
+        parts.append(rows)
+        return original(self, rows, *args)
+
+    original = _preparation.Training.without
+    monkeypatch.setattr(_preparation.Training, "without", recorded)
+    model = small().fit(X)
+    assert len(parts) == 5
+    assert sorted(np.concatenate(parts)) == list(range(n_rows))
+    # Too few rows to train on: every model is PCA, whatever the seed.
+    scores = np.empty(n_rows)
+    for rows in parts.copy():
+        others = small(random_state=5).fit(np.delete(X, rows, axis=0))
+        scores[rows] = others.score_samples(X[rows])
+    expected = _thresholds.automatic(scores)
+    assert model.offset_ == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [60, 150])
+@pytest.mark.parametrize(
+    ("score", "too_many"), [(None, 0.015), (Reconstruction(), 0.035)], ids=repr
+)
+def test_few_rows_set_a_threshold_that_holds(n_rows, score, too_many):
+    rates, of_own = [], []
+    for seed in range(10):
+        rng = np.random.RandomState(seed)
+        mixing = rng.normal(size=(10, 40))
+        X, fresh = (
+            rng.normal(size=(n, 10)) @ mixing + 0.5 * rng.normal(size=(n, 40))
+            for n in (n_rows, 1000)
+        )
+        model = small(n_components=10, anomaly_score=score).fit(X)
+        rates.append(np.mean(model.predict(fresh) == -1))
+        # What the rows say that the model was made of.
+        offset = _thresholds.automatic(model.score_samples(X))
+        of_own.append(np.mean(model.score_samples(fresh) < offset))
+    assert 0.003 < np.mean(rates) < 0.02
+    assert np.mean(of_own) > too_many
+
+
+# Shares of rows
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.99])
+def test_quantile(X, rng, share):
+    model = small().fit(X)
+    rows = draw(rng, 200)
+    scores = model.score_samples(rows)
+    model.calibrate(rows, quantile=share)
+    assert model.offset_ == np.quantile(scores, share)
+    assert np.mean(model.predict(rows) == -1) == pytest.approx(share, abs=1 / 200)
+
+
+@pytest.mark.parametrize("n_alerts", [0, 1, 7, 119])
+def test_so_many_alerts(X, n_alerts):
+    model = small().fit(X).calibrate(X, n_alerts=n_alerts)
+    assert np.count_nonzero(model.predict(X) == -1) == n_alerts
+
+
+def test_alerts_are_not_what_others_are_compared_with(X, rng):
+    # They need not be normal.
+    model = small().fit(X)
+    before = state(model)
+    model.calibrate(draw(rng, 50), n_alerts=3)
+    assert_unchanged(model, before, but=["offset_"])
+    model.calibrate(X + 1).calibrate(X, n_alerts=3)
+    np.testing.assert_array_equal(model.calibration_scores_, model.score_samples(X + 1))
+
+
+def test_fewer_alerts_where_scores_are_equal(given):
+    rows = as_rows([0.0, 1, 1, 1, 2, 3])
+    alerts = [
+        int(np.sum(given.calibrate(rows, n_alerts=n).predict(rows) == -1))
+        for n in range(6)
+    ]
+    assert alerts == [0, 1, 1, 1, 4, 5]
+
+
+def test_rule(X):
+    model = small().fit(X)
+    scores = model.score_samples(X)
+    model.calibrate(X, rule=np.median)
+    assert model.offset_ == np.median(scores)
+    assert type(model.offset_) is float
+    # Without rows: those that the threshold of fit came from.
+    seen = []
+    model.fit(X).calibrate(rule=lambda s: seen.append(s) or 0)
+    assert model.offset_ == 0
+    assert len(seen[0]) == len(X)
+
+
+def test_none_is_the_rule_of_auto(X, rng):
+    model = small().fit(X)
+    offset = model.offset_
+    assert model.calibrate(quantile=0.5).offset_ != offset
+    assert model.calibrate().offset_ == offset
+    rows = draw(rng, 70)
+    expected = _thresholds.automatic(model.score_samples(rows))
+    assert model.calibrate(rows).offset_ == expected != offset
+    # From then on these rows are what it goes by.
+    assert model.calibrate(quantile=0.5).calibrate().offset_ == expected
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_contamination_is_a_quantile_of_all_rows(X, rng, fraction, weighted):
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
+    params = {"calibration_fraction": fraction}
+    model = small(contamination=0.2, **params).fit(X, sample_weight=weight)
+    scores = model.score_samples(X)
+    method = "inverted_cdf" if weighted else "linear"
+    expected = np.quantile(scores, 0.2, weights=weight, method=method)
+    assert model.offset_ == pytest.approx(expected, rel=1e-9)
+    # The ranking does not depend on it.
+    other = small(**params).fit(X, sample_weight=weight)
+    np.testing.assert_array_equal(other.score_samples(X), scores)
+    # Nor does what `calibrate` goes by.
+    assert model.calibrate().offset_ == other.offset_
+
+
+# A rate that is promised
+
+
+@pytest.mark.parametrize(("n", "rate"), [(37, 0.1), (99, 0.01), (20, 0.5), (9, 0.95)])
+def test_false_positive_rate_is_kept_over_draws_of_both(given, rng, n, rate):
+    # Scores are uniform: the threshold is the rate.
+    rates = np.array(
+        [
+            given.calibrate(
+                as_rows(rng.uniform(size=n)), false_positive_rate=rate
+            ).offset_
+            for _ in range(3000)
+        ]
+    )
+    error = 3 * rates.std() / np.sqrt(len(rates))
+    assert rates.mean() <= rate + error
+    assert rates.mean() > rate - 1 / (n + 1) - error
+    # The smallest that could be promised is the one that is.
+    exact = np.floor(rate * (n + 1) + 1e-9) / (n + 1)
+    assert rates.mean() == pytest.approx(exact, abs=error)
+
+
+def test_a_rate_needs_rows(given, rng):
+    rows = as_rows(rng.uniform(size=99))
+    given.calibrate(rows, false_positive_rate=0.01)
+    with pytest.raises(ValueError, match=r"false_positive_rate=0.01 .* 98 .*1 / 99"):
+        given.calibrate(rows[1:], false_positive_rate=0.01)
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"quantile": 0.1, "n_alerts": 3}, "quantile and n_alerts"),
+        ({"rule": min, "false_positive_rate": 0.1}, "false_positive_rate and rule"),
+        ({"quantile": 0.0}, "quantile"),
+        ({"quantile": 1}, "quantile"),
+        ({"quantile": "auto"}, "quantile"),
+        ({"false_positive_rate": 1.0}, "false_positive_rate"),
+        ({"false_positive_rate": 1e-3}, "false_positive_rate=0.001"),
+        ({"n_alerts": -1}, "n_alerts"),
+        ({"n_alerts": 2.0}, "n_alerts"),
+        ({"n_alerts": 120}, "n_alerts=120"),
+        ({"rule": 0.3}, "rule"),
+        ({"rule": lambda s: None}, "rule must return .* Got None"),
+        ({"rule": lambda s: np.nan}, "rule must return .* Got nan"),
+        ({"rule": lambda s: s}, "rule must return"),
+        ({"rule": lambda s: "low"}, "rule must return"),
+        ({"rule": lambda s: 1 / 0}, "division"),
+    ],
+)
+@pytest.mark.parametrize("new_rows", [False, True])
+def test_a_failed_calibration_changes_nothing(X, arguments, name, new_rows):
+    model = small().fit(X)
+    before = state(model)
+    with pytest.raises((ValueError, ZeroDivisionError), match=name):
+        model.calibrate(X + 1 if new_rows else None, **arguments)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("rows", [np.ones((5, 5)), np.full((5, 6), np.nan), []])
+def test_rows_to_calibrate_by_are_checked(X, rows):
+    model = small().fit(X)
+    before = state(model)
+    with pytest.raises(ValueError, match=r"features|NaN|Expected 2D"):
+        model.calibrate(rows)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda model, X: model.calibrate(),
+        lambda model, X: model.calibrate(X),
+        lambda model, X: model.calibrate(n_alerts=1),
+        lambda model, X: model.p_values(X),
+        lambda model, X: model.explain(X),
+    ],
+)
+def test_not_before_fit(X, query):
+    with pytest.raises(NotFittedError):
+        query(AutoencoderOutlierDetector(), X)
+
+
+# What changes
+
+
+def test_calibrate_changes_the_threshold_alone(X, rng):
+    model = small().fit(X)
+    before = state(model)
+    assert model.calibrate(quantile=0.3) is model
+    assert_unchanged(model, before, but=["offset_"])
+    rows = draw(rng, 50)
+    model.calibrate(rows, quantile=0.3)
+    scores = vars(model).pop("calibration_scores_")
+    np.testing.assert_array_equal(scores, model.score_samples(rows))
+    assert_unchanged(model, before, but=["offset_", "_reference"])
+
+
+def test_another_fit_forgets(X, rng):
+    model = small().fit(X)
+    offset = model.offset_
+    model.calibrate(draw(rng, 50), quantile=0.3).fit(X)
+    assert model.offset_ == offset == model.calibrate().offset_
+    assert not hasattr(model, "calibration_scores_")
