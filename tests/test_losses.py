@@ -271,7 +271,7 @@ def test_a_trimmed_model_is_better_on_rows_that_are_no_outliers(rng):
 def test_trimming_nothing_changes_nothing(rng):
     X, clean = _contaminated(rng)
     plain, trimmed = (
-        _fitted(X, AutoencoderOutlierDetector, loss=loss).score_samples(clean)
+        _fitted(X[:100], AutoencoderOutlierDetector, loss=loss).score_samples(clean)
         for loss in (None, Trimmed(SquaredError(), 0.0))
     )
     np.testing.assert_array_equal(plain, trimmed)
@@ -280,7 +280,7 @@ def test_trimming_nothing_changes_nothing(rng):
 def test_scores_are_those_of_the_loss_inside(rng):
     X, _ = _contaminated(rng)
     trimmed = _fitted(
-        X,
+        X[:100],
         AutoencoderOutlierDetector,
         scaling=None,
         loss=Trimmed(SquaredError(), 0.15),

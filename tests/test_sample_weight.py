@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
 
 pytestmark = pytest.mark.filterwarnings(
@@ -108,6 +109,39 @@ def test_contamination_is_a_share_of_the_weight(X):
     outlying = weight[labels == -1].sum() / weight.sum()
     one_row = weight.max() / weight.sum()
     assert abs(outlying - 0.2) < 1.001 * one_row
+
+
+@pytest.mark.parametrize("params", [{}, {"n_estimators": 2}])
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_equal_weights_are_none_where_rows_are_held_back(roll, params, contamination):
+    params = params | {"calibration_fraction": 0.3, "contamination": contamination}
+    weighted, plain = (
+        trained(AutoencoderOutlierDetector, roll, weight, **params)
+        for weight in (np.full(len(roll), 3.0), None)
+    )
+    np.testing.assert_array_equal(
+        weighted.calibration_scores_, plain.calibration_scores_
+    )
+    np.testing.assert_array_equal(
+        weighted.decision_function(roll), plain.decision_function(roll)
+    )
+
+
+def test_integer_weights_set_the_threshold_of_repeated_rows(X, rng):
+    # A score that remembers no rows: of weighted ones as many are remembered as there
+    # are rows, of repeated ones as many as their weights say.
+    X = X[:60]
+    weight = rng.randint(1, 4, size=len(X))
+    repeated = np.repeat(X, weight, axis=0)
+    params = {"contamination": 0.15, "anomaly_score": Reconstruction()}
+    model, other = (AutoencoderOutlierDetector(3, **params) for _ in range(2))
+    model.fit(X, sample_weight=weight)
+    scores = np.sort(other.fit(repeated).score_samples(repeated))
+    # Only without weights is a threshold interpolated, between neighbouring scores.
+    expected = np.quantile(scores, 0.15, method="inverted_cdf")
+    assert model.offset_ == pytest.approx(expected, rel=1e-4)
+    assert np.quantile(scores, 0.15, method="lower") <= other.offset_
+    assert other.offset_ <= np.quantile(scores, 0.15, method="higher")
 
 
 def test_held_out_rows_are_weighted(roll):
