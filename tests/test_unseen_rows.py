@@ -1,0 +1,110 @@
+"""The rows that the threshold comes from: of which no training has seen any."""
+
+import numpy as np
+import pytest
+from test_thresholds import draw, small
+
+from skae import _preparation
+from skae._outlier import _thresholds
+from skae.anomaly_scores import Reconstruction
+from skae.architectures import MLP
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """Record the rows that are left out of a model to be scored by it."""
+    recorded = []
+
+    def without(self, rows, *args):
+        recorded.append(rows)
+        return original(self, rows, *args)
+
+    original = _preparation.Training.without
+    monkeypatch.setattr(_preparation.Training, "without", without)
+    return recorded
+
+
+@pytest.mark.parametrize("n_rows", [60, 150])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_rows_are_scored_by_models_of_the_others(rng, parts, n_rows, weighted):
+    X = draw(rng, n_rows)
+    weight = rng.exponential(size=n_rows) if weighted else None
+    model = small().fit(X, sample_weight=weight)
+    assert len(parts) == 5
+    assert sorted(np.concatenate(parts)) == list(range(n_rows))
+    # Too few rows to train on: every model is PCA, whatever the seed.
+    scores = np.empty(n_rows)
+    for rows in parts.copy():
+        kept = np.setdiff1d(np.arange(n_rows), rows)
+        others = small(random_state=5)
+        others.fit(X[kept], sample_weight=weight[kept] if weighted else None)
+        scores[rows] = others.score_samples(X[rows])
+    expected = _thresholds.automatic(scores, weight)
+    assert model.offset_ == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_components", "n_parts"),
+    [(9, 1, 0), (10, 1, 5), (499, 2, 5), (500, 2, 0), (600, 29, 0), (600, 31, 5)],
+)
+def test_which_tables_are_cut_into_parts(rng, parts, n_rows, n_components, n_parts):
+    X = rng.normal(size=(n_rows, 32))
+    small(n_components=n_components, max_epochs=1).fit(X)
+    assert len(parts) == n_parts
+    parts.clear()
+    small(n_components=1, max_epochs=1).fit(X, X_val=X)
+    small(n_components=1, max_epochs=1, calibration_fraction=0.3).fit(X)
+    assert not parts
+
+
+def test_rows_that_judged_count_by_their_weight(rng):
+    X, weight, seen = draw(rng, 600), rng.exponential(size=600), []
+    model = small(max_epochs=1).fit(X, sample_weight=weight)
+    offset = model.offset_
+    # Find them by their scores.
+    model.calibrate(rule=lambda scores: seen.extend(scores) or 0)
+    assert len(seen) == 60
+    scores = model.score_samples(X)
+    rows = np.abs(scores[:, None] - seen).argmin(axis=0)
+    expected = _thresholds.automatic(scores[rows], weight[rows])
+    assert offset == pytest.approx(expected, rel=1e-9)
+    assert offset != pytest.approx(_thresholds.automatic(scores[rows]), rel=1e-6)
+
+
+def test_models_of_the_others_are_trained_as_long(rng):
+    X = draw(rng, 200)
+    model = small(
+        architecture=MLP((8,), start="random"),
+        anomaly_score=Reconstruction(),
+        early_stopping=False,
+        max_epochs=40,
+    ).fit(X)
+    untrained = small(**model.get_params(deep=False) | {"lr": 1e-9}).fit(X)
+    assert model.offset_ > untrained.offset_ / 2
+
+
+@pytest.mark.parametrize("n_rows", [60, 150])
+@pytest.mark.parametrize(
+    ("score", "too_many"), [(None, 0.015), (Reconstruction(), 0.035)], ids=repr
+)
+def test_few_rows_set_a_threshold_that_holds(n_rows, score, too_many):
+    rates, of_own = [], []
+    for seed in range(10):
+        rng = np.random.RandomState(seed)
+        mixing = rng.normal(size=(10, 40))
+        X, fresh = (
+            rng.normal(size=(n, 10)) @ mixing + 0.5 * rng.normal(size=(n, 40))
+            for n in (n_rows, 1000)
+        )
+        model = small(n_components=10, anomaly_score=score).fit(X)
+        rates.append(np.mean(model.predict(fresh) == -1))
+        # What the rows say that the model was made of.
+        offset = _thresholds.automatic(model.score_samples(X))
+        of_own.append(np.mean(model.score_samples(fresh) < offset))
+    assert 0.003 < np.mean(rates) < 0.02
+    assert np.mean(of_own) > too_many
