@@ -12,6 +12,7 @@ from skae._outlier._thresholds import automatic
 from skae.anomaly_scores import Combined
 from skae.architectures import MLP
 from skae.corruptions import Gaussian
+from skae.losses import Bernoulli
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -199,6 +200,15 @@ def test_drift_of_a_constant_column_does_not_explode(roll, scaling):
     np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
     # A change that is large beside the other columns is seen, none the less.
     assert model.score_samples(np.c_[fresh, constant + 1e3]).max() < before.min()
+
+
+@pytest.mark.parametrize("query", ["score_samples", "predict", "p_values", "explain"])
+def test_rows_outside_the_domain_of_the_loss_have_no_score(rng, query):
+    X = rng.uniform(size=(60, 3))
+    model = small(loss=Bernoulli(), calibration_fraction=0.2).fit(X)
+    with pytest.raises(ValueError, match=r"Bernoulli is a loss for data in \[0.0, 1.0"):
+        getattr(model, query)(X + 0.5)
+    getattr(model, query)(X)
 
 
 def test_scale_of_columns_does_not_matter(X):

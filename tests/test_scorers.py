@@ -80,6 +80,15 @@ def test_a_second_copy_is_a_neighbour(X, judges, space):
     assert (two.score_samples(X[:3]) < -1e-6).all()
 
 
+@pytest.mark.parametrize("space", ["data", "joint"])
+def test_parts_of_no_distance_are_not_negative(X, judges, space):
+    twice = np.r_[X, X]
+    model = small(anomaly_score=Neighbors(1, space=space)).fit(twice, X_val=judges)
+    parts = model._ensemble.contributions(twice)
+    assert (parts >= 0).all()
+    np.testing.assert_allclose(parts, 0, atol=1e-9)
+
+
 @all_scores
 def test_a_copy_of_a_training_row_is_scored_as_the_row(X, judges, score):
     model = small(anomaly_score=score).fit(X, X_val=judges)
@@ -213,6 +222,15 @@ def test_odd_tables_have_finite_scores(rng, score, table, n_rows):
         for name in ("share", "code_share", "residual"):
             assert np.isfinite(explanation[name]).all()
     assert np.isfinite(model.offset_)
+
+
+def test_equal_distances_are_no_measure_of_each_other():
+    # All rows are as far from each other: what varies is rounding, and the unit is a
+    # thousandth of the distance.
+    X = np.eye(40)
+    score = Neighbors(space="data")
+    model = small(anomaly_score=score).fit(X, X_val=X)
+    np.testing.assert_allclose(-model.score_samples(X), 1000, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 2])
