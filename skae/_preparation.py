@@ -76,6 +76,10 @@ class Training:
             n_components=self.axes.n_components,
             random_state=self.random_state,
         )
+        if self.unseen is not None and training.unseen is None:
+            # Trained in the same way, if judged by fewer rows than would be held out.
+            order = self.random_state.permutation(len(kept))
+            training = replace(training, unseen=np.sort(order[: len(kept) // 4]))
         return replace(training, max_epochs=max_epochs)
 
     def data(self):

@@ -235,7 +235,7 @@ def test_a_rate_needs_rows(given, rng):
         ({"quantile": 1}, "quantile"),
         ({"quantile": "auto"}, "quantile"),
         ({"false_positive_rate": 1.0}, "false_positive_rate"),
-        ({"false_positive_rate": 1e-3}, "false_positive_rate=0.001"),
+        ({"false_positive_rate": 1e-3}, "false_positive_rate"),
         ({"n_alerts": -1}, "n_alerts"),
         ({"n_alerts": 2.0}, "n_alerts"),
         ({"n_alerts": 120}, "n_alerts=120"),

@@ -11,18 +11,12 @@ from .._base import BaseAutoencoder
 from ..anomaly_scores import Combined
 from . import _thresholds
 from ._explanation import Explanation
-from ._scoring import Ensemble, cross_fitted
+from ._scoring import Ensemble, cross_fitted, few_rows
 
 __all__ = ["BaseDetector"]
 
-# Training rows that are cut into parts to be scored by models of the others: so few
-# that hardly any could be held out; or up to as many as the third of these, if less
-# than so many per component, so that principal axes fit rows that they are learnt from
-# much better than others.
+# Fewer training rows than this are not cut into parts to be scored by each other.
 _MIN_CROSS_FITTED = 10
-_FEW = 500
-_MAX_CROSS_FITTED = 2000
-_ROWS_PER_COMPONENT = 20
 
 
 class BaseDetector(OutlierMixin, BaseAutoencoder):
@@ -106,7 +100,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
             A new row like these is called an outlier with at most this probability,
             averaged over the draw of both (split conformal prediction [1]_); among
             ``n`` rows the threshold is the ``floor(false_positive_rate * (n + 1))``-th
-            lowest score.
+            lowest score. Without ``X_normal`` there must be calibration rows, as for
+            `p_values`; sample weights do not count.
 
         n_alerts : int, default=None
             So many of the rows are called outliers, fewer where scores are equal: for
@@ -161,6 +156,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         validate_parameter_constraints(_RULES, given, "calibrate")
         if X_normal is None:
             self._model_of_fitted()
+            if false_positive_rate is not None:
+                self._check_calibrated("calibrate(false_positive_rate=...)")
             scores, weight = self._reference
         else:
             scores, weight = self.score_samples(X_normal), None
@@ -228,12 +225,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         array([95, 96, 97, 98, 99])
         """
         self._model_of_fitted()
-        if not hasattr(self, "calibration_scores_"):
-            raise ValueError(
-                "p_values compares with normal rows that fit has not seen, and there "
-                "are none: call calibrate(X_normal) first, or fit with "
-                f"calibration_fraction, say 0.2. Got {self.calibration_fraction!r}."
-            )
+        self._check_calibrated("p_values")
         return _thresholds.p_values(self.score_samples(X), self.calibration_scores_)
 
     def explain(self, X):
@@ -299,6 +291,14 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
             index=np.arange(len(X)) if index is None else index,
         )
 
+    def _check_calibrated(self, name):
+        if not hasattr(self, "calibration_scores_"):
+            raise ValueError(
+                f"{name} compares with normal rows that fit has not seen, and there "
+                "are none: call calibrate(X_normal) first, or fit with "
+                f"calibration_fraction, say 0.2. Got {self.calibration_fraction!r}."
+            )
+
     def _check_rows(self, X):
         model = self._model_of_fitted()
         X = self._check_X(X)
@@ -314,6 +314,12 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         self._withheld = None
         if not self.calibration_fraction:
             return X, sample_weight
+        if self.warm_start and hasattr(self, "_ensemble"):
+            raise ValueError(
+                "warm_start=True continues from weights that may have seen the rows "
+                f"that calibration_fraction={self.calibration_fraction} holds back: "
+                "pass calibration_fraction=0, and later ones to calibrate."
+            )
         n_withheld = max(1, round(self.calibration_fraction * len(X)))
         if len(X) - n_withheld < 2:
             raise ValueError(
@@ -359,11 +365,9 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
 
     def _unseen_scores(self, fit, how):
         """Return scores of rows that the weights have not seen, if it can be had."""
-        n = len(fit.X)
-        needed = _ROWS_PER_COMPONENT * fit.axes.n_components
-        few = _MIN_CROSS_FITTED <= n < max(_FEW, min(needed, _MAX_CROSS_FITTED))
-        if few and fit.training.X_val is None:
-            return -cross_fitted(fit, **how), fit.weight
+        enough = len(fit.X) >= _MIN_CROSS_FITTED
+        if fit.training.X_val is None and enough and few_rows(fit):
+            return -cross_fitted(fit, self._ensemble, **how), fit.weight
         rows, weight = fit.judges()
         if len(rows) == 0:
             rows, weight = fit.X, fit.weight

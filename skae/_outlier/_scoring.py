@@ -10,10 +10,15 @@ from .._subsample import subsample
 from ..anomaly_scores import Scorer
 from ..anomaly_scores._base import deviation, spread
 
-__all__ = ["Ensemble", "cross_fitted"]
+__all__ = ["Ensemble", "cross_fitted", "few_rows"]
 
 # Rows that a scorer may learn from, of training and of held-out ones each.
 _MAX_ROWS = 8192
+# Rows that count as few, in all, and per component and column up to as many in all.
+_FEW = 500
+_MAX_CROSS_FITTED = 2000
+_ROWS_PER_COMPONENT = 20
+_ROWS_PER_COLUMN = 10
 # Parts into which few rows are cut, each scored by a model of the others.
 _N_FOLDS = 5
 
@@ -69,7 +74,10 @@ class Ensemble:
         last = k if sizes == "same" else -(-k // 2)
         fits = [fit]
         for i, size in enumerate(np.linspace(k, last, n_estimators).round()[1:], 1):
-            before = previous[i].model if i < len(previous) else None
+            before = None
+            if i < len(previous):
+                before = previous[i].model
+                size = len(before.coordinates.center)
             fits.append(train(fit.training, int(size), before))
         members = [_member(fit, score) for fit in fits]
         if n_estimators == 1:
@@ -104,20 +112,36 @@ class Ensemble:
         return scale * np.mean([member.spread for member in self.members], axis=0)
 
 
-def cross_fitted(fit, **how):
+def few_rows(fit):
+    """Return whether training rows are better scored by models of each other.
+
+    Either there are so few that those which judged the training say little, or so few
+    for each component or column that principal axes fit the rows that they are learnt
+    from much better than others.
+    """
+    n, width = fit.X.shape
+    needed = max(_ROWS_PER_COMPONENT * fit.axes.n_components, _ROWS_PER_COLUMN * width)
+    return n < max(_FEW, min(needed, _MAX_CROSS_FITTED))
+
+
+def cross_fitted(fit, ensemble, **how):
     """Return a score of every training row by an ensemble that has not seen it.
 
     Parameters
     ----------
     fit : Fit
         Of the first member of the ensemble of all rows.
+    ensemble : Ensemble
+        Of all rows.
     **how
         As `Ensemble.fit` takes it.
     """
     training = fit.training
-    # As long as turned out to be right for all rows: a model that stayed at its start
-    # costs next to nothing.
-    max_epochs = fit.model.net.best_epoch_
+    # Models that stayed at the start with all rows do with fewer, and cost nothing.
+    nets = [member.model.net for member in ensemble.members]
+    stay = all(net.best_epoch_ == 0 for net in nets)
+    stay = stay and not training.settings.warm_start
+    max_epochs = 0 if stay else training.max_epochs
     scores = np.empty(len(training.X))
     order = training.random_state.permutation(len(scores))
     for rows in np.array_split(order, _N_FOLDS):
@@ -129,7 +153,12 @@ def cross_fitted(fit, **how):
 def _member(fit, score):
     rows, weight = fit.judges()
     seen = _view(fit.model, fit.X, fit.weight)
-    held_out = _view(fit.model, rows, weight) if len(rows) else seen
+    if len(rows) == 0 or (fit.training.X_val is None and len(fit.X) < _FEW):
+        # A few dozen rows are no measure of a spread; and all parts that few rows are
+        # cut into must have the same one.
+        held_out = seen
+    else:
+        held_out = _view(fit.model, rows, weight)
     scorer = score.build(fit.parts.loss)
     scorer.start(seen, held_out)
     scale = float(deviation(scorer(held_out)))

@@ -21,6 +21,9 @@ __all__ = [
 FALSE_ALARMS = 0.01
 # Share of the rows, the most abnormal ones, that say how the tail falls.
 _TAIL = 0.1
+# How far beyond the start of the tail a row counts, in medians: of an exponential tail
+# one in a thousand lies farther.
+_FARTHEST = 10.0
 
 
 def at_quantile(scores, share, weight=None):
@@ -38,16 +41,22 @@ def automatic(scores, weight=None):
     tenth of them the tail is taken to fall exponentially, as that of most scores does
     over such a short way, with the mean of what lies beyond. The most abnormal row is
     always called an outlier: fewer than a hundred rows cannot promise a smaller rate.
+    A group of equal rows is not, if it is more than a hundredth of them.
     """
-    lowest = float(np.nextafter(scores.min(), np.inf))
+    lowest = float(scores.min())
+    tied = np.isclose(scores, lowest, rtol=1e-9, atol=0.0)
+    share = np.average(tied, weights=weight)
+    if np.count_nonzero(tied) == 1 or share <= FALSE_ALARMS:
+        lowest = float(np.nextafter(scores[tied].max(), np.inf))
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():
         return lowest
-    excess = np.average(
-        start - scores[beyond], weights=None if weight is None else weight[beyond]
-    )
-    return max(lowest, float(start - excess * math.log(_TAIL / FALSE_ALARMS)))
+    excess = start - scores[beyond]
+    # One row far out, an outlier after all, must not carry the threshold away.
+    excess = np.minimum(excess, _FARTHEST * np.median(excess))
+    mean = np.average(excess, weights=None if weight is None else weight[beyond])
+    return max(lowest, float(start - mean * math.log(_TAIL / FALSE_ALARMS)))
 
 
 def at_false_positive_rate(scores, rate):

@@ -14,6 +14,8 @@ __all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "spread"]
 # column that the model copies, or that never varied, would make an outlier of every
 # rounding error.
 _SMALLEST_RESIDUAL = 1e-2
+# And as a share of the spread of the column itself: what single precision leaves.
+_ROUNDING = 1e-5
 # The same of a component of the code, which is there to be large.
 _SMALLEST_COMPONENT = 1e-6
 
@@ -176,12 +178,14 @@ class Joint(nn.Module):
 
     def start(self, rows, held_out):
         """Learn the spread of residuals from held-out rows, of codes from all."""
-        self.n_features = rows.x.shape[1]
         center = rows.code.mean(dim=0)
         of_code = spread(rows.code - center, _SMALLEST_COMPONENT)
         self.register_buffer("center", center)
         self.register_buffer("of_code", of_code**self.whitening)
-        self.register_buffer("of_residual", spread(held_out.residual) ** self.whitening)
+        # Where all residuals are rounding, they must not be made as large as codes.
+        rounding = _ROUNDING * spread(rows.x - rows.x.mean(dim=0))
+        of_residual = torch.maximum(spread(held_out.residual), rounding)
+        self.register_buffer("of_residual", of_residual**self.whitening)
 
     def forward(self, view):
         """Return the vectors: first the features' columns, then the code's."""

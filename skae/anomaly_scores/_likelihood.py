@@ -1,5 +1,7 @@
 """Scores that are what training minimises: nothing is learnt for them."""
 
+import torch
+
 from ._base import AnomalyScore, Scorer
 
 __all__ = ["NegativeELBO", "Reconstruction"]
@@ -56,6 +58,7 @@ class NegativeELBO(AnomalyScore):
     [1]_ with the code at its posterior mean, without noise, so that a row always has
     the same score: what is left over counts, and how far the posterior is from the
     prior. With bottlenecks that have no price it ranks rows as `Reconstruction` does.
+    `explain` divides the whole of it among the features by their parts in the loss.
 
     References
     ----------
@@ -86,8 +89,9 @@ class _NegativeELBO(_Reconstruction):
         return view.objective
 
     def contributions(self, view):
-        # The loss may enter with a weight of its own, as where the variance is learnt:
-        # what is not explained by the features in their proportion is the code's.
-        by_feature, _ = super().contributions(view)
-        by_feature = by_feature * view.x.shape[1]
-        return by_feature, (view.objective - by_feature.sum(dim=1)).clamp_min(0)
+        # The loss may enter with a weight of its own, as where the variance is learnt,
+        # and the price of the code belongs to no feature more than to another.
+        by_feature, by_code = super().contributions(view)
+        total = by_feature.sum(dim=1, keepdim=True)
+        share = torch.where(total > 0, by_feature / total, 1 / view.x.shape[1])
+        return share * view.objective[:, None].clamp_min(0), by_code

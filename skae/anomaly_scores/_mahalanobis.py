@@ -60,8 +60,8 @@ class _Mahalanobis(Scorer):
         # Shrunk towards equal variances, that of the directions in which no row lies
         # included; without any shrinkage these would have none.
         usual = float(u.square().mean()) or 1.0
-        floor = max(shrinkage, torch.finfo(u.dtype).eps) * usual
-        variances = (1 - shrinkage) * variances + floor
+        floor = max(shrinkage, max(u.shape) * torch.finfo(u.dtype).eps) * usual
+        variances = (1 - shrinkage) * variances.clamp_min(0) + floor
         self.register_buffer("mean", mean)
         self.register_buffer("axes", axes)
         self.register_buffer("stretch", variances.rsqrt() - floor**-0.5)

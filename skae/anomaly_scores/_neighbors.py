@@ -116,6 +116,9 @@ class _Neighbors(Scorer):
     def start(self, rows, held_out):
         self.space.start(rows, held_out)
         memory = self.space(rows)
+        # Rows far from the origin would lose their differences to rounding.
+        self.register_buffer("center", memory.mean(dim=0))
+        memory = memory - self.center
         memory = memory[torch.from_numpy(subsample(len(memory), _MAX_MEMORY))]
         self.register_buffer("memory", memory)
         m = len(memory) - 1
@@ -129,14 +132,15 @@ class _Neighbors(Scorer):
         self.register_buffer("scales", memory.new_ones(len(self.sizes)))
         if self.n_neighbors is None:
             self.radii = _not_too_small(self._terms(memory)[:, _AROUND])
-            terms = self._terms(self.space(held_out))
+            terms = self._terms(self.space(held_out) - self.center)
             self.scales = len(self.sizes) * torch.maximum(
                 deviation(terms), _SMALLEST * terms.mean(dim=0)
             )
             self.scales[self.scales == 0] = 1.0
 
     def forward(self, view):
-        return (self._terms(self.space(view)) / self.scales).sum(dim=1)
+        terms = self._terms(self.space(view) - self.center)
+        return (terms / self.scales).sum(dim=1)
 
     def _terms(self, u):
         """Return the mean squared distance to the rows of each neighbourhood."""
@@ -167,7 +171,7 @@ class _Neighbors(Scorer):
         return distances, gap[:, 0]
 
     def contributions(self, view):
-        u = self.space(view)
+        u = self.space(view) - self.center
         step = max(1, _MAX_DISTANCES // len(self.memory))
         parts = torch.cat([self._contributions_of_some(p) for p in u.split(step)])
         n_features = view.x.shape[1]
