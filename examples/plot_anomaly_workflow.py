@@ -314,10 +314,10 @@ print(pd.DataFrame(outcomes).T.to_string(float_format="{:.3f}".format))
 # The check itself has two weaknesses. One form is in one hand, so that its rows are
 # more alike than rows drawn at random, and the test, which takes them for independent,
 # rings too readily. It also looks at each form alone, and a slow drift may never be
-# clear in one of them. A running sum remembers: add ``np.mean(-np.log(p_values)) - 1.1``
-# of each batch, which is about -0.1 on average while nothing changes, start again from
-# zero where the sum falls below, and ring when it has grown too large. That is a CUSUM
-# chart, with an allowance of 0.1.
+# clear in one of them. A running sum remembers: add
+# ``np.mean(-np.log(p_values)) - 1.1`` of each batch, which is about -0.1 on average
+# while nothing changes, start again from zero where the sum falls below, and ring when
+# it has grown too large. That is a CUSUM chart, with an allowance of 0.1.
 #
 # To look at
 # ----------

