@@ -83,7 +83,7 @@ def test_a_second_copy_is_a_neighbour(X, judges, space):
 def test_parts_of_no_distance_are_not_negative(X):
     # Most neighbours have the same value in the first column: what is left is rounding.
     X = np.c_[X[:, 0] > 0, X]
-    model = small(anomaly_score=Neighbors(3, space="data")).fit(X, X_val=X[:60])
+    model = small(anomaly_score=Neighbors(5, space="data")).fit(X, X_val=X[:60])
     parts = model._ensemble.contributions(X)
     assert (parts >= 0).all()
     assert (parts[:, 0] < 1e-12).mean() > 0.5
