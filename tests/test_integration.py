@@ -226,11 +226,10 @@ def test_cross_val_score_is_that_of_held_out_rows(X, estimator):
 
 
 def test_cross_val_predict(X):
-    labels = cross_val_predict(AutoencoderOutlierDetector(2), X, cv=3)
+    detector = AutoencoderOutlierDetector(2, random_state=0)
+    labels = cross_val_predict(detector, X, cv=3)
     assert set(labels.tolist()) <= {-1, 1}
-    scores = cross_val_predict(
-        AutoencoderOutlierDetector(2), X, cv=3, method="decision_function"
-    )
+    scores = cross_val_predict(detector, X, cv=3, method="decision_function")
     np.testing.assert_array_equal(labels == -1, scores < 0)
 
 

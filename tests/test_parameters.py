@@ -95,7 +95,10 @@ EFFECTS = {
     "batch_size": ({}, 16),
     "max_epochs": ({}, 6),
     "early_stopping": ({}, True),
-    "validation_fraction": ({"early_stopping": True, "lr": 2e-2}, 0.5),
+    "validation_fraction": (
+        {"early_stopping": True, "architecture": MLP((8,), start="random")},
+        0.5,
+    ),
     "n_iter_no_change": ({"tol": 1.0}, 1),
     "tol": ({"n_iter_no_change": 1}, 1.0),
     "random_state": ({}, 1),
