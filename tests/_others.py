@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import torch
+from _scores import RIGHT_SCORES, WRONG_SCORES
 from torch import nn
 
-from skae.anomaly_scores import AnomalyScore, Scorer
 from skae.architectures import Architecture
 from skae.bottlenecks import Bottleneck
 from skae.corruptions import Corruption
@@ -80,37 +80,6 @@ class Affine(Architecture):
         return layer
 
 
-class Largest(AnomalyScore):
-    """The largest residual, in units of what is usual, to some power."""
-
-    def __init__(self, power=1.0):
-        self.power = power
-
-    def build(self, loss):
-        return _Largest(self.power)
-
-
-class _Largest(Scorer):
-    def __init__(self, power):
-        super().__init__()
-        self.power = power
-
-    def start(self, rows, held_out):
-        self.register_buffer("usual", held_out.residual.square().mean(dim=0).sqrt())
-
-    def forward(self, view):
-        return self._terms(view).amax(dim=1)
-
-    def contributions(self, view):
-        terms = self._terms(view)
-        largest = terms == terms.amax(dim=1, keepdim=True)
-        by_feature = terms * largest / largest.sum(dim=1, keepdim=True)
-        return by_feature, terms.new_zeros(len(terms))
-
-    def _terms(self, view):
-        return (view.residual / self.usual).abs() ** self.power
-
-
 class Named(Bottleneck):
     """Rounds to whole numbers; its module is wrong in what ``changes`` says."""
 
@@ -159,8 +128,7 @@ RIGHT = [
     Rounded(),
     Named(),
     Affine(),
-    Largest(),
-    Largest(2.0),
+    *RIGHT_SCORES,
 ]
 
 # Wrong: each differs from one above in one thing only
@@ -328,49 +296,6 @@ class GlobalWeights(Affine):
         return nn.Linear(n_in, n_out)
 
 
-class NoScorer(AnomalyScore):
-    def build(self, loss):
-        return nn.Identity()
-
-
-class Mistaken(AnomalyScore):
-    """A score whose scorer differs in the methods of ``changes``."""
-
-    def __init__(self, changes):
-        self.changes = changes
-
-    def build(self, loss):
-        cls = type("Changed", (_Largest,), _SCORERS[self.changes])
-        return cls(1.0)
-
-
-def _start_loose(self, rows, held_out):
-    self.usual = held_out.residual.square().mean(dim=0).sqrt()
-
-
-def _start_greedy(self, rows, held_out):
-    _Largest.start(self, rows, held_out)
-    rows.code.mul_(2)
-
-
-_SCORERS = {
-    "per entry": {"forward": lambda self, view: self._terms(view)},
-    "division": {"forward": lambda self, view: view.x.sum(dim=1) / 0},
-    "others": {"forward": lambda self, view: view.x[:, 0] - view.x[:, 0].mean()},
-    "cancelling": {"forward": lambda self, view: view.x.sum(dim=1) + 1e9 - 1e9},
-    "loose": {"start": _start_loose},
-    "greedy": {"start": _start_greedy},
-    "narrow": {
-        "contributions": lambda self, view: (view.residual[:, 1:].abs(), view.x[:, 0])
-    },
-    "whole": {"contributions": lambda self, view: (view.residual.abs(), view.x.sum())},
-    "infinite": {
-        "contributions": lambda self, view: (view.residual.abs() / 0, view.x[:, 0])
-    },
-    "negative": {"contributions": lambda self, view: (view.residual, view.x[:, 0])},
-}
-
-
 class Forgetful(Shift):
     def __init__(self, size=0.1):
         self.size = [size]
@@ -410,17 +335,4 @@ WRONG = {
     "stacked models differ from the same ones alone": Wrong("loose"),
     "the encoder gives the wrong shape": Swapped(),
     "weights are not drawn from the generator": GlobalWeights(),
-    "build must return a Scorer": NoScorer(),
-    "a score must be one number per row": Mistaken("per entry"),
-    "scores are not finite": Mistaken("division"),
-    "a score depends on other rows": Mistaken("others"),
-    "contributions must be one number per feature": Mistaken("narrow"),
-    "the code's contribution must be one per row": Mistaken("whole"),
-    "contributions are not finite": Mistaken("infinite"),
-    "contributions must not be negative": Mistaken("negative"),
-    "what it is given is changed in place": Mistaken("greedy"),
-    "scores of single-precision rows are not": Mistaken("loose"),
-    "scores differ in single precision: is all that start learns a buffer?": Mistaken(
-        "cancelling"
-    ),
-}
+} | WRONG_SCORES

@@ -261,8 +261,7 @@ import random, numpy as np, torch
 import skorch  # draws names of its own
 states = lambda: (random.getstate(), repr(np.random.get_state()), torch.initial_seed(),
                   torch.get_rng_state().tolist())
-before = states()
-import skae
+before = states(); import skae
 assert states() == before
 """
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -396,9 +395,6 @@ def test_queries_leave_the_estimator_as_it_is(roll, estimator):
 def test_pickle_is_little_more_than_the_weights(roll, estimator, hidden):
     model = small(estimator, architecture=MLP(hidden)).fit(roll)
     model.transform(roll)  # a copy of the weights in double precision is not kept
-    n_bytes = 1.5 * sum(p.nbytes for p in model.net_.module_.state_dict().values())
-    if estimator is AutoencoderOutlierDetector:
-        # Rows that are remembered: three columns as they are, three residuals, two of
-        # the code, and a number or two beside.
-        n_bytes += 11 * 8 * len(roll)
-    assert len(pickle.dumps(model)) < n_bytes + 20_000
+    n_bytes = sum(p.nbytes for p in model.net_.module_.state_dict().values())
+    remembered = 4 * roll.nbytes * (estimator is AutoencoderOutlierDetector)
+    assert len(pickle.dumps(model)) < 1.5 * n_bytes + remembered + 20_000
