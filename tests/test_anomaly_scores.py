@@ -256,6 +256,19 @@ def test_negative_elbo_without_a_price_ranks_like_the_reconstruction(X, V, fresh
     np.testing.assert_allclose(elbo, X.shape[1] * plain, rtol=1e-9)
 
 
+def test_parts_of_the_negative_elbo_are_those_of_the_loss(X, V, fresh):
+    bottleneck = Variational(decoder_variance=0.01)
+    model = small(anomaly_score=NegativeELBO(), bottleneck=bottleneck).fit(X, X_val=V)
+    squares = np.square(scaled(model, fresh) - scaled(model, model.reconstruct(fresh)))
+    # What is below zero, a likelihood above one, has no parts.
+    score = np.maximum(-model.score_samples(fresh), 0)
+    assert score.any()
+    expected = squares / squares.sum(axis=1, keepdims=True) * score[:, None]
+    parts = model._ensemble.contributions(fresh)
+    np.testing.assert_allclose(parts[:, :-1], expected, rtol=1e-6, atol=1e-12)
+    assert not parts[:, -1].any()
+
+
 def test_combined_is_the_mean_in_units_of_the_spread(X, V, fresh):
     scores = [Reconstruction(), Mahalanobis(), Neighbors(3)]
     model = small(anomaly_score=Combined(scores)).fit(X, X_val=V)
@@ -266,8 +279,11 @@ def test_combined_is_the_mean_in_units_of_the_spread(X, V, fresh):
     np.testing.assert_allclose(model.score_samples(fresh), expected, rtol=1e-9)
 
 
-def test_spreads_are_of_the_training_rows_where_none_judged(X, fresh):
-    model = small(anomaly_score=Mahalanobis(), early_stopping=False).fit(X)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_spreads_are_of_few_training_rows(rng, fresh, early_stopping):
+    # Of those that judged there would be fifty, no measure of a spread.
+    X = draw(rng, 220)
+    model = small(anomaly_score=Mahalanobis(), early_stopping=early_stopping).fit(X)
     u = vectors(model, X, X, X, 1.0)
     expected = LedoitWolf().fit(u).mahalanobis(vectors(model, X, X, fresh, 1.0))
     np.testing.assert_allclose(

@@ -163,14 +163,19 @@ def test_warm_start_continues_every_member(X, judges):
         assert (weights(member) - start).abs().max() > 1e-3
 
 
-def test_warm_start_with_more_members_adds_some(X, judges):
-    model = small(warm_start=True, early_stopping=False, n_estimators=2)
+@pytest.mark.parametrize("n_components", [2, "auto"])
+def test_warm_start_with_more_members_adds_some(rng, n_components):
+    X = rng.normal(size=(100, 10))
+    judges = X[:60]
+    model = small(n_components=n_components, warm_start=True, early_stopping=False)
+    model.set_params(n_estimators=2)
     model.fit(X, X_val=judges)
     before = [weights(member).clone() for member in members(model)]
     model.set_params(n_estimators=4, lr=1e-9, max_epochs=1).fit(X, X_val=judges)
     assert len(members(model)) == 4
     for member, start in zip(members(model), before, strict=False):
         torch.testing.assert_close(weights(member), start, atol=1e-5, rtol=0)
+    assert sizes(model) == ([2] * 4 if n_components == 2 else [5, 3, 4, 3])
     model.set_params(n_estimators=1).fit(X, X_val=judges)
     assert len(members(model)) == 1
 
@@ -187,7 +192,7 @@ def test_members_may_be_weighted(X, rng):
 
 def test_the_ranking_hardly_depends_on_the_seed():
     X = load_digits().data
-    train, rest = X[:600], X[600:]
+    train, rest = X[:700], X[700:]
     scores = [
         AutoencoderOutlierDetector(n_estimators=3, max_epochs=15, random_state=seed)
         .fit(train)

@@ -122,6 +122,15 @@ def test_too_many_rows_held_back(rng):
     assert len(model.calibration_scores_) == 18
 
 
+def test_weights_that_go_on_may_have_seen_all_rows(X):
+    model = small(calibration_fraction=0.2, warm_start=True).fit(X)
+    with pytest.raises(
+        ValueError, match=r"warm_start=True .* calibration_fraction=0.2"
+    ):
+        model.fit(X)
+    assert model.set_params(calibration_fraction=0).fit(X) is model
+
+
 @pytest.mark.parametrize("n_rows", [100, 400])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_nothing_learns_from_rows_held_back(rng, n_rows, weighted):

@@ -2,19 +2,17 @@
 
 import numpy as np
 import pytest
-from _others import Largest
+from _scores import Largest, Silent
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector, _model
 from skae.anomaly_scores import (
-    AnomalyScore,
     Combined,
     Mahalanobis,
     NegativeELBO,
     Neighbors,
     Reconstruction,
-    Scorer,
     _neighbors,
 )
 from skae.architectures import MLP
@@ -128,6 +126,18 @@ def test_a_row_has_its_score_alone_and_in_any_chunk(X, judges, rng, score, monke
     np.testing.assert_allclose(
         model._ensemble.contributions(rows), parts, rtol=1e-6, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("space", ["data", "joint"])
+def test_rows_far_from_the_origin_keep_their_distances(X, space):
+    score = Neighbors(1, space=space)
+    scores = [
+        small(anomaly_score=score, scaling=None, architecture=MLP(()))
+        .fit(rows[:100], X_val=rows[:60])
+        .score_samples(rows[100:])
+        for rows in (X, X + 2.0**17)
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-3)
 
 
 # Cost
@@ -261,18 +271,6 @@ def test_more_columns_than_rows(rng, score):
 # Of somebody else's
 
 
-class Plain(AnomalyScore):
-    """Says nothing of the features."""
-
-    def build(self, loss):
-        return _Plain()
-
-
-class _Plain(Scorer):
-    def forward(self, view):
-        return view.residual.square().sum(dim=1)
-
-
 def test_a_score_of_somebody_elses(X, rng):
     model = small(anomaly_score=Largest(), early_stopping=False).fit(X)
     x, y = ((rows - model.mean_) / model.scale_ for rows in (X, model.reconstruct(X)))
@@ -306,13 +304,13 @@ def test_scores_are_searched_like_any_parameter(X):
 
 
 def test_a_score_need_not_know_of_features(X):
-    model = small(anomaly_score=Plain()).fit(X)
+    model = small(anomaly_score=Silent()).fit(X)
     assert model.predict(X + 100).max() == -1
     with pytest.raises(NotImplementedError, match="define its method contributions"):
         model.explain(X)
 
 
-@pytest.mark.parametrize("scores", [[], [Plain], ["Neighbors"], [None], [1.0]])
+@pytest.mark.parametrize("scores", [[], [Silent], ["Neighbors"], [None], [1.0]])
 def test_only_scores_can_be_combined(X, scores):
     with pytest.raises(ValueError, match="'scores' parameter of Combined must be"):
         small(anomaly_score=Combined(scores)).fit(X)

@@ -71,12 +71,36 @@ def assert_unchanged(model, before, but=()):
 def test_auto_is_an_exponential_tail(rng, n):
     scores = -rng.gamma(3.0, size=n)
     start = np.quantile(scores, 0.1)
-    slope = np.mean(start - scores[scores < start])
+    excess = start - scores[scores < start]
+    # Of an exponential tail one row in a thousand lies beyond ten medians.
+    slope = np.mean(np.minimum(excess, 10 * np.median(excess)))
     # An exponential tail of this mean beyond the tenth: exp(-d / slope) = 1 / 10.
     expected = start - slope * stats.expon.isf(0.1)
     found = _thresholds.automatic(scores)
     assert found == pytest.approx(max(expected, scores.min()), rel=1e-12)
     assert (scores < found).any()
+
+
+def test_one_row_far_out_does_not_carry_the_threshold_away(rng):
+    scores = rng.normal(size=200)
+    clean = _thresholds.automatic(scores)
+    scores[scores.argmin()] = -1e6
+    assert 0 < clean - _thresholds.automatic(scores) < 2
+
+
+@pytest.mark.parametrize(("n_equal", "called"), [(1, 1), (4, 4), (5, 0), (60, 0)])
+def test_a_group_of_equal_rows_is_called_if_it_is_small(n_equal, called):
+    # A hundredth of the rows may be: four of four hundred.
+    scores = np.linspace(0, 1, 400)
+    # Equal but for rounding, and no farther out than the tail of the others goes.
+    scores[:n_equal] = -1e-3 * (1 + 1e-14 * np.arange(n_equal))
+    assert np.count_nonzero(scores < _thresholds.automatic(scores)) == called
+
+
+def test_rows_that_are_all_equal_are_normal():
+    assert (np.full(50, -2.0) >= _thresholds.automatic(np.full(50, -2.0))).all()
+    X = np.ones((30, 3))
+    assert (small().fit_predict(X) == 1).all()
 
 
 FALL = {
@@ -91,7 +115,8 @@ FALL = {
 
 @pytest.mark.parametrize("law", FALL)
 @pytest.mark.parametrize(
-    ("n", "low", "high"), [(50, 0.018, 0.025), (100, 0.01, 0.017), (400, 0.007, 0.012)]
+    ("n", "low", "high"),
+    [(50, 0.017, 0.027), (100, 0.011, 0.018), (400, 0.0085, 0.0125)],
 )
 def test_auto_raises_about_one_false_alarm_in_a_hundred(rng, law, n, low, high):
     sample, cdf = FALL[law]
@@ -221,6 +246,20 @@ def test_a_rate_needs_rows(given, rng):
     given.calibrate(rows, false_positive_rate=0.01)
     with pytest.raises(ValueError, match=r"false_positive_rate=0.01 .* 98 .*1 / 99"):
         given.calibrate(rows[1:], false_positive_rate=0.01)
+
+
+def test_a_rate_is_of_rows_that_fit_has_not_seen(X, rng):
+    model = small().fit(X)
+    message = r"calibrate\(false_positive_rate=...\) compares .*calibration_fraction"
+    with pytest.raises(ValueError, match=message):
+        model.calibrate(false_positive_rate=0.1)
+    rows = draw(rng, 39)
+    offset = model.calibrate(rows, false_positive_rate=0.1).offset_
+    assert offset == np.sort(model.score_samples(rows))[3]
+    assert model.calibrate().calibrate(false_positive_rate=0.1).offset_ == offset
+    model = small(calibration_fraction=0.325).fit(X)
+    model.calibrate(false_positive_rate=0.1)
+    assert model.offset_ == np.sort(model.calibration_scores_)[3]
 
 
 # What cannot be

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_thresholds import draw, small
 
-from skae import _preparation
+from skae import _fitting, _preparation
 from skae._outlier import _thresholds
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
@@ -53,6 +53,7 @@ def test_few_rows_are_scored_by_models_of_the_others(rng, parts, n_rows, weighte
     [(9, 1, 0), (10, 1, 5), (499, 2, 5), (500, 2, 0), (600, 29, 0), (600, 31, 5)],
 )
 def test_which_tables_are_cut_into_parts(rng, parts, n_rows, n_components, n_parts):
+    # Fewer than 500 rows, or than 20 per component.
     X = rng.normal(size=(n_rows, 32))
     small(n_components=n_components, max_epochs=1).fit(X)
     assert len(parts) == n_parts
@@ -60,6 +61,43 @@ def test_which_tables_are_cut_into_parts(rng, parts, n_rows, n_components, n_par
     small(n_components=1, max_epochs=1).fit(X, X_val=X)
     small(n_components=1, max_epochs=1, calibration_fraction=0.3).fit(X)
     assert not parts
+
+
+@pytest.mark.parametrize(("n_columns", "n_parts"), [(59, 0), (61, 5)])
+def test_wide_tables_are_cut_into_parts(rng, parts, n_columns, n_parts):
+    # Fewer than ten rows per column.
+    small(max_epochs=1).fit(rng.normal(size=(600, n_columns)))
+    assert len(parts) == n_parts
+
+
+@pytest.fixture
+def nets(monkeypatch):
+    """Record the epochs that networks may take, and the rows that they have."""
+    recorded = []
+
+    def partial_fit(net, data):
+        n_judges = 0 if data.valid is None else len(data.valid)
+        recorded.append((net.max_epochs, len(data.train), n_judges))
+        return original(net, data)
+
+    original = _fitting.Net.partial_fit
+    monkeypatch.setattr(_fitting.Net, "partial_fit", partial_fit)
+    return recorded
+
+
+def test_models_of_the_others_are_trained_in_the_same_way(rng, nets):
+    small(architecture=MLP((8,), start="random"), max_epochs=4).fit(draw(rng, 220))
+    # A quarter of 176 rows judges the training, though these are less than 50.
+    assert nets == [(4, 170, 50)] + 5 * [(4, 132, 44)]
+
+
+def test_models_of_the_others_stay_at_the_start_if_that_was_best(rng, nets):
+    # A rate so small that nothing is gained.
+    small(lr=1e-12, max_epochs=4).fit(draw(rng, 220))
+    assert nets == [(4, 170, 50)] + 5 * [(0, 132, 44)]
+    nets.clear()
+    small(lr=1e-12, max_epochs=4, warm_start=True).fit(draw(rng, 220))
+    assert nets == [(4, 170, 50)] + 5 * [(4, 132, 44)]
 
 
 def test_rows_that_judged_count_by_their_weight(rng):
@@ -73,7 +111,10 @@ def test_rows_that_judged_count_by_their_weight(rng):
     rows = np.abs(scores[:, None] - seen).argmin(axis=0)
     expected = _thresholds.automatic(scores[rows], weight[rows])
     assert offset == pytest.approx(expected, rel=1e-9)
-    assert offset != pytest.approx(_thresholds.automatic(scores[rows]), rel=1e-6)
+    for share in (0.1, 0.3, 0.5, 0.7):
+        expected = _thresholds.at_quantile(scores[rows], share, weight[rows])
+        found = model.calibrate(quantile=share).offset_
+        assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_models_of_the_others_are_trained_as_long(rng):
