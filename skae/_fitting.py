@@ -156,7 +156,7 @@ def train(training, n_components=None, previous=None):
         training.parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),
         raw_code.astype(np.float64),
-        training.x.numpy(),
+        training.x[:].numpy(),
         training.weight,
         training.scaling.unit,
     )

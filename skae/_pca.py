@@ -47,7 +47,7 @@ class PrincipalAxes:
     def __init__(self, x, weight, n_components, random_state):
         n_samples, n_features = x.shape
         self._weight = weight
-        x = x.astype(np.float64)
+        x = np.array(x[:], dtype=np.float64)
         self._mean = np.average(x, axis=0, weights=weight)
         x -= self._mean
         if weight is not None:

@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 from ._device import resolve_device
 from ._module import Parts
 from ._pca import PrincipalAxes
-from ._rows import Data, Rows
-from ._scaling import Scaling, as_tensor
+from ._rows import Data, Rows, Streamed, scaled_rows
+from ._scaling import Scaling
 from ._selection import MIN_HELD_OUT
 from .architectures import MLP
 from .bottlenecks import Plain
@@ -33,7 +33,7 @@ class Training:
     mean : ndarray of shape (n_features,)
     axes : PrincipalAxes
     X : ndarray of shape (n_samples, n_features)
-    x : Tensor of shape (n_samples, n_features)
+    x : Tensor or Streamed, of shape (n_samples, n_features)
         The rows, scaled.
     weight : ndarray of shape (n_samples,) or None
         Of mean one.
@@ -56,7 +56,7 @@ class Training:
     mean: np.ndarray
     axes: PrincipalAxes
     X: np.ndarray
-    x: torch.Tensor
+    x: torch.Tensor | Streamed
     weight: np.ndarray | None
     unseen: np.ndarray | None
     X_val: np.ndarray | None
@@ -86,7 +86,7 @@ class Training:
         """Return the rows as the net takes them, on its device."""
         rows = Rows(self.x, _weight_tensor(self.weight)).to(self.device)
         if self.X_val is not None:
-            return Data(rows, Rows(_scaled(self.scaling, self.X_val)).to(self.device))
+            return Data(rows, Rows(scaled_rows(self.X_val, self.scaling)).to(self.device))
         if self.unseen is None:
             return Data(rows)
         seen = np.setdiff1d(np.arange(len(self.X)), self.unseen)
@@ -131,10 +131,10 @@ def prepare(
     if scaling is None:
         scaling = Scaling.fit(_scaling_kind(settings, parts.loss), X, weight)
     scaling, mean = scaling
-    x = _scaled(scaling, X)
+    x = scaled_rows(X, scaling)
     if n_components is None:
         n_components = settings.n_components
-    axes = PrincipalAxes(x.numpy(), weight, n_components, random_state)
+    axes = PrincipalAxes(x, weight, n_components, random_state)
     seeds = draw_seeds(random_state)
     unseen = None
     if X_val is None and settings.early_stopping:
@@ -185,18 +185,6 @@ def _scaling_kind(settings, loss):
             f"None or 'auto'. Got {settings.scaling!r} instead."
         )
     return settings.scaling
-
-
-def _scaled(scaling, X):
-    """Return rows as the network sees them, single precision, chunk by chunk.
-
-    The centre is taken off in the precision of X: a column of timestamps would lose
-    all it says if it were rounded first.
-    """
-    x = torch.empty(X.shape, dtype=torch.float32)
-    for i in range(0, len(X), 8192):
-        x[i : i + 8192] = scaling.apply(as_tensor(X[i : i + 8192]))
-    return x
 
 
 def draw_seeds(random_state):

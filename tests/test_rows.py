@@ -43,5 +43,7 @@ def test_without_a_generator_rows_come_in_order():
 
 def test_rows_keep_their_weights_when_some_are_taken():
     taken = Rows(torch.arange(10), torch.arange(10) * 2.0).take(np.array([7, 2]))
-    assert taken.x.tolist() == [7, 2]
+    x, weight = taken[:]
+    assert x.tolist() == [7, 2]
+    assert torch.equal(weight, taken.weight)
     assert taken.weight_array().tolist() == pytest.approx([14 / 9, 4 / 9])
