@@ -290,6 +290,15 @@ class Autoencoder(nn.Module):
         """Whether some schedule has not come to its end."""
         return any(getattr(module, "warming", False) for module in self.children())
 
+    @property
+    def listens(self):
+        """Whether some module wants to be told of the steps."""
+        return any(
+            getattr(module, hook, None) is not None
+            for module in self.children()
+            for hook in ("observe", "after_step")
+        )
+
     @torch.no_grad()
     def after_step(self, progress, x, draws, output, weight=None):
         """Tell the modules that listen that a step was taken.

@@ -17,6 +17,7 @@ from ._device import threads_for
 from ._module import Objective
 from ._rows import Batches, Rows
 from ._selection import Selection
+from ._step import choose_step
 from ._weights import FlatWeights
 
 __all__ = ["OPTIMIZERS", "Net"]
@@ -58,6 +59,8 @@ class Net(NeuralNet):
         Smallest improvement that counts, as a share of the objective.
     gradient_clip : float or None
         Largest norm of the gradient of all weights together.
+    precision : {"float32", "bfloat16"}
+        Of the numbers that pass through the networks in training.
     averaging : float
         Decay of the running average of the weights that is evaluated and kept
         (Polyak & Juditsky, 1992), per step; 0 keeps the weights themselves. With it
@@ -78,6 +81,7 @@ class Net(NeuralNet):
         n_iter_no_change=15,
         tol=1e-3,
         gradient_clip=None,
+        precision="float32",
         averaging=0.995,
         train_split=None,
         **kwargs,
@@ -91,6 +95,7 @@ class Net(NeuralNet):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.gradient_clip = gradient_clip
+        self.precision = precision
         self.averaging = averaging
 
     # Initialisation
@@ -145,6 +150,7 @@ class Net(NeuralNet):
         self.n_steps_ = 0
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
         self.listens_ = any(_listens_to_batches(cb) for _, cb in self.callbacks_)
+        self.step_ = choose_step(self)
         self.weights_.start_average()
         work = self.weights_.flat.numel() * min(self.batch_size, len(train))
         with (
@@ -165,6 +171,7 @@ class Net(NeuralNet):
                 if self.stop_training_:
                     break
             self.selection_.finish()
+        self.step_name_ = self.step_.name
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
         self.best_loss_ = self.selection_.best_loss
@@ -216,12 +223,12 @@ class Net(NeuralNet):
         reads it once, so that an accelerator is not waited for in every step.
         """
         self._set_training(training)
-        total, n_rows = 0.0, 0
+        total, n_rows = torch.zeros((), device=self.device), 0
         for batch in iterator:
             if self.listens_:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            total = total + step["loss"].detach() * len(batch[0])
+            total.add_(step["loss"], alpha=len(batch[0]))
             n_rows += len(batch[0])
             if self.listens_:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
@@ -240,10 +247,15 @@ class Net(NeuralNet):
 
     def train_step(self, batch, **fit_params):
         """Take one step of the optimiser."""
+        x, weight = batch
+        draws = self.module_.draw(x.shape, self.generator_)
+        loss = output = None
 
         def closure():
-            self.weights_.zero_gradient(self.optimizer_)
-            step.update(self.train_step_single(batch))
+            nonlocal loss, output
+            loss, output = self.step_(x, weight, draws)
+            if self.gradient_clip is not None:
+                self.weights_.clip_gradient(self.gradient_clip)
             if self.listens_:
                 self.notify(
                     "on_grad_computed",
@@ -251,26 +263,14 @@ class Net(NeuralNet):
                     batch=batch,
                     training=True,
                 )
-            return step["loss"]
+            return loss
 
-        step = {}
         self.optimizer_.step(closure)
         self.n_steps_ += 1
-        progress = min(1.0, self.n_steps_ / self.n_planned_steps_)
-        x, weight = batch
-        self.module_.after_step(progress, x, step["draws"], step["y_pred"], weight)
+        if output is not None:
+            progress = min(1.0, self.n_steps_ / self.n_planned_steps_)
+            self.module_.after_step(progress, x, draws, output, weight)
         self.weights_.update_average(self.n_steps_)
-        return step
-
-    def train_step_single(self, batch, **fit_params):
-        """Compute the objective of a batch and its gradient."""
-        x, weight = batch
-        draws = self.module_.draw(x.shape, self.generator_)
-        output = self.module_(x, draws)
-        loss = self.criterion_(output, weight)
-        loss.backward()
-        if self.gradient_clip is not None:
-            self.weights_.clip_gradient(self.gradient_clip)
         return {"loss": loss, "y_pred": output, "draws": draws}
 
     @torch.no_grad()
@@ -302,7 +302,7 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         self.weights_.release()
         self.optimizer_ = None
-        del self.generator_, self.selection_, self.weights_
+        del self.generator_, self.selection_, self.step_, self.weights_
         return self
 
     def notify(self, method_name, **cb_kwargs):

@@ -86,7 +86,9 @@ class Training:
         """Return the rows as the net takes them, on its device."""
         rows = Rows(self.x, _weight_tensor(self.weight)).to(self.device)
         if self.X_val is not None:
-            return Data(rows, Rows(scaled_rows(self.X_val, self.scaling)).to(self.device))
+            return Data(
+                rows, Rows(scaled_rows(self.X_val, self.scaling)).to(self.device)
+            )
         if self.unseen is None:
             return Data(rows)
         seen = np.setdiff1d(np.arange(len(self.X)), self.unseen)

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A module imports from the rows below its own only.
 ROWS = [
-    {"_component", "_subsample", "exceptions"},
+    {"_component", "_moments", "_subsample", "exceptions"},
     {
         "anomaly_scores",
         "architectures",
@@ -29,11 +29,12 @@ ROWS = [
         "_device",
         "_module",
         "_pca",
-        "_rows",
         "_scaling",
         "_selection",
         "_weights",
     },
+    {"_closed_form", "_rows"},
+    {"_step"},
     {"_net"},
     {"_model", "_preparation"},
     {"_fitting"},

@@ -9,8 +9,10 @@ from .._component import Affine
 
 __all__ = [
     "ACTIVATIONS",
+    "Anchored",
     "BatchNorm",
     "Branch",
+    "Network",
     "Stage",
     "check_start",
     "initialised",
@@ -88,8 +90,8 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator):
             nn.Linear, n_inputs, n_outputs, gain=1.0, generator=generator
         )
     if start == "random":
-        return _Network(linear, branch)
-    return _StartingNetwork(linear if branch is None else _Anchored(linear), branch)
+        return Network(linear, branch)
+    return _StartingNetwork(linear if branch is None else Anchored(linear), branch)
 
 
 class Stage(nn.Module):
@@ -209,8 +211,14 @@ class Branch(nn.Module):
         return any(isinstance(stage.norm, BatchNorm) for stage in self.hidden)
 
 
-class _Network(nn.Module):
-    """``linear(x) + branch(x)``, either of which may be absent."""
+class Network(nn.Module):
+    """``linear(x) + branch(x)``, either of which may be absent.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear, Anchored or None
+    branch : Branch or None
+    """
 
     def __init__(self, linear, branch):
         super().__init__()
@@ -248,7 +256,7 @@ class _Network(nn.Module):
         return Affine(weight, bias)
 
 
-class _StartingNetwork(_Network):
+class _StartingNetwork(Network):
     """A network that can be made equal to an affine map."""
 
     @torch.no_grad()
@@ -262,7 +270,7 @@ class _StartingNetwork(_Network):
                 p.zero_()
 
 
-class _Anchored(nn.Module):
+class Anchored(nn.Module):
     """A linear map that is learnt slowly once started, as its distance from there.
 
     A row far out is reconstructed by the linear path alone, since bounded activations

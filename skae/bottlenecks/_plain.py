@@ -9,7 +9,7 @@ from torch import nn
 from .._component import Affine
 from ._base import Bottleneck
 
-__all__ = ["Plain"]
+__all__ = ["Identity", "Plain"]
 
 # Of each activation: the function, the range of its values, and slope and value at
 # zero, where it starts close to a line; None for one that is not smooth there.
@@ -70,14 +70,16 @@ class Plain(Bottleneck):
     def build(self, n_components, generator):
         """Return a module that applies the activation; see `Bottleneck.build`."""
         if self.activation is None:
-            return _Linear()
+            return Identity()
         function, code_range, line = _ACTIVATIONS[self.activation]
         if line is None:
             return _Activated(function, code_range)
         return _Saturating(function, code_range, *line)
 
 
-class _Linear(nn.Module):
+class Identity(nn.Module):
+    """The code is what the encoder says."""
+
     def forward(self, h):
         return h, h.new_zeros(len(h))
 

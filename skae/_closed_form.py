@@ -1,0 +1,294 @@
+"""The gradient of plain networks in closed form.
+
+On a small table most of a step is not arithmetic: recording a graph, walking it back,
+finding memory for what passes through. A chain of matrix products and activations needs
+none of this. Its layers are bound to buffers once for every size of batch; a step then
+runs them forward and back.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .architectures._networks import Anchored, Network
+from .bottlenecks._plain import Identity
+from .losses import SquaredError
+
+__all__ = ["ClosedForm"]
+
+
+class ClosedForm:
+    """Objective and gradient of fully connected networks under the squared error.
+
+    Parameters
+    ----------
+    module : Autoencoder
+        One that it `suits`. The gradients of its parameters are overwritten.
+    """
+
+    name = "closed form"
+
+    def __init__(self, module):
+        self._module = module
+        self._passes = {}
+
+    @staticmethod
+    def suits(module):
+        """Return whether a model has a closed form here.
+
+        It is one for networks of linear layers and activations, with or without linear
+        path and dropout, the plain bottleneck and the squared error; and for any
+        corruption, since what is done to the input has no gradient.
+        """
+        return (
+            type(module.loss) is SquaredError
+            and type(module.bottleneck) is Identity
+            and module.penalty is None
+            and not module.listens
+            and all(map(_is_plain, (module.encoder, module.decoder)))
+            and all(p.grad is not None for p in module.parameters())
+            # Somebody who looks into the modules expects them to be called.
+            and not any(
+                m._forward_hooks or m._forward_pre_hooks for m in module.modules()
+            )
+        )
+
+    @torch.no_grad()
+    def __call__(self, x, weight, draws):
+        """Compute the gradient of the objective of a batch.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+        weight : Tensor of shape (n_rows,) or None
+        draws : dict
+            As `Autoencoder.draw` returns it.
+
+        Returns
+        -------
+        objective : Tensor of shape ()
+        output : None
+            Nothing else is computed.
+        """
+        if len(x) not in self._passes:
+            self._passes[len(x)] = _Pass(self._module, *x.shape)
+        corruption = self._module.corruption
+        seen = x if corruption is None else corruption(x, draws["corruption"])
+        masks = draws.get("encoder", ())
+        return self._passes[len(x)](x, seen, weight, masks), None
+
+
+def _is_plain(network):
+    if not isinstance(network, Network):
+        return False
+    branch = network.branch
+    return branch is None or (
+        type(branch.last) is nn.Linear
+        and all(
+            type(stage.layer) is nn.Linear
+            and stage.norm is None
+            and type(stage.activation) in _ACTIVATIONS
+            for stage in branch.hidden
+        )
+    )
+
+
+class _Pass:
+    """One way forward and back, for batches of one size."""
+
+    def __init__(self, module, n_rows, n_features):
+        self._n_rows = n_rows
+        self._like = next(module.parameters()).detach()
+        self._layers, self._masks = [], []
+        seen = _Signal(self._buffer(n_features), None)
+        code = self._bind(module.encoder, seen)
+        raw = self._bind(module.decoder, code)
+        self._seen, (self._raw, self._d_raw) = seen.value, raw
+        self._flat, self._weighted = self._d_raw.view(-1), torch.empty_like(self._raw)
+
+    def __call__(self, x, seen, weight, masks):
+        """Return the objective; see `ClosedForm`."""
+        self._seen.copy_(seen)
+        for buffer, mask in zip(self._masks, masks, strict=True):
+            buffer.copy_(mask)
+        for layer in self._layers:
+            layer.forward()
+        residual = torch.sub(self._raw, x, out=self._d_raw)
+        if weight is None:
+            squares = torch.dot(self._flat, self._flat)
+        else:
+            weighted = torch.mul(residual, weight[:, None], out=self._weighted)
+            squares = torch.dot(self._flat, weighted.view(-1))
+            residual.copy_(weighted)
+        residual.mul_(1 / self._n_rows)
+        for layer in reversed(self._layers):
+            layer.backward()
+        return squares.mul_(0.5 / self._n_rows)
+
+    def _buffer(self, width):
+        return self._like.new_empty(self._n_rows, width)
+
+    def _signal(self, width):
+        return _Signal(self._buffer(width), self._buffer(width))
+
+    def _bind(self, network, x):
+        """Bind a network to its input, and return its output."""
+        last = network.linear if network.branch is None else network.branch.last
+        y = self._signal(last.out_features)
+        both = network.linear is not None and network.branch is not None
+        if network.linear is not None:
+            kind = _AnchoredLinear if isinstance(network.linear, Anchored) else _Linear
+            # Forward the path comes first, so that the branch adds to what it gives;
+            # on the way back it comes second.
+            self._layers.append(kind(network.linear, x, y, adds_back=both))
+        if network.branch is not None:
+            for stage in network.branch.hidden:
+                x = self._bind_stage(stage, x, network.branch.dropout > 0)
+            self._layers.append(_Linear(network.branch.last, x, y, adds=both))
+        return y
+
+    def _bind_stage(self, stage, x, drops):
+        z = self._signal(stage.layer.out_features)
+        a = self._signal(stage.layer.out_features)
+        self._layers += [
+            _Linear(stage.layer, x, z),
+            _Activation(stage.activation, z, a),
+        ]
+        if not drops:
+            return a
+        mask, kept = self._buffer(a.value.shape[1]), self._signal(a.value.shape[1])
+        self._masks.append(mask)
+        self._layers.append(_Product(mask, a, kept))
+        return kept
+
+
+class _Signal(NamedTuple):
+    """What passes between two layers, and the gradient with respect to it.
+
+    The input of the model has none.
+    """
+
+    value: torch.Tensor
+    gradient: torch.Tensor | None
+
+
+class _Linear:
+    """``x @ weight.T + bias``.
+
+    Parameters
+    ----------
+    layer : torch.nn.Linear
+        With gradients.
+    x, y : _Signal
+        Input and output.
+    adds, adds_back : bool
+        Whether another layer has written to the output, or to the gradient of the
+        input, before this one.
+    """
+
+    def __init__(self, layer, x, y, adds=False, adds_back=False):
+        self._bind(x, y, adds, adds_back, layer.weight.detach(), layer.bias.detach())
+        self._d_weight, self._d_bias = layer.weight.grad, layer.bias.grad
+
+    def _bind(self, x, y, adds, adds_back, weight, bias):
+        (self._x, self._dx), (self._y, self._dy) = x, y
+        self._adds, self._adds_back = adds, adds_back
+        self._weight, self._bias = weight, bias
+        # Views are cheap, but not beside products this small.
+        self._weight_t, self._dy_t = weight.t(), y.gradient.t()
+        self._ones = torch.ones_like(y.gradient[:, 0])
+
+    def forward(self):
+        if self._adds:
+            torch.addmm(self._y.add_(self._bias), self._x, self._weight_t, out=self._y)
+        else:
+            torch.addmm(self._bias, self._x, self._weight_t, out=self._y)
+
+    def backward(self):
+        torch.mm(self._dy_t, self._x, out=self._d_weight)
+        torch.mv(self._dy_t, self._ones, out=self._d_bias)
+        if self._adds_back and self._dx is not None:
+            torch.addmm(self._dx, self._dy, self._weight, out=self._dx)
+        elif self._dx is not None:
+            torch.mm(self._dy, self._weight, out=self._dx)
+
+
+class _AnchoredLinear(_Linear):
+    """The same with ``start + pace * moved`` for weight and bias."""
+
+    def __init__(self, layer, x, y, adds=False, adds_back=False):
+        self._pace = float(layer.pace)
+        self._starts = layer.start_weight, layer.start_bias
+        self._moved = layer.moved_weight.detach(), layer.moved_bias.detach()
+        self._sums = tuple(map(torch.empty_like, self._starts))
+        self._bind(x, y, adds, adds_back, *self._sums)
+        self._d_weight, self._d_bias = layer.moved_weight.grad, layer.moved_bias.grad
+
+    def forward(self):
+        for start, moved, out in zip(
+            self._starts, self._moved, self._sums, strict=True
+        ):
+            torch.add(start, moved, alpha=self._pace, out=out)
+        super().forward()
+
+    def backward(self):
+        super().backward()
+        self._d_weight.mul_(self._pace)
+        self._d_bias.mul_(self._pace)
+
+
+class _Activation:
+    """An activation, one of those in the table."""
+
+    def __init__(self, activation, x, y):
+        self._function, self._derivative, by_output = _ACTIVATIONS[type(activation)]
+        (self._x, self._dx), (self._y, self._dy) = x, y
+        self._known = self._y if by_output else self._x
+
+    def forward(self):
+        self._function(self._x, out=self._y)
+
+    def backward(self):
+        self._derivative(self._dy, self._known, grad_input=self._dx)
+
+
+class _Product:
+    """Dropout: a product with a mask that is drawn for every step."""
+
+    def __init__(self, mask, x, y):
+        self._mask = mask
+        (self._x, self._dx), (self._y, self._dy) = x, y
+
+    def forward(self):
+        torch.mul(self._x, self._mask, out=self._y)
+
+    def backward(self):
+        torch.mul(self._dy, self._mask, out=self._dx)
+
+
+_aten = torch.ops.aten
+
+
+def _relu(x, out):
+    return torch.clamp_min(x, 0, out=out)
+
+
+def _relu_backward(d, a, grad_input):
+    return _aten.threshold_backward.grad_input(d, a, 0, grad_input=grad_input)
+
+
+def _elu_backward(d, a, grad_input):
+    return _aten.elu_backward.grad_input(d, 1, 1, 1, True, a, grad_input=grad_input)
+
+
+# Of each activation: the function; what turns the gradient of its output into that of
+# its input; and whether that looks at the output, or else at the input.
+_ACTIVATIONS = {
+    nn.ELU: (_aten.elu.out, _elu_backward, True),
+    nn.GELU: (_aten.gelu.out, _aten.gelu_backward.grad_input, False),
+    nn.ReLU: (_relu, _relu_backward, True),
+    nn.Sigmoid: (torch.sigmoid, _aten.sigmoid_backward.grad_input, True),
+    nn.SiLU: (_aten.silu.out, _aten.silu_backward.grad_input, False),
+    nn.Tanh: (torch.tanh, _aten.tanh_backward.grad_input, True),
+}
