@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ._moments import chunks, moments, products
 from ._subsample import subsample
 
 __all__ = ["Coordinates"]
@@ -11,7 +12,7 @@ __all__ = ["Coordinates"]
 _MAX_PROBES = 256
 # Numbers that this measurement may look at, and hold at once.
 _MAX_MOVES = 2**24
-_MAX_HELD = 2**22
+_MAX_HELD = 2**20
 
 
 class Coordinates:
@@ -63,7 +64,7 @@ class Coordinates:
             From the network's code to the decoder's output, float64 arrays.
         code : ndarray of shape (n_samples, n_components)
             Of the training rows, as the network has it.
-        x : ndarray of shape (n_samples, n_features)
+        x : Tensor or Streamed, of shape (n_samples, n_features)
             The training rows, scaled.
         weight : ndarray of shape (n_samples,) or None
             Sample weights of mean one.
@@ -73,11 +74,12 @@ class Coordinates:
         k = code.shape[1]
         if symmetry is None:
             return cls(np.zeros(k), np.arange(k), np.ones(k))
-        mean = np.average(code, axis=0, weights=weight)
-        centered = code - mean
-        weighted = centered if weight is None else centered * weight[:, np.newaxis]
-        variance = np.einsum("ij,ij->j", weighted, centered) / len(code)
-        spread = np.sqrt(variance)
+        if symmetry == "rotation":
+            mean, covariance = moments(code, weight, second=products)
+            variance = np.diag(covariance)
+        else:
+            mean, variance = moments(code, weight)
+        spread = np.sqrt(np.maximum(variance, 0.0))
         if symmetry != "rotation":
             squares = _mean_metric(decode, code, spread, "ij,ij->i")
             order = np.argsort(-squares * variance, kind="stable")
@@ -89,7 +91,6 @@ class Coordinates:
             # Zero stays zero: it means that a component is not used.
             return cls(np.zeros(k), order, lengths[order])
         metric = _mean_metric(decode, code, spread)
-        covariance = weighted.T @ centered / len(code)
         lengths, directions = np.linalg.eigh(metric)
         # Directions that the decoder ignores get a small length instead of none, so
         # that the map stays invertible.
@@ -98,7 +99,7 @@ class Coordinates:
         stretch = directions * lengths
         _, axes = np.linalg.eigh(stretch.T @ covariance @ stretch)
         axes = axes[:, ::-1]
-        loadings = (stretch @ axes).T @ (weighted.T @ x)
+        loadings = (stretch @ axes).T @ _shared(code, mean, x, weight)
         largest = np.argmax(np.abs(loadings), axis=1)
         signs = np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
         axes = axes * signs
@@ -125,6 +126,17 @@ class Coordinates:
         return (code / _like(self.lengths, code))[:, back] + _like(self.center, code)
 
 
+def _shared(code, mean, x, weight):
+    """Return the scalar products of centred components with features."""
+    shared = 0.0
+    for rows in chunks(*x.shape):
+        centered = code[rows] - mean.astype(code.dtype)
+        if weight is not None:
+            centered *= weight[rows, np.newaxis].astype(code.dtype)
+        shared = shared + (centered.T @ np.asarray(x[rows])).astype(np.float64)
+    return shared
+
+
 def _mean_metric(decode, code, spread, products="ij,kj->ik"):
     """Average ``J.T @ J`` of the decoder, or its diagonal, by central differences.
 
@@ -141,7 +153,7 @@ def _mean_metric(decode, code, spread, products="ij,kj->ik"):
     n_samples, k = code.shape
     moves_per_probe = k * decode(code[:1]).shape[1]
     n_probes = min(n_samples, _MAX_PROBES, max(16, _MAX_MOVES // moves_per_probe))
-    probes = code[subsample(n_samples, n_probes)]
+    probes = code[subsample(n_samples, n_probes)].astype(np.float64)
     # Far enough to rise above rounding, near enough to be a derivative.
     steps = 1e-2 * np.where(spread > 0, spread, 1.0)
     metric = 0.0

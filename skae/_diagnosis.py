@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._moments import chunks, moments, squares
+from ._scaling import as_tensor
 from ._subsample import subsample
 from .exceptions import (
     CollapsedCodeWarning,
@@ -18,10 +20,11 @@ from .losses import SquaredError
 __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 
 # Decoding with 1, 2, ... components takes that many passes. Together they may cost as
-# much as this many passes over all rows, and give as many numbers as this, beyond which
-# fewer rows are used.
+# much as this many passes over all rows, and give as many numbers as this, and one as
+# many as that, beyond which fewer rows are used.
 _MAX_PASSES = 40
 _MAX_ENTRIES = 2**25
+_MAX_HELD = 2**22
 _MIN_ROWS = 200
 # Error above that of PCA, as a share, from which a model counts as worse.
 _TOLERANCE = 0.005
@@ -51,35 +54,53 @@ def diagnose(fit):
         Fitted attributes of the estimator, from the bottleneck.
     """
     model, net = fit.model, fit.model.net
-    code = fit.code
-    error = _mean_square(fit.X - model.reconstruct(fit.X), fit.weight)
-    pca_error = _mean_square(fit.X - fit.pca_reconstruct(), fit.weight)
-    variance = _mean_square(fit.X - fit.mean, fit.weight)
-    spread = np.sqrt(_mean_square(code - code.mean(axis=0), fit.weight))
+    # Worse or better is judged in the units of the network, whose loss it minimised.
+    error, pca_error, variance = _mean_squares(fit)
+    units = model.scaling.scale**2
+    spread = np.sqrt(np.maximum(moments(fit.code, fit.weight)[1], 0.0))
     reported = _report(fit)
     n_active = reported.get(
         "active_units_", int(np.count_nonzero(spread > _DEAD * spread.max()))
     )
     diagnostics = {
-        "n_held_out": len(fit.judges()[0]),
+        "n_held_out": fit.n_held_out,
         "initial_loss": net.initial_loss_,
         "best_loss": net.best_loss_,
         "diverged": net.diverged_,
         "n_active_components": n_active,
-        "r2": _share(error.sum(), variance.sum()),
-        "pca_r2": _share(pca_error.sum(), variance.sum()),
+        "r2": _share(error @ units, variance @ units),
+        "pca_r2": _share(pca_error @ units, variance @ units),
     }
-    # Worse or better is judged in the units of the network, whose loss it minimised.
-    units = model.scaling.scale**2
     _warn(
         fit,
         n_active,
         reported.get("dead_fraction_", 0.0),
-        error=(error / units).sum(),
-        pca_error=(pca_error / units).sum(),
-        variance=(variance / units).sum(),
+        error=error.sum(),
+        pca_error=pca_error.sum(),
+        variance=variance.sum(),
     )
-    return float(pca_error.mean()), diagnostics, reported
+    return float((pca_error * units).mean()), diagnostics, reported
+
+
+def _mean_squares(fit):
+    """Return what the model, PCA and the mean leave of each feature, in scaled units.
+
+    All three in one pass, from the codes that are there already.
+    """
+    model, mean = fit.model, _scaled_mean(fit)
+    total = np.zeros((3, fit.X.shape[1]))
+    for rows in chunks(*fit.X.shape):
+        x = _scaled(fit, rows)
+        decoded = model.run(
+            lambda module, z: model.loss.inverse_link(module.decoder(z)),
+            fit.raw_code[rows],
+        )
+        weight = None if fit.weight is None else fit.weight[rows]
+        total += [
+            _sum_of_squares(left, weight)
+            for left in (x - decoded, fit.axes.residual(x), x - mean)
+        ]
+    return total / len(fit.X)
 
 
 def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
@@ -167,21 +188,27 @@ def explained_variance_ratio(fit):
     positive. Their sum is the R² of the model on these rows.
     """
     model = fit.model
-    n_samples, k = len(fit.X), fit.axes.n_components
-    affordable = min(_MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * fit.X.shape[1]))
-    n_rows = min(n_samples, max(_MIN_ROWS, affordable))
-    rows = subsample(n_samples, n_rows)
-    X, weight = fit.X[rows], None if fit.weight is None else fit.weight[rows]
-    code = fit.code[rows]
+    (n_samples, width), k = fit.X.shape, fit.axes.n_components
+    affordable = min(
+        _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
+    )
+    rows = subsample(n_samples, max(_MIN_ROWS, affordable))
+    x, weight = _scaled(fit, rows), None if fit.weight is None else fit.weight[rows]
+    code, units = fit.code[rows], model.scaling.scale**2
     truncated = np.empty_like(code)
     truncated[:] = np.average(code, axis=0, weights=weight)
-    left = [_mean_square(X - fit.mean, weight).sum()]
+    left = [_sum_of_squares(x - _scaled_mean(fit), weight) @ units]
     for component in range(k):
         truncated[:, component] = code[:, component]
-        residual = X - model.decode(truncated)
+        residual = x - model.run(
+            lambda module, z: model.loss.inverse_link(
+                module.decoder(model.coordinates.invert(z))
+            ),
+            truncated,
+        )
         if component < k - 1:
             residual -= np.average(residual, axis=0, weights=weight)
-        left.append(_mean_square(residual, weight).sum())
+        left.append(_sum_of_squares(residual, weight) @ units)
     return -np.diff(left) / left[0] if left[0] > 0 else np.zeros(k)
 
 
@@ -218,10 +245,25 @@ def _report(fit):
     return module.bottleneck.report(code, weight)
 
 
-def _mean_square(residual, weight):
-    """Return the weighted mean square of each column, float64."""
-    square = np.square(residual, dtype=np.float64)
-    return np.average(square, axis=0, weights=weight)
+def _scaled(fit, rows):
+    """Return rows, of a slice or an index, as the network sees them."""
+    return fit.model.scaling.apply(as_tensor(fit.X[rows])).numpy()
+
+
+def _scaled_mean(fit):
+    scaling = fit.model.scaling
+    return ((fit.mean - scaling.center) / scaling.scale).astype(fit.X.dtype)
+
+
+def _sum_of_squares(left, weight):
+    """Return the weighted sum of squares of each column; ``left`` is overwritten."""
+    if weight is not None:
+        left *= np.sqrt(weight).astype(left.dtype)[:, np.newaxis]
+    total = squares(left)
+    if not 1e-30 < total.sum() < np.inf:
+        # Single precision does not hold squares of what is very small or large.
+        total = squares(left.astype(np.float64))
+    return total
 
 
 def _share(error, variance):

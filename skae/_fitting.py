@@ -1,7 +1,6 @@
 """How a fit goes: from rows to a trained model, and what became of it."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from inspect import signature
 
 import numpy as np
@@ -56,10 +55,17 @@ class Fit:
         """Weights of mean one, or None."""
         return self.training.weight
 
-    @cached_property
+    @property
     def code(self):
         """The code of the rows as users see it."""
-        return self.model.coordinates.apply(torch.from_numpy(self.raw_code)).numpy()
+        return Codes(self.raw_code, self.model.coordinates)
+
+    @property
+    def n_held_out(self):
+        """Number of rows that judged the training."""
+        X_val, unseen = self.training.X_val, self.training.unseen
+        held_out = unseen if X_val is None else X_val
+        return 0 if held_out is None else len(held_out)
 
     def judges(self):
         """Return the rows that judged the training, maybe none, and their weights."""
@@ -70,11 +76,25 @@ class Fit:
             return X[:0], None
         return X[unseen], None if self.weight is None else self.weight[unseen]
 
-    def pca_reconstruct(self):
-        """Return the training rows as PCA of the same size gives them back."""
-        scaling = self.model.scaling
-        x = self.axes.project((self.X - scaling.center) / scaling.scale)
-        return x * scaling.scale + scaling.center
+
+class Codes:
+    """Codes in coordinates, into which rows are brought when they are looked at.
+
+    Parameters
+    ----------
+    raw_code : ndarray of shape (n_samples, n_components)
+        As the network has them.
+    coordinates : Coordinates
+    """
+
+    def __init__(self, raw_code, coordinates):
+        self._raw_code = raw_code
+        self._coordinates = coordinates
+        self.shape = raw_code.shape
+
+    def __getitem__(self, rows):
+        """Return rows, of a slice or an index, as an ndarray."""
+        return self._coordinates.apply(torch.from_numpy(self._raw_code[rows])).numpy()
 
 
 def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
@@ -155,8 +175,8 @@ def train(training, n_components=None, previous=None):
     model.coordinates = Coordinates.fit(
         training.parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),
-        raw_code.astype(np.float64),
-        training.x[:].numpy(),
+        raw_code,
+        training.x,
         training.weight,
         training.scaling.unit,
     )

@@ -3,7 +3,12 @@
 import numpy as np
 import torch
 
+from ._moments import moments
+
 __all__ = ["Scaling", "as_tensor"]
+
+# Variance from which its squares are far from the least number of single precision.
+_LEAST_SQUARE = 1e-30
 
 
 class Scaling:
@@ -47,12 +52,15 @@ class Scaling:
             The weighted mean of the rows, whatever ``kind`` is.
         """
         low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
-        mean = _weighted_mean(X, 0.0, 1, sample_weight)
+        constant = low == high
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, variance = moments(X, sample_weight, X.dtype)
+            normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
+            if X.dtype != np.float64 and not (normal | constant).all():
+                mean, variance = moments(X, sample_weight)
         # Rounding leaves the mean of equal numbers a little beside them; divided by
         # the deviation that this makes it would be as large as any signal.
-        mean = np.where(low == high, low, mean)
-        with np.errstate(over="ignore", invalid="ignore"):
-            variance = _weighted_mean(X, mean, 2, sample_weight)
+        mean, variance = np.where(constant, [low, 0 * low], [mean, variance])
         if not (np.isfinite(variance).all() and np.isfinite(high - low).all()):
             raise ValueError(
                 "X has values whose squares are too large for double precision: "
@@ -87,19 +95,6 @@ def as_tensor(X):
     strides; the rows of a user may be a view, or a map of a file.
     """
     return torch.from_numpy(np.array(X, order="C"))
-
-
-def _weighted_mean(X, center, power, weight):
-    """Return the mean of ``(X - center) ** power`` of each feature, float64."""
-    total, n_rows = np.zeros(X.shape[1]), 8192
-    for i in range(0, len(X), n_rows):
-        # One order in memory, whatever that of X: sums must not depend on it.
-        rows = np.ascontiguousarray(X[i : i + n_rows])
-        moment = np.subtract(rows, center, dtype=np.float64) ** power
-        total += (
-            moment.sum(axis=0) if weight is None else weight[i : i + n_rows] @ moment
-        )
-    return total / (len(X) if weight is None else weight.sum())
 
 
 def _or_one(scale):
