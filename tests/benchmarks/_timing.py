@@ -1,0 +1,163 @@
+"""Timing of things beside each other, in processes that keep to some of the cores.
+
+And what is timed: rows, and the same network written by hand and in skae.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from skae import AutoencoderTransformer
+from skae.architectures import MLP
+
+LR = 1e-3
+
+
+def random_rows(n_samples, n_features, rank=16):
+    """Return correlated rows, float32: of low rank with noise."""
+    rng = np.random.default_rng(0)
+    loadings = rng.standard_normal((rank, n_features), dtype=np.float32)
+    X = rng.standard_normal((n_samples, rank), dtype=np.float32) @ loadings
+    X += rng.standard_normal(X.shape, dtype=np.float32)
+    return X / np.float32(np.sqrt(rank + 1))
+
+
+def half_network(widths):
+    """Return layers with ReLU between them, the last one linear."""
+    layers = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return layers[:-1]
+
+
+def network(n_features, hidden, n_components):
+    """Return an autoencoder as one would write it by hand."""
+    widths = [n_features, *hidden, n_components]
+    return nn.Sequential(*half_network(widths), *half_network(widths[::-1]))
+
+
+def train_textbook(model, X, batch_size, epochs, device="cpu"):
+    """Train as tutorials do."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    rows = TensorDataset(torch.from_numpy(X))
+    loader = DataLoader(rows, batch_size=batch_size, shuffle=True)
+    for _ in range(epochs):
+        for (batch,) in loader:
+            x = batch.to(device)
+            loss = nn.functional.mse_loss(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def same_network(hidden, **parameters):
+    """Return a transformer that trains the same network in the same way."""
+    return AutoencoderTransformer(
+        architecture=MLP(hidden, activation="relu", linear_path=False, start="random"),
+        scaling=None,
+        optimizer="adam",
+        lr=LR,
+        early_stopping=False,
+        random_state=0,
+        **parameters,
+    )
+
+
+def measure(contenders, rounds, warm_up=True, wait=lambda: None):
+    """Time every contender once a round, each round beginning with another one.
+
+    Parameters
+    ----------
+    contenders : dict
+        Functions without arguments, by name. One that returns a dict has further
+        times by name in it: of parts of what it did.
+    rounds : int
+    warm_up : bool or set of str, default=True
+        Which contenders run once before, untimed.
+    wait : callable, default=None
+        Waits for a device at the end of each run.
+
+    Returns
+    -------
+    dict of ndarray of shape (rounds,)
+        Seconds of each, in the order of the contenders.
+    """
+    names = list(contenders)
+    for name in names:
+        if warm_up is True or (warm_up and name in warm_up):
+            contenders[name]()
+    seconds = {name: [] for name in names}
+    for i in range(rounds):
+        shift = i % len(names)
+        for name in names[shift:] + names[:shift]:
+            gc.collect()
+            begin = time.perf_counter()
+            parts = contenders[name]()
+            wait()
+            seconds[name].append(time.perf_counter() - begin)
+            for part, taken in parts.items() if isinstance(parts, dict) else ():
+                seconds.setdefault(part, []).append(taken)
+    return {name: np.array(taken) for name, taken in seconds.items()}
+
+
+def print_ratios(seconds, base, unit=1.0, unit_name="seconds"):
+    """Print medians over the rounds, and of the ratios to ``base`` in the same round.
+
+    Parameters
+    ----------
+    seconds : dict of ndarray of shape (rounds,)
+    base : str
+    unit : float, default=1.0
+        In seconds.
+    unit_name : str, default="seconds"
+    """
+    print(f"| | ratio | lowest to highest | {unit_name} |")
+    print("|---|---|---|---|")
+    for name, taken in seconds.items():
+        ratio = taken / seconds[base]
+        print(
+            f"| {name} | {np.median(ratio):.3g} | {ratio.min():.3g} to "
+            f"{ratio.max():.3g} | {np.median(taken) / unit:.3g} |"
+        )
+    print(flush=True)
+
+
+def run_again(arguments, threads=None, pinned=True):
+    """Run this script once more, in a process that has so many threads.
+
+    Libraries look at the variables and at the cores when they are loaded, some of them
+    never again.
+
+    Parameters
+    ----------
+    arguments : list of str
+    threads : int, default=None
+        None changes nothing.
+    pinned : bool, default=True
+        Whether the process keeps to as many cores, where the system can do that, and
+        says so to libraries that start processes of their own.
+    """
+    environment, before = dict(os.environ), None
+    if threads is not None and pinned:
+        for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+            environment[f"{name}_NUM_THREADS"] = str(threads)
+        if threads == 1:
+            flags = os.environ.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
+        if hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))[:threads]
+            before = partial(os.sched_setaffinity, 0, cores)
+    done = subprocess.run(
+        [sys.executable, sys.argv[0], *arguments], env=environment, preexec_fn=before
+    )
+    if done.returncode:
+        sys.exit(f"Failed: {' '.join(arguments)}")

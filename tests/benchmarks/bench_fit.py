@@ -1,0 +1,395 @@
+"""Time of training the same network: skae beside other ways to do it.
+
+The network is fully connected with ReLU, its code and output are linear; the squared
+error, Adam with a learning rate of 1e-3, the same batch size and number of epochs.
+Rows are float32 in memory, correlated and random. Workloads:
+
+- small: 5,000 x 30, network 30-64-32-8 and back, batches of 128, 20 epochs
+- middle: 60,000 x 784, network 784-128-64-32 and back, batches of 256, 2 epochs
+- wide: 20,000 x 2,000, network 2000-256-32 and back, batches of 512, 2 epochs
+- search: ``GridSearchCV`` over codes of 2, 4, 8, 16 and 32 numbers, three folds of the
+  1,797 x 64 digits, network 64-32-k and back, batches of 128, 10 epochs; ``n_jobs`` 1
+  and 2, where workers have the threads that joblib gives them
+
+Each is timed from rows to a fitted model, building it included:
+
+- bare loop: the rows one tensor, ``torch.randperm``, one ``index_select`` per batch,
+  ``zero_grad(set_to_none=True)``, ``torch.optim.Adam`` as it comes
+- textbook loop: ``DataLoader`` over a ``TensorDataset``
+- skorch: ``NeuralNet`` as documented, ``train_split=None``
+- PyOD: ``AutoEncoder`` without batch normalisation and dropout, and with them as it
+  comes; both standardise and score the training rows, and drop the last short batch
+- scikit-learn: ``MLPRegressor(X, X)``
+- Keras: on JAX; warm is a further fit of a compiled model, cold builds and compiles one
+- matrix products: those of forward and backward pass alone, into preallocated memory
+- skae: the same network; ``fit`` as a whole, which checks the rows, compares with PCA
+  and orders the code, and of that its epochs
+- skae, default: with all that ``fit`` does when it is not told otherwise, linear path,
+  start at PCA, AdamW and judgement on a tenth of the rows, which are held out; only
+  the network's sizes, the batch size and the number of epochs are given
+
+The ratio is that to the bare loop (with ``n_jobs=1``) in the same round, the median
+over rounds. Each thread count has a process that keeps to as many cores, but for the
+search. Two threads are worth measuring on an idle machine only: where another process
+has one of the cores, each product waits for it, and all of torch takes many times as
+long. Peers come with ``pip install -c tests/constraints.txt ".[benchmarks]"``; those
+that are missing are left out.
+
+    python tests/benchmarks/bench_fit.py [--workloads small middle wide search]
+        [--threads 1 2] [--rounds 5] [--contenders bare skae ...]
+
+``--device cuda`` times the bare loop, the textbook loop and skae there: 60,000 x 784,
+10 epochs.
+"""
+
+import argparse
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from _timing import (
+    LR,
+    measure,
+    network,
+    print_ratios,
+    random_rows,
+    run_again,
+    same_network,
+    train_textbook,
+)
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPRegressor
+from skorch import NeuralNet
+from torch import nn
+
+from skae import AutoencoderTransformer
+from skae.architectures import MLP
+from skae.exceptions import FitWarning
+
+
+@dataclass
+class Work:
+    n_samples: int
+    n_features: int
+    hidden: tuple
+    n_components: int
+    batch_size: int
+    epochs: int
+    device: str = "cpu"
+
+    def __post_init__(self):
+        self.X = random_rows(self.n_samples, self.n_features)
+
+    @property
+    def inner(self):
+        """Widths of all layers but input and output."""
+        return (*self.hidden, self.n_components, *reversed(self.hidden))
+
+    def network(self):
+        return network(self.n_features, self.hidden, self.n_components).to(self.device)
+
+
+WORK = {
+    "small": (5_000, 30, (64, 32), 8, 128, 20),
+    "middle": (60_000, 784, (128, 64), 32, 256, 2),
+    "wide": (20_000, 2_000, (256,), 32, 512, 2),
+}
+ON_CUDA = (60_000, 784, (128, 64), 32, 256, 10)
+
+
+# Contenders: each takes the work and returns what is timed.
+
+
+def train_bare(model, x, batch_size, epochs):
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    for _ in range(epochs):
+        for index in torch.randperm(len(x), device=x.device).split(batch_size):
+            batch = x.index_select(0, index)
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(model(batch), batch).backward()
+            optimizer.step()
+
+
+def bare(work):
+    def run():
+        x = torch.from_numpy(work.X).to(work.device)
+        train_bare(work.network(), x, work.batch_size, work.epochs)
+
+    return run
+
+
+def textbook(work):
+    work_on = work.X, work.batch_size, work.epochs, work.device
+    return lambda: train_textbook(work.network(), *work_on)
+
+
+def skorch_net(module, batch_size, epochs):
+    return NeuralNet(
+        module,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.Adam,
+        lr=LR,
+        batch_size=batch_size,
+        max_epochs=epochs,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+
+
+def skorch(work):
+    net = skorch_net(work.network, work.batch_size, work.epochs)
+    return lambda: net.fit(work.X, work.X)
+
+
+def pyod(work, **same):
+    from pyod.models.auto_encoder import AutoEncoder
+
+    def run():
+        AutoEncoder(
+            hidden_neuron_list=[*work.hidden, work.n_components],
+            lr=LR,
+            batch_size=work.batch_size,
+            epoch_num=work.epochs,
+            device=torch.device("cpu"),
+            verbose=0,
+            **same,
+        ).fit(work.X)
+
+    return run
+
+
+def pyod_same(work):
+    none = {"weight_decay": 0.0}
+    return pyod(work, batch_norm=False, dropout_rate=0.0, optimizer_params=none)
+
+
+def sklearn(work):
+    model = MLPRegressor(
+        hidden_layer_sizes=work.inner,
+        alpha=0,
+        batch_size=work.batch_size,
+        learning_rate_init=LR,
+        max_iter=work.epochs,
+        tol=0,
+        n_iter_no_change=work.epochs + 1,
+    )
+    return lambda: model.fit(work.X, work.X)
+
+
+def keras_model(work):
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    layers = [keras.layers.Input((work.n_features,))]
+    for i, width in enumerate((*work.inner, work.n_features)):
+        linear = i in (len(work.hidden), len(work.inner))
+        layers.append(keras.layers.Dense(width, activation=None if linear else "relu"))
+    model = keras.Sequential(layers)
+    model.compile(optimizer=keras.optimizers.Adam(LR), loss="mse")
+    return model
+
+
+def keras_fit(model, work):
+    model.fit(work.X, work.X, batch_size=work.batch_size, epochs=work.epochs, verbose=0)
+
+
+def keras_warm(work):
+    model = keras_model(work)
+    return lambda: keras_fit(model, work)
+
+
+def keras_cold(work):
+    keras_model(work)
+    return lambda: keras_fit(keras_model(work), work)
+
+
+def products(work):
+    widths = (work.n_features, *work.inner, work.n_features)
+    sizes = [work.batch_size] * (work.n_samples // work.batch_size)
+    sizes += [work.n_samples % work.batch_size]
+
+    @torch.inference_mode()
+    def run():
+        weights = [torch.randn(pair) for pair in pairwise(widths)]
+        gradients = [torch.empty_like(weight) for weight in weights]
+        units = [torch.randn(work.batch_size, width) for width in widths]
+        for size in sizes * work.epochs:
+            h = [unit[:size] for unit in units]
+            for i, weight in enumerate(weights):
+                torch.mm(h[i], weight, out=h[i + 1])
+            for i in reversed(range(len(weights))):
+                torch.mm(h[i].T, h[i + 1], out=gradients[i])
+                if i > 0:
+                    torch.mm(h[i + 1], weights[i].T, out=h[i])
+
+    return run
+
+
+def of_training(work):
+    return {
+        "n_components": work.n_components,
+        "batch_size": work.batch_size,
+        "max_epochs": work.epochs,
+        "n_iter_no_change": work.epochs + 1,
+        "device": work.device,
+    }
+
+
+def skae_same(work):
+    model = same_network(work.hidden, **of_training(work))
+    return lambda: trained(model, work, "skae, of that its epochs")
+
+
+def skae_default(work):
+    given = {"architecture": MLP(work.hidden), "random_state": 0}
+    model = AutoencoderTransformer(**given, **of_training(work))
+    return lambda: trained(model, work, "skae, default, of that its epochs")
+
+
+def trained(model, work, name):
+    model.fit(work.X)
+    if model.n_iter_ != work.epochs:
+        raise RuntimeError(f"{name}: {model.n_iter_} epochs instead of {work.epochs}")
+    return {name: model.history_["seconds"].sum()}
+
+
+CONTENDERS = {
+    "bare": ("bare loop", bare),
+    "textbook": ("textbook loop", textbook),
+    "skorch": ("skorch as documented", skorch),
+    "pyod": ("PyOD, same network", pyod_same),
+    "pyod-default": ("PyOD, batch norm and dropout", pyod),
+    "sklearn": ("scikit-learn MLPRegressor", sklearn),
+    "keras-warm": ("Keras on JAX, warm", keras_warm),
+    "keras-cold": ("Keras on JAX, cold", keras_cold),
+    "products": ("matrix products alone", products),
+    "skae": ("skae", skae_same),
+    "skae-default": ("skae, default", skae_default),
+}
+
+
+def fits(name, arguments):
+    work = Work(*WORK[name])
+    chosen = {"bare": CONTENDERS["bare"]}
+    chosen |= {key: CONTENDERS[key] for key in arguments.contenders}
+    runs = {}
+    for label, make in chosen.values():
+        try:
+            runs[label] = make(work)
+        except ImportError as error:
+            print(f"Left out: {label}. {error}")
+    warm_up = set(runs) - {CONTENDERS["keras-cold"][0]}
+    print_ratios(measure(runs, arguments.rounds, warm_up), "bare loop")
+
+
+class BareEstimator(BaseEstimator):
+    """The bare loop as an estimator."""
+
+    def __init__(self, n_components=2):
+        self.n_components = n_components
+
+    def fit(self, X, y=None):
+        self.module_ = network(X.shape[1], SEARCHED["hidden"], self.n_components)
+        self.train(X)
+        return self
+
+    def train(self, X):
+        x = torch.from_numpy(X)
+        train_bare(self.module_, x, SEARCHED["batch_size"], SEARCHED["max_epochs"])
+
+    def reconstruct(self, X):
+        with torch.inference_mode():
+            return self.module_(torch.from_numpy(X)).numpy()
+
+
+class SkorchEstimator(BareEstimator):
+    """skorch's net as an estimator."""
+
+    def train(self, X):
+        net = skorch_net(self.module_, SEARCHED["batch_size"], SEARCHED["max_epochs"])
+        self.net_ = net.fit(X, X)
+
+    def reconstruct(self, X):
+        return self.net_.predict(X)
+
+
+SEARCHED = {"hidden": (32,), "batch_size": 128, "max_epochs": 10}
+
+
+def r2(estimator, X, y=None):
+    left = np.square(X - estimator.reconstruct(X)).sum()
+    return 1 - left / np.square(X - X.mean(axis=0)).sum()
+
+
+def search(arguments):
+    X = (load_digits().data / 16).astype(np.float32)
+    estimators = {
+        "bare loop": BareEstimator(),
+        "skorch as documented": SkorchEstimator(),
+        "skae": same_network(**SEARCHED),
+    }
+    grid = {"n_components": [2, 4, 8, 16, 32]}
+    runs = {}
+    for n_jobs in (1, 2):
+        for name, estimator in estimators.items():
+            searching = GridSearchCV(
+                estimator, grid, scoring=r2, cv=3, refit=False, n_jobs=n_jobs
+            )
+            runs[f"{name}, n_jobs={n_jobs}"] = partial(searching.fit, X)
+    print_ratios(measure(runs, arguments.rounds), "bare loop, n_jobs=1")
+
+
+def on_cuda(rounds):
+    work = Work(*ON_CUDA, device="cuda")
+    chosen = (CONTENDERS[key] for key in ("bare", "textbook", "skae"))
+    runs = {label: make(work) for label, make in chosen}
+    seconds = measure(runs, rounds, wait=torch.cuda.synchronize)
+    steps = work.epochs * math.ceil(work.n_samples / work.batch_size)
+    n_weights = sum(p.numel() for p in work.network().parameters())
+    print(f"{torch.cuda.get_device_name()}: {n_weights} weights, {steps} steps\n")
+    print_ratios(seconds, "bare loop", unit=1e-6 * steps, unit_name="us a step")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = [*WORK, "search"]
+    parser.add_argument("--workloads", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    keys = list(CONTENDERS)
+    parser.add_argument("--contenders", nargs="+", choices=keys, default=keys)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    for category in (ConvergenceWarning, FitWarning):
+        warnings.simplefilter("ignore", category)
+    if arguments.device == "cuda":
+        on_cuda(arguments.rounds)
+    elif arguments.inside:
+        torch.set_num_threads(arguments.threads[0])
+        (name,) = arguments.workloads
+        search(arguments) if name == "search" else fits(name, arguments)
+    else:
+        for name in arguments.workloads:
+            for threads in arguments.threads:
+                load = f"load of the machine {os.getloadavg()[0]:.1f}"
+                print(f"{name}, threads: {threads}, {load}\n", flush=True)
+                again = f"--inside --workloads {name} --threads {threads}".split()
+                again += ["--rounds", str(arguments.rounds)]
+                again += ["--contenders", *arguments.contenders]
+                run_again(again, threads, pinned=name != "search")
+
+
+if __name__ == "__main__":
+    main()
