@@ -152,6 +152,32 @@ def test_neighbors_by_default_is_the_ladder(X, V, fresh, space, known):
     np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("k", [None, 1, 300])
+@pytest.mark.parametrize("n_rows", [600, 1000, 1024])
+def test_neighbors_among_many_that_are_remembered(rng, V, n_rows, k):
+    X = draw(rng, n_rows)
+    model = small(anomaly_score=Neighbors(k, space="data")).fit(X, X_val=V)
+    memory, held_out, u = (scaled(model, rows) for rows in (X, V, draw(rng, 40)))
+    for rows, known in ((X, True), (u * model.scale_ + model.mean_, False)):
+        if k is None:
+            expected = ladder(memory, held_out, u, known)
+        else:
+            distances, _ = nearest(memory, u, known)
+            expected = np.square(distances[:, :k]).mean(axis=1)
+        np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-8)
+
+
+def test_of_rows_that_are_equally_near_score_and_parts_take_the_same():
+    # On a grid with one dense corner, where rows lie closer around one of them.
+    X = np.array([[i, j] for i in range(5) for j in range(5)] * 2, dtype=float)
+    X[:12] *= 0.1
+    model = small(n_components=1, anomaly_score=Neighbors(space="data"), scaling=None)
+    model.fit(X, X_val=X)
+    rows = np.array([[i / 2, j / 2] for i in range(9) for j in range(9)])
+    parts = model._ensemble.contributions(rows)
+    np.testing.assert_allclose(parts.sum(axis=1), -model.score_samples(rows), rtol=1e-9)
+
+
 def test_the_default_is_both_ladders_in_units_of_their_spread(X, V, fresh):
     model = small().fit(X, X_val=V)
     spaces = [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from _scores import Largest, Silent
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
@@ -190,6 +191,17 @@ def test_at_most_so_many_rows_are_remembered(rng, n_rows):
     squares = np.square(x[new, None] - memory).sum(axis=2)
     np.testing.assert_allclose(-scores[new], squares.min(axis=1, initial=1e9), 1e-9)
     assert len(model._ensemble.members[0].scorer.memory) == min(n_rows, 1024)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 2, 100, 128, 129, 400, 1024, 1025])
+def test_the_smallest_are_those_of_sorting(width, dtype, rng):
+    values = torch.from_numpy(rng.normal(size=(30, width))).to(dtype)
+    values[0] = 1.0
+    values[1, 1:] = torch.inf
+    for k in {1, min(3, width), (width + 1) // 2, width}:
+        found = _neighbors._smallest(values.clone(), k)
+        assert torch.equal(found, values.sort(dim=1).values[:, :k])
 
 
 # Odd tables
