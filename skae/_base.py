@@ -80,6 +80,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str, torch.device],
+        "precision": [StrOptions({"float32", "bf16"})],
         "net_params": [dict, None],
     }
 

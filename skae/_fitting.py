@@ -1,5 +1,7 @@
 """How a fit goes: from rows to a trained model, and what became of it."""
 
+import math
+import warnings
 from dataclasses import dataclass
 from inspect import signature
 
@@ -11,8 +13,12 @@ from ._model import Model
 from ._net import Net
 from ._pca import PrincipalAxes
 from ._preparation import Training, draw_seeds, prepare
+from .exceptions import OutOfMemoryWarning
 
 __all__ = ["Fit", "fit_model", "train"]
+
+# Frames between a warning here and the line that called `fit`.
+_CALLER = 7
 
 
 @dataclass
@@ -156,19 +162,7 @@ def train(training, n_components=None, previous=None):
     axes, seeds = training.axes, training.seeds
     if n_components is not None:
         axes, seeds = axes.cut(n_components), draw_seeds(training.random_state)
-    net = _make_net(training, axes.n_components, seeds)
-    net.initialize()
-    at_pca = net.module_.start(axes.statistics(training.x))
-    if previous is not None:
-        _continue_from(net, previous.net)
-    net.starts_fitted = at_pca or previous is not None
-    judged = training.unseen is not None or training.X_val is not None
-    at_best = at_pca and training.parts.plain and not judged
-    if training.settings.early_stopping and at_best:
-        # Nothing could tell a gain from noise: the start is the best there is.
-        net.max_epochs = 0
-    net.partial_fit(training.data())
-
+    net = _trained_net(training, axes, seeds, previous)
     sparse_output = training.parts.bottleneck.sparse_output
     model = Model(net, training.parts.loss, training.scaling, sparse_output)
     raw_code = model.raw_code(training.X)
@@ -183,13 +177,50 @@ def train(training, n_components=None, previous=None):
     return Fit(model, training, axes, raw_code)
 
 
-def _make_net(training, n_components, seeds):
+def _trained_net(training, axes, seeds, previous):
+    batch_size = _batch_size(training.settings.batch_size, len(training.X))
+    net = _started_net(training, axes, seeds, batch_size, previous)
+    try:
+        return net.partial_fit(training.data())
+    except torch.cuda.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+        # What the failed training holds is only let go of when this block is left.
+        net = None
+    too_large, batch_size = batch_size, math.ceil(batch_size / 2)
+    warnings.warn(
+        f"Training with batch_size={too_large} ran out of the memory of "
+        f"device={training.device!r}, and began anew with batch_size={batch_size}.",
+        OutOfMemoryWarning,
+        stacklevel=_CALLER,
+    )
+    torch.cuda.empty_cache()
+    net = _started_net(training, axes, seeds, batch_size, previous)
+    return net.partial_fit(training.data())
+
+
+def _started_net(training, axes, seeds, batch_size, previous):
+    """Return a net whose weights are where training begins."""
+    net = _make_net(training, axes.n_components, seeds, batch_size)
+    net.initialize()
+    at_pca = net.module_.start(axes.statistics(training.x))
+    if previous is not None:
+        _continue_from(net, previous.net)
+    net.starts_fitted = at_pca or previous is not None
+    judged = training.unseen is not None or training.X_val is not None
+    at_best = at_pca and training.parts.plain and not judged
+    if training.settings.early_stopping and at_best:
+        # Nothing could tell a gain from noise: the start is the best there is.
+        net.max_epochs = 0
+    return net
+
+
+def _make_net(training, n_components, seeds, batch_size):
     settings, parts = training.settings, training.parts
-    n_samples, n_features = training.X.shape
     build_seed, train_seed = seeds
     own = {
         "module": parts.build,
-        "module__n_features": n_features,
+        "module__n_features": training.X.shape[1],
         "module__n_components": n_components,
         "module__seed": build_seed,
         "criterion__loss": parts.loss,
@@ -197,11 +228,12 @@ def _make_net(training, n_components, seeds):
         "optimizer": settings.optimizer,
         "lr": settings.lr,
         "max_epochs": training.max_epochs,
-        "batch_size": _batch_size(settings.batch_size, n_samples),
+        "batch_size": batch_size,
         "early_stopping": settings.early_stopping,
         "n_iter_no_change": settings.n_iter_no_change,
         "tol": settings.tol,
         "gradient_clip": settings.gradient_clip,
+        "precision": settings.precision,
         "seed": train_seed,
         "device": training.device,
         "verbose": settings.verbose,

@@ -59,7 +59,7 @@ class Net(NeuralNet):
         Smallest improvement that counts, as a share of the objective.
     gradient_clip : float or None
         Largest norm of the gradient of all weights together.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bf16"}
         Of the numbers that pass through the networks in training.
     averaging : float
         Decay of the running average of the weights that is evaluated and kept

@@ -48,7 +48,7 @@ class Autograd:
         self._autocast = {
             "device_type": torch.device(net.device).type,
             "dtype": torch.bfloat16,
-            "enabled": net.precision == "bfloat16",
+            "enabled": net.precision == "bf16",
         }
 
     def __call__(self, x, weight, draws):

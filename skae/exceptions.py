@@ -8,6 +8,7 @@ __all__ = [
     "CollapsedCodeWarning",
     "DivergenceWarning",
     "FitWarning",
+    "OutOfMemoryWarning",
     "OvercompleteWarning",
     "WorseThanPCAWarning",
 ]
@@ -31,3 +32,7 @@ class CollapsedCodeWarning(FitWarning):
 
 class OvercompleteWarning(FitWarning):
     """The code is wider than the data and nothing keeps it from being a copy."""
+
+
+class OutOfMemoryWarning(FitWarning):
+    """The device ran out of memory; training began anew with half the batch."""

@@ -161,6 +161,12 @@ class AutoencoderOutlierDetector(BaseDetector):
         Where to train and to compute: "cpu", "cuda", "cuda:1", "mps". "auto" is CUDA
         where it is available, else the CPU.
 
+    precision : {"float32", "bf16"}, default="float32"
+        Numbers that pass through the networks in training. With "bf16" products
+        are taken with 8 significant bits instead of 24, by torch's autocast; weights,
+        losses, held-out rows and inference stay in single precision. It is faster on
+        GPUs that have units for it, where networks are wide, and slower on most CPUs.
+
     net_params : dict, default=None
         Further parameters of the skorch net that trains the model, such as
         ``callbacks`` or ``optimizer__betas``, and ``averaging``: the decay per step of
@@ -230,7 +236,9 @@ class AutoencoderOutlierDetector(BaseDetector):
         objective before the first step and with the weights that were kept; where
         there are none, infinite and the training objective. "diverged": whether the
         loss stopped being finite. "n_active_components": components that vary. "r2",
-        "pca_r2": R² of model and PCA on the training rows.
+        "pca_r2": R² of model and PCA on the training rows. "step": how gradients
+        were computed, "closed form" or "autograd" (any model), on a GPU maybe "in a
+        CUDA graph". "batch_size": rows per step, at most.
 
     device_ : str
         Where the network is.
@@ -320,6 +328,7 @@ class AutoencoderOutlierDetector(BaseDetector):
         random_state=None,
         verbose=0,
         device="cpu",
+        precision="float32",
         net_params=None,
     ):
         self.n_components = n_components
@@ -347,4 +356,5 @@ class AutoencoderOutlierDetector(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
         self.device = device
+        self.precision = precision
         self.net_params = net_params

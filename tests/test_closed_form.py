@@ -1,0 +1,189 @@
+"""Gradients in closed form, against those that torch finds by itself."""
+
+import warnings
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skae import AutoencoderTransformer
+from skae._closed_form import ClosedForm
+from skae._component import Affine
+from skae._module import Objective, Parts
+from skae._weights import FlatWeights
+from skae.architectures import MLP, Conv, Custom
+from skae.bottlenecks import Plain, TopK, Variational
+from skae.corruptions import Dropout, Gaussian, Masking
+from skae.losses import AbsoluteError, Huber, SquaredError, Trimmed
+from skae.penalties import L1, Contractive
+
+N_FEATURES, N_COMPONENTS = 6, 3
+ACTIVATIONS = ["elu", "gelu", "relu", "sigmoid", "silu", "tanh"]
+LINEAR = [MLP(()), MLP((), start="random")]
+NETWORKS = [
+    MLP(hidden, activation=activation, linear_path=path, start=start, dropout=dropout)
+    for activation, hidden, path, start, dropout in product(
+        ACTIVATIONS, [(7,), (7, 5)], [True, False], ["pca", "random"], [0.0, 0.3]
+    )
+    if path or start == "random"
+]
+
+
+def _module(
+    architecture=None, bottleneck=None, loss=None, corruption=None, penalty=None
+):
+    parts = Parts(
+        architecture or MLP((7,)),
+        bottleneck or Plain(),
+        loss or SquaredError(),
+        corruption,
+        penalty,
+    )
+    return parts.build(N_FEATURES, N_COMPONENTS, 0).double().train()
+
+
+def _prepare(module, generator):
+    """Give a module a start and weights away from it, and return its gradient."""
+    for network in (module.encoder, module.decoder):
+        if hasattr(network, "start"):
+            weight = network.linear.weight
+            network.start(
+                Affine(weight.detach() + 0.3, torch.full_like(weight[:, 0], 0.1))
+            )
+    weights = FlatWeights(list(module.parameters()), 0.0)
+    gradient = weights.attach_gradient().grad
+    weights.flat.data.copy_(
+        torch.randn(weights.flat.shape, generator=generator, dtype=torch.float64)
+    )
+    return gradient
+
+
+def _expected(module, gradient, batch):
+    gradient.zero_()
+    x, weight, draws = batch
+    objective = Objective(module.loss)(module(x, draws), weight)
+    objective.backward()
+    return objective.detach(), gradient.clone()
+
+
+def _batch(module, n_rows, weighted, generator):
+    x = torch.randn(n_rows, N_FEATURES, generator=generator, dtype=torch.float64)
+    weight = None
+    if weighted:
+        weight = torch.rand(n_rows, generator=generator, dtype=torch.float64)
+    return x, weight, module.draw(x.shape, generator)
+
+
+@pytest.mark.parametrize("corruption", [None, Gaussian(0.5), Masking(), Dropout()])
+@pytest.mark.parametrize("architecture", LINEAR + NETWORKS, ids=repr)
+def test_gradients_are_those_of_automatic_differentiation(
+    architecture, corruption, generator
+):
+    module = _module(architecture, corruption=corruption)
+    gradient = _prepare(module, generator)
+    assert ClosedForm.suits(module)
+    step = ClosedForm(module)
+    # Buffers are shared by steps, of one size or several: nothing may be left in them.
+    for n_rows, weighted in [(9, False), (8, True), (9, True), (9, False), (1, False)]:
+        batch = _batch(module, n_rows, weighted, generator)
+        expected = _expected(module, gradient, batch)
+        gradient.fill_(torch.nan)
+        objective, output = step(*batch)
+        assert output is None
+        torch.testing.assert_close(objective, expected[0])
+        torch.testing.assert_close(gradient, expected[1])
+
+
+def test_gradients_follow_weights_that_are_changed_in_place(generator):
+    module = _module()
+    gradient = _prepare(module, generator)
+    step = ClosedForm(module)
+    batch = _batch(module, 5, False, generator)
+    step(*batch)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(-0.5)
+    expected = _expected(module, gradient, batch)
+    objective, _ = step(*batch)
+    torch.testing.assert_close((objective, gradient), expected)
+
+
+def _linear(n_in, n_out):
+    return torch.nn.Linear(n_in, n_out)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"architecture": MLP((7,), norm="batch")},
+        {"architecture": MLP((7,), norm="layer")},
+        {"architecture": Conv((1, 6), (2,))},
+        {"architecture": Custom(_linear, _linear)},
+        {"bottleneck": Plain("tanh")},
+        {"bottleneck": Variational()},
+        {"bottleneck": TopK(1)},
+        {"loss": AbsoluteError()},
+        {"loss": Huber()},
+        {"loss": Trimmed(SquaredError())},
+        {"penalty": L1(0.1)},
+        {"penalty": Contractive(0.1)},
+    ],
+    ids=repr,
+)
+def test_what_has_no_closed_form_is_left_to_torch(parts, generator):
+    module = _module(**parts)
+    FlatWeights(list(module.parameters()), 0.0).attach_gradient()
+    assert not ClosedForm.suits(module)
+
+
+def test_a_loss_of_somebody_elses_is_left_to_torch():
+    class Own(SquaredError):
+        def __call__(self, raw, x):
+            return 2 * super().__call__(raw, x)
+
+    module = _module(loss=Own())
+    FlatWeights(list(module.parameters()), 0.0).attach_gradient()
+    assert not ClosedForm.suits(module)
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_whoever_looks_into_the_modules_is_called(hook):
+    module = _module()
+    FlatWeights(list(module.parameters()), 0.0).attach_gradient()
+    handle = getattr(module.encoder.branch.last, hook)(lambda *args: None)
+    assert not ClosedForm.suits(module)
+    handle.remove()
+    assert ClosedForm.suits(module)
+
+
+def test_weights_without_a_gradient_are_left_to_torch():
+    module = _module()
+    assert not ClosedForm.suits(module)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "architecture", [MLP((16, 8)), MLP((16,), linear_path=False, start="random")]
+)
+def test_a_fit_is_the_same_either_way(architecture, weighted, X, rng, monkeypatch):
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
+    settings = {"corruption": Gaussian(0.1), "gradient_clip": 1.0, "max_epochs": 30}
+    fits = {}
+    for suits in (ClosedForm.suits, lambda module: False):
+        monkeypatch.setattr(ClosedForm, "suits", staticmethod(suits))
+        model = AutoencoderTransformer(
+            2,
+            architecture=architecture,
+            random_state=0,
+            n_iter_no_change=30,
+            **settings,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X, sample_weight=weight)
+        fits[model.diagnostics_["step"]] = model
+    losses = [model.history_["train_loss"] for model in fits.values()]
+    assert set(fits) == {"closed form", "autograd"}
+    np.testing.assert_allclose(*losses, rtol=1e-3)
