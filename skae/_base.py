@@ -157,7 +157,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.history_ = {
             name: np.array([epoch[key] for epoch in net.history])
             for name, key in _HISTORY.items()
-            if key != "valid_loss" or len(fit.judges()[0])
+            if key != "valid_loss" or fit.n_held_out
         }
         if components is not None:
             reported["components_"] = components

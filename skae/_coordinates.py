@@ -11,7 +11,7 @@ __all__ = ["Coordinates"]
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
 _MAX_PROBES = 256
 # Numbers that this measurement may look at, and hold at once.
-_MAX_MOVES = 2**24
+_MAX_MOVES = 2**22
 _MAX_HELD = 2**20
 
 

@@ -23,7 +23,7 @@ __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 # much as this many passes over all rows, and give as many numbers as this, and one as
 # many as that, beyond which fewer rows are used.
 _MAX_PASSES = 40
-_MAX_ENTRIES = 2**25
+_MAX_ENTRIES = 2**24
 _MAX_HELD = 2**22
 _MIN_ROWS = 200
 # Error above that of PCA, as a share, from which a model counts as worse.
@@ -68,6 +68,8 @@ def diagnose(fit):
         "best_loss": net.best_loss_,
         "diverged": net.diverged_,
         "n_active_components": n_active,
+        "step": net.step_name_,
+        "batch_size": net.batch_size,
         "r2": _share(error @ units, variance @ units),
         "pca_r2": _share(pca_error @ units, variance @ units),
     }

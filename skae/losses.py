@@ -70,10 +70,13 @@ class Loss(Component):
             If an entry lies outside `domain`.
         """
         low, high = self.domain
-        if X.min() < low or X.max() > high:
+        if (low, high) == (-inf, inf):
+            return
+        least, most = X.min(), X.max()
+        if least < low or most > high:
             raise ValueError(
                 f"{type(self).__name__} is a loss for data in [{low}, {high}], but "
-                f"{name} ranges from {X.min():.6g} to {X.max():.6g}."
+                f"{name} ranges from {least:.6g} to {most:.6g}."
             )
 
     @abstractmethod
