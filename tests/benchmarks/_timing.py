@@ -4,20 +4,27 @@ And what is timed: rows, and the same network written by hand and in skae.
 """
 
 import gc
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
+from skae.exceptions import FitWarning
 
 LR = 1e-3
 
@@ -70,6 +77,12 @@ def same_network(hidden, **parameters):
         random_state=0,
         **parameters,
     )
+
+
+def ignore_warnings():
+    """Ignore that models are not trained to the end."""
+    for category in (ConvergenceWarning, FitWarning):
+        warnings.simplefilter("ignore", category)
 
 
 def measure(contenders, rounds, warm_up=True, wait=lambda: None):
@@ -126,7 +139,7 @@ def print_ratios(seconds, base, unit=1.0, unit_name="seconds"):
         ratio = taken / seconds[base]
         print(
             f"| {name} | {np.median(ratio):.3g} | {ratio.min():.3g} to "
-            f"{ratio.max():.3g} | {np.median(taken) / unit:.3g} |"
+            f"{ratio.max():.3g} | {np.median(taken) / unit:.4g} |"
         )
     print(flush=True)
 
@@ -161,3 +174,48 @@ def run_again(arguments, threads=None, pinned=True):
     )
     if done.returncode:
         sys.exit(f"Failed: {' '.join(arguments)}")
+
+
+def in_fresh_process(function, *arguments):
+    """Return what a function returns in a process of its own, begun for it."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=ignore_warnings) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def memory_added(run, interval=1e-3):
+    """Run a function; return the bytes it added at its peak to those of the process.
+
+    On Linux these are anonymous pages, looked at every ``interval`` seconds: pages of
+    files that are mapped into memory can be dropped at any time. Elsewhere it is the
+    highest resident memory so far, pages of files included.
+    """
+    gc.collect()
+    before = peak = _memory()
+    done = threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not done.wait(interval):
+            peak = max(peak, _memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        kept = run()
+        peak = max(peak, _memory())
+    finally:
+        done.set()
+        watcher.join()
+    del kept
+    return peak - before
+
+
+def _memory():
+    try:
+        with open("/proc/self/status") as status:
+            anonymous = next(line for line in status if line.startswith("RssAnon"))
+        return int(anonymous.split()[1]) * 1024
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

@@ -45,7 +45,6 @@ that are missing are left out.
 import argparse
 import math
 import os
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -54,6 +53,7 @@ import numpy as np
 import torch
 from _timing import (
     LR,
+    ignore_warnings,
     measure,
     network,
     print_ratios,
@@ -64,7 +64,6 @@ from _timing import (
 )
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from skorch import NeuralNet
@@ -72,7 +71,6 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
-from skae.exceptions import FitWarning
 
 
 @dataclass
@@ -372,8 +370,7 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    for category in (ConvergenceWarning, FitWarning):
-        warnings.simplefilter("ignore", category)
+    ignore_warnings()
     if arguments.device == "cuda":
         on_cuda(arguments.rounds)
     elif arguments.inside:
