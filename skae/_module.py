@@ -156,6 +156,8 @@ class Autoencoder(nn.Module):
         self.penalty = penalty
         self.register_buffer("center", None)
         self.register_buffer("spread", None)
+        # Asked once: in every step it would take longer than a layer does.
+        self._drawing = [n for n, m in self.named_children() if hasattr(m, "draw")]
 
     def standardize_input(self, n_features):
         """Let the encoder see rows centred and divided by one number.
@@ -167,8 +169,8 @@ class Autoencoder(nn.Module):
     def draw(self, shape, generator):
         """Draw all that is random in one pass over a batch of this shape."""
         draws = {}
-        for name, module in self.named_children():
-            draw = module.draw(shape[0], generator) if hasattr(module, "draw") else None
+        for name in self._drawing:
+            draw = getattr(self, name).draw(shape[0], generator)
             if draw is not None:
                 draws[name] = draw
         for name in ("corruption", "penalty"):
@@ -358,7 +360,9 @@ class Objective(nn.Module):
         """
         terms = self.per_sample(output, weight)
         mean = terms.mean() if weight is None else (terms * weight).mean()
-        return mean + self.per_batch(output, weight)
+        # On a small table the time of a step is that of starting its operations: none
+        # here that adds nothing.
+        return mean if self.penalty is None else mean + self.per_batch(output, weight)
 
     def per_sample(self, output, weight=None):
         """Return the terms that belong to one row each, shape ``(n_samples,)``."""

@@ -147,9 +147,9 @@ class Net(NeuralNet):
         epochs = self.max_epochs if epochs is None else epochs
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
-        self.n_steps_ = 0
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
         self.listens_ = any(_listens_to_batches(cb) for _, cb in self.callbacks_)
+        self.module_listens_ = self.module_.listens
         self.step_ = choose_step(self)
         self.weights_.start_average()
         work = self.weights_.flat.numel() * min(self.batch_size, len(train))
@@ -266,11 +266,10 @@ class Net(NeuralNet):
             return loss
 
         self.optimizer_.step(closure)
-        self.n_steps_ += 1
-        if output is not None:
-            progress = min(1.0, self.n_steps_ / self.n_planned_steps_)
+        self.weights_.after_step()
+        if self.module_listens_:
+            progress = min(1.0, self.weights_.n_steps / self.n_planned_steps_)
             self.module_.after_step(progress, x, draws, output, weight)
-        self.weights_.update_average(self.n_steps_)
         return {"loss": loss, "y_pred": output, "draws": draws}
 
     @torch.no_grad()

@@ -21,6 +21,11 @@ class FlatWeights:
         Of one dtype on one device; their data is moved into the buffer.
     decay : float
         Weight of the past in the running average, per step; 0 for no average.
+
+    Attributes
+    ----------
+    n_steps : int
+        Steps taken since the average began.
     """
 
     def __init__(self, parameters, decay):
@@ -31,6 +36,7 @@ class FlatWeights:
         self._views(lambda p, piece: setattr(p, "data", piece), self.flat.data)
         self._decay = decay
         self._average = None
+        self.n_steps = 0
 
     def _views(self, assign, buffer):
         pieces = buffer.split([p.numel() for p in self.parameters])
@@ -57,17 +63,19 @@ class FlatWeights:
 
     def start_average(self):
         """Begin the running average at the weights as they are."""
+        self.n_steps = 0
         if self._decay > 0:
             self._average = self.flat.detach().clone()
 
-    def update_average(self, n_steps):
-        """Take the weights after ``n_steps`` steps into the average.
+    def after_step(self):
+        """Count a step, and take the weights after it into the average.
 
         Its memory grows with the steps taken, up to ``decay``, so that it does not
         linger at the start.
         """
+        self.n_steps += 1
         if self._average is not None:
-            decay = min(self._decay, n_steps / (n_steps + 10))
+            decay = min(self._decay, self.n_steps / (self.n_steps + 10))
             self._average.lerp_(self.flat, 1 - decay)
 
     @contextmanager

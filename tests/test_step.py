@@ -199,7 +199,7 @@ def _out_of_memory(monkeypatch, n_times):
     failed, train_step = [], Net.train_step
 
     def step(self, batch, **fit_params):
-        if self.n_steps_ == 1 and len(failed) < n_times:
+        if self.weights_.n_steps == 1 and len(failed) < n_times:
             failed.append(len(batch[0]))
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return train_step(self, batch, **fit_params)

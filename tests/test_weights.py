@@ -103,7 +103,7 @@ def test_the_average_remembers_up_to_its_decay(module, generator):
     expected = weights.flat.detach().clone()
     for step in range(1, 31):
         weights.flat.add_(torch.randn(weights.flat.shape, generator=generator))
-        weights.update_average(step)
+        weights.after_step()
         decay = min(0.5, step / (step + 10))
         expected = decay * expected + (1 - decay) * weights.flat
         with weights.averaged():
@@ -134,7 +134,7 @@ def test_without_decay_there_is_no_average(module):
     weights = _flat(module, decay=0.0)
     weights.start_average()
     weights.flat.add_(1.0)
-    weights.update_average(1)
+    weights.after_step()
     trained = _joined(module).clone()
     with weights.averaged():
         assert torch.equal(_joined(module), trained)
