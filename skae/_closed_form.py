@@ -6,8 +6,6 @@ none of this. Its layers are bound to buffers once for every size of batch; a st
 runs them forward and back.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
@@ -72,7 +70,7 @@ class ClosedForm:
             Nothing else is computed.
         """
         if len(x) not in self._passes:
-            self._passes[len(x)] = _Pass(self._module, *x.shape)
+            self._passes[len(x)] = _Pass(self._module, len(x))
         corruption = self._module.corruption
         seen = x if corruption is None else corruption(x, draws["corruption"])
         masks = draws.get("encoder", ())
@@ -97,34 +95,36 @@ def _is_plain(network):
 class _Pass:
     """One way forward and back, for batches of one size."""
 
-    def __init__(self, module, n_rows, n_features):
-        self._n_rows = n_rows
+    def __init__(self, module, n_rows):
         self._like = next(module.parameters()).detach()
+        self._n_rows = n_rows
         self._layers, self._masks = [], []
-        seen = _Signal(self._buffer(n_features), None)
-        code = self._bind(module.encoder, seen)
-        raw = self._bind(module.decoder, code)
-        self._seen, (self._raw, self._d_raw) = seen.value, raw
-        self._flat, self._weighted = self._d_raw.view(-1), torch.empty_like(self._raw)
+        self._seen = _Signal(None, None)
+        # The objective is a mean over rows. Its gradient is the residual over their
+        # number, which costs nothing if the output is computed that small.
+        code = self._bind(module.encoder, self._seen, share=1.0)
+        raw = self._bind(module.decoder, code, share=1 / n_rows)
+        self._raw, self._d_raw = raw.value, raw.gradient
+        self._flat = self._d_raw.view(-1)
 
     def __call__(self, x, seen, weight, masks):
         """Return the objective; see `ClosedForm`."""
-        self._seen.copy_(seen)
+        self._seen.value = seen
         for buffer, mask in zip(self._masks, masks, strict=True):
             buffer.copy_(mask)
         for layer in self._layers:
             layer.forward()
-        residual = torch.sub(self._raw, x, out=self._d_raw)
+        torch.sub(self._raw, x, alpha=1 / self._n_rows, out=self._d_raw)
         if weight is None:
             squares = torch.dot(self._flat, self._flat)
         else:
-            weighted = torch.mul(residual, weight[:, None], out=self._weighted)
-            squares = torch.dot(self._flat, weighted.view(-1))
-            residual.copy_(weighted)
-        residual.mul_(1 / self._n_rows)
+            # The output has done its part: its place is free for the residual.
+            residual = self._raw.copy_(self._d_raw)
+            self._d_raw.mul_(weight[:, None])
+            squares = torch.dot(residual.view(-1), self._flat)
         for layer in reversed(self._layers):
             layer.backward()
-        return squares.mul_(0.5 / self._n_rows)
+        return squares.mul_(0.5 * self._n_rows)
 
     def _buffer(self, width):
         return self._like.new_empty(self._n_rows, width)
@@ -132,8 +132,8 @@ class _Pass:
     def _signal(self, width):
         return _Signal(self._buffer(width), self._buffer(width))
 
-    def _bind(self, network, x):
-        """Bind a network to its input, and return its output."""
+    def _bind(self, network, x, share):
+        """Bind a network to its input, and return its output, multiplied by a share."""
         last = network.linear if network.branch is None else network.branch.last
         y = self._signal(last.out_features)
         both = network.linear is not None and network.branch is not None
@@ -141,40 +141,39 @@ class _Pass:
             kind = _AnchoredLinear if isinstance(network.linear, Anchored) else _Linear
             # Forward the path comes first, so that the branch adds to what it gives;
             # on the way back it comes second.
-            self._layers.append(kind(network.linear, x, y, adds_back=both))
+            self._layers.append(kind(network.linear, x, y, share, adds_back=both))
         if network.branch is not None:
             for stage in network.branch.hidden:
                 x = self._bind_stage(stage, x, network.branch.dropout > 0)
-            self._layers.append(_Linear(network.branch.last, x, y, adds=both))
+            self._layers.append(_Linear(network.branch.last, x, y, share, adds=both))
         return y
 
     def _bind_stage(self, stage, x, drops):
-        z = self._signal(stage.layer.out_features)
-        a = self._signal(stage.layer.out_features)
-        self._layers += [
-            _Linear(stage.layer, x, z),
-            _Activation(stage.activation, z, a),
-        ]
+        width = stage.layer.out_features
+        z, a = self._signal(width), self._signal(width)
+        self._layers.append(_Linear(stage.layer, x, z, 1.0))
+        self._layers.append(_Activation(stage.activation, z, a))
         if not drops:
             return a
-        mask, kept = self._buffer(a.value.shape[1]), self._signal(a.value.shape[1])
+        mask, kept = self._buffer(width), self._signal(width)
         self._masks.append(mask)
         self._layers.append(_Product(mask, a, kept))
         return kept
 
 
-class _Signal(NamedTuple):
+class _Signal:
     """What passes between two layers, and the gradient with respect to it.
 
-    The input of the model has none.
+    The input of the model changes from step to step, and has no gradient.
     """
 
-    value: torch.Tensor
-    gradient: torch.Tensor | None
+    def __init__(self, value, gradient):
+        self.value = value
+        self.gradient = gradient
 
 
 class _Linear:
-    """``x @ weight.T + bias``.
+    """``share * (x @ weight.T + bias)``, where the gradient knows of the share.
 
     Parameters
     ----------
@@ -182,17 +181,21 @@ class _Linear:
         With gradients.
     x, y : _Signal
         Input and output.
+    share : float
+        What the output is multiplied by.
     adds, adds_back : bool
         Whether another layer has written to the output, or to the gradient of the
         input, before this one.
     """
 
-    def __init__(self, layer, x, y, adds=False, adds_back=False):
-        self._bind(x, y, adds, adds_back, layer.weight.detach(), layer.bias.detach())
+    def __init__(self, layer, x, y, share, adds=False, adds_back=False):
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        self._bind(x, y, share, adds, adds_back, weight, bias)
         self._d_weight, self._d_bias = layer.weight.grad, layer.bias.grad
 
-    def _bind(self, x, y, adds, adds_back, weight, bias):
-        (self._x, self._dx), (self._y, self._dy) = x, y
+    def _bind(self, x, y, share, adds, adds_back, weight, bias):
+        self._x, self._y, self._share = x, y.value, share
+        self._dx, self._dy = x.gradient, y.gradient
         self._adds, self._adds_back = adds, adds_back
         self._weight, self._bias = weight, bias
         # Views are cheap, but not beside products this small.
@@ -200,13 +203,20 @@ class _Linear:
         self._ones = torch.ones_like(y.gradient[:, 0])
 
     def forward(self):
+        base, beta = self._bias, self._share
         if self._adds:
-            torch.addmm(self._y.add_(self._bias), self._x, self._weight_t, out=self._y)
-        else:
-            torch.addmm(self._bias, self._x, self._weight_t, out=self._y)
+            base, beta = self._y.add_(self._bias, alpha=self._share), 1.0
+        torch.addmm(
+            base,
+            self._x.value,
+            self._weight_t,
+            beta=beta,
+            alpha=self._share,
+            out=self._y,
+        )
 
     def backward(self):
-        torch.mm(self._dy_t, self._x, out=self._d_weight)
+        torch.mm(self._dy_t, self._x.value, out=self._d_weight)
         torch.mv(self._dy_t, self._ones, out=self._d_bias)
         if self._adds_back and self._dx is not None:
             torch.addmm(self._dx, self._dy, self._weight, out=self._dx)
@@ -217,12 +227,12 @@ class _Linear:
 class _AnchoredLinear(_Linear):
     """The same with ``start + pace * moved`` for weight and bias."""
 
-    def __init__(self, layer, x, y, adds=False, adds_back=False):
+    def __init__(self, layer, x, y, share, adds=False, adds_back=False):
         self._pace = float(layer.pace)
         self._starts = layer.start_weight, layer.start_bias
         self._moved = layer.moved_weight.detach(), layer.moved_bias.detach()
         self._sums = tuple(map(torch.empty_like, self._starts))
-        self._bind(x, y, adds, adds_back, *self._sums)
+        self._bind(x, y, share, adds, adds_back, *self._sums)
         self._d_weight, self._d_bias = layer.moved_weight.grad, layer.moved_bias.grad
 
     def forward(self):
@@ -243,7 +253,8 @@ class _Activation:
 
     def __init__(self, activation, x, y):
         self._function, self._derivative, by_output = _ACTIVATIONS[type(activation)]
-        (self._x, self._dx), (self._y, self._dy) = x, y
+        self._x, self._y = x.value, y.value
+        self._dx, self._dy = x.gradient, y.gradient
         self._known = self._y if by_output else self._x
 
     def forward(self):
@@ -258,7 +269,8 @@ class _Product:
 
     def __init__(self, mask, x, y):
         self._mask = mask
-        (self._x, self._dx), (self._y, self._dy) = x, y
+        self._x, self._y = x.value, y.value
+        self._dx, self._dy = x.gradient, y.gradient
 
     def forward(self):
         torch.mul(self._x, self._mask, out=self._y)
