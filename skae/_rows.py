@@ -56,16 +56,18 @@ class Streamed:
         return len(self._X)
 
     def __getitem__(self, rows):
-        return self._scaled(self._X[rows])
+        return self._scaled(as_tensor(self._X[rows]))
 
     def index_select(self, dim, index):
         """Return the rows of an index; ``dim`` is 0, as there are no others."""
-        return self._scaled(self._X.take(index.cpu().numpy(), axis=dim))
+        # What NumPy takes is a copy, and free of what torch does not like of an array.
+        X = self._X.take(index.cpu().numpy(), axis=dim)
+        return self._scaled(torch.from_numpy(X))
 
-    def _scaled(self, X):
+    def _scaled(self, x):
         # The centre is taken off in the precision of X: a column of timestamps would
         # lose all it says if it were rounded first.
-        x = self._scaling.apply(as_tensor(X)).float()
+        x = self._scaling.apply(x, out=x).float()
         if self.device.type == "cuda":
             # From pinned memory a copy does not keep the processor waiting.
             return x.pin_memory().to(self.device, non_blocking=True)

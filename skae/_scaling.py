@@ -75,9 +75,13 @@ class Scaling:
             return cls((low + high) / 2, _or_one((high - low) / 2)), mean
         return cls(np.zeros_like(mean), ones), mean
 
-    def apply(self, x):
-        """Map rows to the scaled space, in their own dtype and on their device."""
-        return (x - self._like(self.center, x)) / self._like(self.scale, x)
+    def apply(self, x, out=None):
+        """Map rows to the scaled space, in their own dtype and on their device.
+
+        ``out`` takes the result, and may be the rows themselves.
+        """
+        centered = torch.sub(x, self._like(self.center, x), out=out)
+        return torch.div(centered, self._like(self.scale, x), out=out)
 
     def invert(self, x):
         """Map scaled rows back to the data's units."""
