@@ -99,7 +99,7 @@ class Coordinates:
         stretch = directions * lengths
         _, axes = np.linalg.eigh(stretch.T @ covariance @ stretch)
         axes = axes[:, ::-1]
-        loadings = (stretch @ axes).T @ _shared(code, mean, x, weight)
+        loadings = (stretch @ axes).T @ _shared(code, mean, spread, x, weight)
         largest = np.argmax(np.abs(loadings), axis=1)
         signs = np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
         axes = axes * signs
@@ -126,11 +126,14 @@ class Coordinates:
         return (code / _like(self.lengths, code))[:, back] + _like(self.center, code)
 
 
-def _shared(code, mean, x, weight):
-    """Return the scalar products of centred components with features."""
-    shared = 0.0
+def _shared(code, mean, spread, x, weight):
+    """Return the scalar products of centred components with features, up to a factor.
+
+    It keeps what is very small or large within single precision.
+    """
+    shared, unit = 0.0, max(spread.max(), np.finfo(np.float32).tiny)
     for rows in chunks(*x.shape):
-        centered = code[rows] - mean.astype(code.dtype)
+        centered = (code[rows] - mean.astype(code.dtype)) / code.dtype.type(unit)
         if weight is not None:
             centered *= weight[rows, np.newaxis].astype(code.dtype)
         shared = shared + (centered.T @ np.asarray(x[rows])).astype(np.float64)

@@ -18,7 +18,7 @@ from .exceptions import OutOfMemoryWarning
 
 __all__ = ["Fit", "fit_model", "train"]
 
-# Rows that are encoded at once, or more where they are narrow.
+# Rows that are encoded at once.
 _ENCODED = 8192
 # Frames between a warning here and the line that called `fit`.
 _CALLER = 7

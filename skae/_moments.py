@@ -15,6 +15,8 @@ __all__ = ["chunks", "moments", "products", "squares"]
 # Numbers in a chunk: few enough to stay in a processor's cache from one operation to
 # the next, and enough for products of matrices to run at full speed.
 _CHUNK_ENTRIES = 2**20
+# Most rows: rounding errors of a sum grow with the number of its terms.
+_MAX_ROWS = 8192
 
 
 def chunks(n_rows, n_columns, least=1):
@@ -26,7 +28,7 @@ def chunks(n_rows, n_columns, least=1):
     least : int, default=1
         Rows of a chunk, however wide they are.
     """
-    step = max(least, _CHUNK_ENTRIES // n_columns)
+    step = max(least, min(_CHUNK_ENTRIES // n_columns, _MAX_ROWS))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -61,7 +63,7 @@ def moments(x, weight=None, dtype=np.float64, second=squares):
     mean : ndarray of shape (n_features,), float64
     moment : ndarray of shape (n_features,) or (n_features, n_features), float64
     """
-    total, totals, means, errors = 0.0, [], [], []
+    total, totals, means, errors, origin = 0.0, [], [], [], None
     for rows in chunks(*x.shape):
         # One order in memory, whatever that of x: sums must not depend on it.
         chunk = np.ascontiguousarray(x[rows], dtype=dtype)
@@ -75,10 +77,13 @@ def moments(x, weight=None, dtype=np.float64, second=squares):
             chunk *= np.sqrt(counts).astype(dtype)[:, np.newaxis]
         total = total + second(chunk).astype(np.float64)
         totals.append(counts.sum())
-        means.append(center + error)
+        # From where the first chunk is: further away double precision is coarse.
+        center = center.astype(np.float64)
+        origin = center if origin is None else origin
+        means.append(center - origin + error)
         errors.append(error)
-    share = np.array(totals) / np.sum(totals)
-    mean = share @ np.array(means)
-    roots = np.sqrt(share)[:, np.newaxis]
-    between = second(roots * (np.array(means) - mean))
-    return mean, total / np.sum(totals) + between - second(roots * np.array(errors))
+    means, n_rows = np.array(means), np.sum(totals)
+    share = np.array(totals) / n_rows
+    mean, roots = share @ means, np.sqrt(share)[:, np.newaxis]
+    between = second(roots * (means - mean)) - second(roots * np.array(errors))
+    return origin + mean, total / n_rows + between

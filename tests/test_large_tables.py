@@ -1,0 +1,291 @@
+"""Tables too large to copy: small ones that are taken for such by lowered limits."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.utils.extmath import randomized_svd
+
+from skae import (
+    AutoencoderOutlierDetector,
+    AutoencoderTransformer,
+    _coordinates,
+    _diagnosis,
+    _moments,
+    _pca,
+    _rows,
+)
+from skae._pca import PrincipalAxes
+from skae._rows import scaled_rows
+from skae._scaling import Scaling
+from skae.architectures import MLP
+from skae.bottlenecks import FiniteScalar
+from skae.exceptions import WorseThanPCAWarning
+
+
+@pytest.fixture
+def nothing_is_small(monkeypatch):
+    monkeypatch.setattr(_pca, "_SMALL", 0)
+    monkeypatch.setattr(_rows, "_SMALL", 0)
+    monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", 2000)
+
+
+def _table(rng, shape, spectrum):
+    """Return float32 rows off the origin with these standard deviations."""
+    left, _ = np.linalg.qr(rng.normal(size=(shape[0], len(spectrum))))
+    right, _ = np.linalg.qr(rng.normal(size=(shape[1], len(spectrum))))
+    X = np.sqrt(shape[0]) * left * spectrum @ right.T
+    return (X + rng.normal(size=shape[1])).astype(np.float32)
+
+
+def _pca_of(X, k, weight=None):
+    """Return variances, axes and squared residual, in double precision."""
+    X = X.astype(np.float64)
+    weight = np.ones(len(X)) if weight is None else weight
+    X = (X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, np.newaxis]
+    _, singular, axes = np.linalg.svd(X, full_matrices=False)
+    return singular[:k] ** 2 / len(X), axes[:k], np.square(singular[k:]).sum() / len(X)
+
+
+SHAPES = {"tall": (300, 40), "wide": (40, 300), "square": (60, 60)}
+SPECTRUM = 3.0 / np.arange(1, 31)
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("n_components", [4, 0.9])
+@pytest.mark.usefixtures("nothing_is_small")
+def test_axes_are_those_of_a_whole_decomposition(
+    n_components, shape, weighted, single, rng
+):
+    X = _table(rng, SHAPES[shape], SPECTRUM).astype(np.float32 if single else float)
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
+    weight = weight / weight.mean() if weighted else None
+    axes = PrincipalAxes(X, weight, n_components, None)
+    k = axes.n_components
+    variances, expected, left = _pca_of(X, k, weight)
+    found = axes.statistics(torch.from_numpy(X))
+    tolerance = 1e-5 if single else 1e-9
+    np.testing.assert_allclose(found.variances, variances, rtol=tolerance)
+    cosines = np.abs(np.sum(found.axes.numpy() * expected, axis=1))
+    np.testing.assert_allclose(cosines, 1, atol=tolerance)
+    residual = axes.residual(X.astype(float))
+    residual = (np.ones(len(X)) if weight is None else weight) @ residual**2 / len(X)
+    assert residual.sum() == pytest.approx(left, rel=tolerance)
+    if n_components == 0.9:
+        share = np.cumsum(_pca_of(X, 30, weight)[0]) / (variances.sum() + left)
+        assert k == np.searchsorted(share, 0.9, side="right") + 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(400, 300), (300, 400)])
+@pytest.mark.usefixtures("nothing_is_small")
+def test_iteration_comes_as_near_as_the_randomised_decomposition(
+    shape, weighted, seed, rng, monkeypatch
+):
+    monkeypatch.setattr(_pca, "_MAX_EXACT", 100)
+    # Falling so slowly that neither is exact.
+    X = _table(rng, shape, 1 / np.sqrt(np.arange(1, 299))).astype(float)
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
+    weight = weight / weight.mean() if weighted else None
+    _, _, best = _pca_of(X, 3, weight)
+    axes = PrincipalAxes(X, weight, 3, np.random.RandomState(seed))
+    monkeypatch.setattr(_pca, "_by_rows", None)  # not called
+    monkeypatch.setattr(_pca, "_largest", None)
+    roots = np.sqrt(np.ones(len(X)) if weight is None else weight)[:, np.newaxis]
+    rows = (X - np.average(X, axis=0, weights=weight)) * roots
+    _, _, other = randomized_svd(rows, 3, random_state=seed)
+    left = np.square(roots * axes.residual(X)).sum() / len(X)
+    others = np.square(rows - rows @ other.T @ other).sum() / len(X)
+    assert best <= left * (1 + 1e-12)
+    assert left / best - 1 <= max(others / best - 1, 1e-7)
+
+
+@pytest.mark.usefixtures("nothing_is_small")
+def test_iteration_ends_where_there_is_nothing_more_to_find(rng, monkeypatch):
+    monkeypatch.setattr(_pca, "_MAX_EXACT", 100)
+    X = _table(rng, (400, 300), np.array([4.0, 2.0, 1.0])).astype(float)
+    axes = PrincipalAxes(X, None, 4, np.random.RandomState(0))
+    assert axes.rank == 3
+    np.testing.assert_allclose(axes.residual(X), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("noise", "dtypes"),
+    [(0.1, [np.float32]), (1e-4, [np.float32, np.float64])],
+    ids=["enough", "not enough"],
+)
+@pytest.mark.parametrize("shape", [(3000, 30), (30, 3000)])
+@pytest.mark.usefixtures("nothing_is_small")
+def test_single_precision_is_left_where_it_would_show(
+    shape, noise, dtypes, rng, monkeypatch
+):
+    X = _table(rng, shape, np.r_[9.0, 3.0, 0.2, np.full(25, noise)])
+    used, spectrum = [], _pca._spectrum
+    monkeypatch.setattr(
+        _pca, "_spectrum", lambda *args: used.append(args[2]) or spectrum(*args)
+    )
+    axes = PrincipalAxes(X, None, 3, None)
+    assert used == dtypes
+    _, _, left = _pca_of(X, 3)
+    found = np.square(axes.residual(X.astype(float))).sum() / len(X)
+    assert found == pytest.approx(left, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["global", "standard", None])
+def test_streamed_rows_have_the_axes_of_those_in_memory(
+    kind, nothing_is_small, rng, monkeypatch
+):
+    X = _table(rng, (300, 20), SPECTRUM[:15])
+    scaling, _ = Scaling.fit(kind, X)
+    streamed = scaled_rows(X, scaling)
+    assert isinstance(streamed, _rows.Streamed)
+    one, other = (
+        PrincipalAxes(x, None, 3, None).statistics(x)
+        for x in (streamed, streamed.to_tensor())
+    )
+    for name in ("mean", "axes", "variances", "rows"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+FITS = {
+    "default": AutoencoderTransformer(3, max_epochs=5),
+    "detector": AutoencoderOutlierDetector(3, max_epochs=5),
+    "discrete": AutoencoderTransformer(3, bottleneck=FiniteScalar(), max_epochs=5),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_fit_from_streams_and_chunks_is_that_from_memory(
+    fit, dtype, weighted, rng, request
+):
+    X = _table(rng, (900, 20), SPECTRUM[:15]).astype(dtype)
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
+    model = FITS[fit].set_params(random_state=0)
+    expected = model.fit(X, sample_weight=weight)
+    expected = {**vars(expected), "code": expected.transform(X)}
+    request.getfixturevalue("nothing_is_small")
+    model.fit(X, sample_weight=weight)
+    for name in ("mean_", "scale_"):
+        np.testing.assert_allclose(getattr(model, name), expected[name], rtol=1e-5)
+    # A number that is rounded to a level may lie between two of them.
+    assert np.mean(np.abs(model.transform(X) - expected["code"]) > 1e-2) < 0.01
+    assert model.pca_reconstruction_error_ == pytest.approx(
+        expected["pca_reconstruction_error_"], rel=1e-4
+    )
+    np.testing.assert_allclose(
+        model.explained_variance_ratio_,
+        expected["explained_variance_ratio_"],
+        atol=1e-3,
+    )
+    for name in ("r2", "pca_r2"):
+        assert model.diagnostics_[name] == pytest.approx(
+            expected["diagnostics_"][name], abs=1e-3
+        )
+
+
+@pytest.mark.parametrize("size", [1e-24, 1e24])
+def test_squares_beyond_single_precision_are_taken_in_double(size, rng):
+    X = _table(rng, (150, 6), SPECTRUM[:6])
+    pca = PCA(2).fit(X.astype(float))
+    model = AutoencoderTransformer(2, scaling=None).fit(X * np.float32(size))
+    assert model.n_iter_ == 0
+    share = pca.explained_variance_ratio_.sum()
+    assert model.diagnostics_["pca_r2"] == pytest.approx(share, rel=1e-4)
+    assert model.explained_variance_ratio_.sum() == pytest.approx(share, rel=1e-4)
+    X_far = (X * np.float32(size)).astype(float)
+    np.testing.assert_allclose(model.scale_, 1)
+    np.testing.assert_allclose(model.mean_, X_far.mean(axis=0), rtol=1e-4)
+
+
+def test_the_residual_of_an_almost_perfect_pca_is_measured_not_subtracted(rng):
+    X = _table(rng, (600, 10), np.r_[9.0, 3.0, np.full(6, 1e-5)]).astype(float)
+    pca = PCA(2).fit(X)
+    expected = np.square(X - pca.inverse_transform(pca.transform(X))).mean()
+    model = AutoencoderTransformer(2, early_stopping=False, max_epochs=1)
+    with pytest.warns(WorseThanPCAWarning):
+        model.fit(X)
+    assert model.pca_reconstruction_error_ == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_there_is_no_second_copy_of_the_rows(
+    early_stopping, nothing_is_small, tmp_path, rng, monkeypatch
+):
+    # NumPy tells tracemalloc of its arrays; a map of a file is none.
+    monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", 2**14)
+    monkeypatch.setattr(_coordinates, "_MAX_HELD", 2**14)
+    monkeypatch.setattr(_diagnosis, "_MAX_HELD", 2**14)
+    np.save(tmp_path / "X.npy", _table(rng, (20_000, 100), SPECTRUM))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    model = AutoencoderTransformer(
+        4,
+        architecture=MLP((8,), start="random"),
+        max_epochs=1,
+        early_stopping=early_stopping,
+        random_state=0,
+    )
+    tracemalloc.start()
+    try:
+        model.fit(X)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < X.nbytes / 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is read")
+def test_a_map_of_a_file_stays_where_it_is(tmp_path):
+    # 256 MB of rows in a process of their own; what it has for itself is sampled.
+    code = """if True:
+        import sys, threading, time, warnings
+        import numpy as np
+        from skae import AutoencoderTransformer
+
+        def own():
+            with open("/proc/self/status") as status:
+                lines = dict(line.split(":", 1) for line in status)
+            return int(lines["RssAnon"].split()[0]) * 1024
+
+        rng = np.random.RandomState(0)
+        X = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (2**17, 500))
+        mixing = rng.normal(size=(20, 500))
+        for i in range(0, len(X), 2**13):
+            X[i : i + 2**13] = rng.normal(size=(2**13, 20)) @ mixing
+            X[i : i + 2**13] += rng.normal(size=(2**13, 500))
+        X = np.load(sys.argv[1], mmap_mode="r")
+        warnings.simplefilter("ignore")
+        model = AutoencoderTransformer(16, max_epochs=1, random_state=0)
+        model.fit(np.asarray(X[:1000]))
+        before, peak, done = own(), 0, False
+
+        def watch():
+            global peak
+            while not done:
+                peak = max(peak, own())
+                time.sleep(0.002)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        model.fit(X)
+        done = True
+        thread.join()
+        print((peak - before) / X.nbytes)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "X.npy"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert float(run.stdout) < 0.7
