@@ -5,12 +5,23 @@ from threading import Lock
 
 import torch
 from threadpoolctl import threadpool_limits
+from torch import nn
 
-__all__ = ["one_blas_thread", "resolve_device", "threads_for"]
+__all__ = ["multiplications", "one_blas_thread", "resolve_device", "threads_for"]
 
-# Multiplications per training step below which a further thread costs more than it
-# brings: handing out work takes longer than doing it.
-_WORK_PER_THREAD = 2**27
+# Multiplications of a forward pass over a batch that are worth a thread. With half as
+# many a second one still brings a factor of 1.5 where a core is free, but takes several
+# times as long as one where none is.
+_WORK_PER_THREAD = 2**25
+
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 def resolve_device(device):
@@ -58,6 +69,37 @@ def resolve_device(device):
             f"The 'device' parameter must be {accepted}. Got {device!r} instead."
         )
     return str(resolved)
+
+
+@torch.no_grad()
+def multiplications(module, x):
+    """Return about how many multiplications a module takes for each row.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode.
+    x : Tensor of shape (n_samples, n_features)
+        Rows, the first of which is passed through.
+    """
+    count = sum(p.numel() for p in module.parameters())
+    kernels = [m for m in module.modules() if isinstance(m, _CONVOLUTIONS)]
+    if not kernels:
+        return count
+
+    def add(kernel, inputs, output):
+        # Each number of a kernel is used once for each place of the smaller image.
+        nonlocal count
+        places = min(inputs[0][0, 0].numel(), output[0, 0].numel())
+        count += kernel.weight.numel() * (places - 1)
+
+    handles = [kernel.register_forward_hook(add) for kernel in kernels]
+    try:
+        module(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return count
 
 
 _lock = Lock()

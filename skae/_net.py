@@ -13,7 +13,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from tqdm.auto import tqdm
 
-from ._device import threads_for
+from ._device import multiplications, threads_for
 from ._module import Objective
 from ._rows import Batches, Rows
 from ._selection import Selection
@@ -152,7 +152,10 @@ class Net(NeuralNet):
         self.module_listens_ = self.module_.listens
         self.step_ = choose_step(self)
         self.weights_.start_average()
-        work = self.weights_.flat.numel() * min(self.batch_size, len(train))
+        self._set_training(False)
+        work = multiplications(self.module_, train[:1][0]) * min(
+            self.batch_size, len(train)
+        )
         with (
             threads_for(work),
             tqdm(total=epochs, unit="epoch", disable=not self.verbose) as bar,

@@ -7,9 +7,16 @@ import pytest
 import torch
 from skorch.exceptions import DeviceWarning
 from threadpoolctl import threadpool_info, threadpool_limits
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from skae import AutoencoderTransformer
-from skae._device import one_blas_thread, resolve_device, threads_for
+from skae._device import (
+    multiplications,
+    one_blas_thread,
+    resolve_device,
+    threads_for,
+)
 
 
 @pytest.fixture
@@ -79,9 +86,29 @@ def four_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_work_is_counted_as_torch_counts_it(dim, transposed):
+    name = f"Conv{'Transpose' if transposed else ''}{dim}d"
+    side, channels = 8, 3
+    module = nn.Sequential(
+        nn.Unflatten(1, (channels, *[side] * dim)),
+        getattr(nn, name)(channels, 4, 2, stride=2, bias=False),
+        nn.Flatten(),
+        nn.LazyLinear(5, bias=False),
+    )
+    x = torch.zeros(2, channels * side**dim)
+    module(x)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x[:1])
+    flops = counter.get_total_flops()  # a product and a sum for each multiplication
+    assert multiplications(module, x) == flops / 2
+    assert not any(m._forward_hooks for m in module.modules())
+
+
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(
-    ("work", "n_threads"), [(0, 1), (1000, 1), (2**28, 2), (2**40, 4)]
+    ("work", "n_threads"), [(0, 1), (1000, 1), (2**26, 2), (2**40, 4)]
 )
 def test_threads_are_as_many_as_the_work_is_worth(work, n_threads):
     with threads_for(work):
@@ -98,7 +125,7 @@ def test_threads_are_given_back_after_an_error():
 
 @pytest.mark.usefixtures("four_threads")
 def test_fits_that_overlap_all_go_back_to_what_the_first_found():
-    first, second = threads_for(0), threads_for(2**28)
+    first, second = threads_for(0), threads_for(2**26)
     first.__enter__()
     second.__enter__()
     assert torch.get_num_threads() == 2
