@@ -1,8 +1,8 @@
 """Coordinates of the code: the affine map between what is trained and what is seen."""
 
 import numpy as np
-import torch
 
+from ._copies import Constants
 from ._moments import chunks, moments, products
 from ._subsample import subsample
 
@@ -43,6 +43,10 @@ class Coordinates:
         self.lengths = lengths
         self.turn = turn
         self.turn_back = turn_back
+        if turn is None:
+            self._constants = Constants(center, order, np.argsort(order), lengths)
+        else:
+            self._constants = Constants(center, turn, turn_back)
 
     @classmethod
     def fit(cls, symmetry, decode, code, x, weight, unit):
@@ -113,17 +117,19 @@ class Coordinates:
 
     def apply(self, code):
         """Map the network's code to these coordinates."""
-        code = code - _like(self.center, code)
         if self.turn is not None:
-            return code @ _like(self.turn, code)
-        return code[:, torch.tensor(self.order)] * _like(self.lengths, code)
+            center, turn, _ = self._constants.like(code)
+            return (code - center) @ turn
+        center, order, _, lengths = self._constants.like(code)
+        return (code - center)[:, order].mul_(lengths)
 
     def invert(self, code):
         """Map coordinates back to the network's code."""
         if self.turn is not None:
-            return code @ _like(self.turn_back, code) + _like(self.center, code)
-        back = torch.tensor(np.argsort(self.order))
-        return (code / _like(self.lengths, code))[:, back] + _like(self.center, code)
+            center, _, turn_back = self._constants.like(code)
+            return (code @ turn_back).add_(center)
+        center, _, back, lengths = self._constants.like(code)
+        return (code / lengths)[:, back].add_(center)
 
 
 def _shared(code, mean, spread, x, weight):
@@ -171,7 +177,3 @@ def _mean_metric(decode, code, spread, products="ij,kj->ik"):
         moves = (ahead - behind).reshape(k, -1) / (2 * steps[:, None])
         metric = metric + np.einsum(products, moves, moves, optimize=True)
     return metric / n_probes
-
-
-def _like(values, x):
-    return torch.tensor(values, dtype=x.dtype, device=x.device)

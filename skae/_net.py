@@ -5,7 +5,6 @@ history and checkpoints; what differs is said where it does.
 """
 
 import math
-from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from tqdm.auto import tqdm
 
+from ._copies import Copies, modules_of
 from ._device import multiplications, threads_for
 from ._module import Objective
 from ._rows import Batches, Rows
@@ -330,23 +330,24 @@ class Net(NeuralNet):
         A copy in another precision than that of training is made once and kept, not
         pickled. Double precision lives on the CPU where the device has none.
         """
-        if dtype == torch.float32:
-            return self.module_.eval()
-        # torch counts what is written to a tensor: a copy of older weights is none.
         original = self.module_
-        tensors = chain(original.parameters(), original.buffers())
-        version = sum(t._version for t in tensors)
-        *copied, module = vars(self).get("copy_", (None, None, None))
-        if copied[0] is not original or copied[1] != version:
-            device = "cpu" if torch.device(self.device).type == "mps" else self.device
+        if dtype == torch.float32:
+            if any(module.training for module in modules_of(original)):
+                original.eval()
+            return original
+        device = "cpu" if torch.device(self.device).type == "mps" else self.device
+
+        def copy():
             module = self.module(**self.get_params_for("module")).to(device, dtype)
             module.load_state_dict(original.state_dict())
-            self.copy_ = original, version, module.eval()
-        return module
+            return module.eval()
+
+        copies = vars(self).setdefault("copies_", Copies())
+        return copies.get(original, dtype, device, copy)
 
     def __getstate__(self):
         state = super().__getstate__()
-        state.pop("copy_", None)
+        state.pop("copies_", None)
         return state
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ._copies import Constants
 from ._moments import moments
 
 __all__ = ["Scaling", "as_tensor"]
@@ -29,6 +30,7 @@ class Scaling:
     def __init__(self, center, scale):
         self.center = center
         self.scale = scale
+        self._constants = Constants(center, scale)
         self.unit = float(scale[0]) if np.ptp(scale) == 0 else 1.0
 
     @classmethod
@@ -80,16 +82,13 @@ class Scaling:
 
         ``out`` takes the result, and may be the rows themselves.
         """
-        centered = torch.sub(x, self._like(self.center, x), out=out)
-        return torch.div(centered, self._like(self.scale, x), out=out)
+        center, scale = self._constants.like(x)
+        return torch.sub(x, center, out=out).div_(scale)
 
     def invert(self, x):
         """Map scaled rows back to the data's units."""
-        return x * self._like(self.scale, x) + self._like(self.center, x)
-
-    @staticmethod
-    def _like(values, x):
-        return torch.tensor(values, dtype=x.dtype, device=x.device)
+        center, scale = self._constants.like(x)
+        return (x * scale).add_(center)
 
 
 def as_tensor(X):

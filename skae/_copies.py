@@ -1,0 +1,96 @@
+"""Copies of modules and arrays in another precision or place, made once."""
+
+import torch
+
+__all__ = ["Constants", "Copies", "modules_of"]
+
+
+def modules_of(module):
+    """Return a module and all that it is made of.
+
+    What :meth:`torch.nn.Module.modules` gives, in less time than one row takes in a
+    small network; a module that is there twice comes twice.
+    """
+    found = [module]
+    for module in found:
+        found.extend(child for child in module._modules.values() if child is not None)
+    return found
+
+
+class Constants:
+    """Arrays that do not change, as tensors beside others.
+
+    Parameters
+    ----------
+    *arrays : ndarray
+        Floating ones take the dtype of the other tensor, integers keep theirs.
+    """
+
+    def __init__(self, *arrays):
+        self._arrays = arrays
+        self._made = {}
+
+    def like(self, x):
+        """Return them in the dtype of a tensor and on its device: made once."""
+        key = x.dtype, x.device
+        made = self._made.get(key)
+        if made is None:
+            # Tensors that are good outside of inference, too. Several threads may come
+            # here at once: what they make is the same.
+            with torch.inference_mode(False):
+                made = self._made[key] = [self._tensor(a, x) for a in self._arrays]
+        return made
+
+    @staticmethod
+    def _tensor(array, x):
+        dtype = x.dtype if array.dtype.kind == "f" else None
+        return torch.tensor(array, dtype=dtype, device=x.device)
+
+    def __getstate__(self):
+        return {"_arrays": self._arrays, "_made": {}}
+
+
+class Copies:
+    """Copies of a module, one for each dtype and device, kept until it changes.
+
+    They are not pickled. Several threads may ask at once: each gets a copy that is up
+    to date, though not always the same one.
+    """
+
+    def __init__(self):
+        self._kept = {}
+
+    def get(self, original, dtype, device, make):
+        """Return the copy, which ``make()`` makes where there is none or an old one.
+
+        Parameters
+        ----------
+        original : torch.nn.Module
+        dtype : torch.dtype
+        device : torch.device
+        make : callable
+        """
+        tensors, state = _state(original)
+        kept = self._kept.get((dtype, device))
+        if kept is None or kept[0] is not original or kept[2] != state:
+            # With the tensors themselves, whose ids no other ones can have meanwhile.
+            kept = self._kept[dtype, device] = original, tensors, state, make()
+        return kept[3]
+
+    def __getstate__(self):
+        return {"_kept": {}}
+
+
+def _state(module):
+    """Return the tensors of a module, and what tells whether they were written to."""
+    tensors = [
+        tensor
+        for part in modules_of(module)
+        for named in (part._parameters, part._buffers)
+        for tensor in named.values()
+        if tensor is not None
+    ]
+    # torch counts what is written to a tensor, unless it was made in inference mode.
+    return tensors, [
+        (id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors
+    ]
