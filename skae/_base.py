@@ -5,7 +5,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -26,6 +25,7 @@ from ._device import one_blas_thread
 from ._diagnosis import diagnose, explained_variance_ratio, linear_components
 from ._fitting import fit_model
 from ._net import OPTIMIZERS
+from ._validation import DTYPES, checked_rows, weighted_rows
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption
@@ -33,8 +33,6 @@ from .losses import Loss
 from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
-
-_DTYPES = [np.float64, np.float32]
 
 
 def _has_discrete_code(estimator):
@@ -130,11 +128,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self
 
     def _fit(self, X, sample_weight, X_val):
-        X = validate_data(self, X, dtype=_DTYPES, ensure_min_samples=2)
+        X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if sample_weight is not None:
-            X, sample_weight = _weighted_rows(X, sample_weight)
+            X, sample_weight = weighted_rows(X, sample_weight)
         X, sample_weight = self._withhold(X, sample_weight)
         warm = self.warm_start and hasattr(self, "_model")
         fit = fit_model(
@@ -147,8 +145,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self._model = fit.model
         self.net_ = net
         self.n_components_ = fit.axes.n_components
-        self.mean_ = fit.mean
-        self.scale_ = fit.model.scaling.scale
+        # Whoever changes these does not change the model.
+        self.mean_ = fit.mean.copy()
+        self.scale_ = fit.model.scaling.scale.copy()
         self.explained_variance_ratio_ = explained_variance_ratio(fit)
         self.pca_reconstruction_error_ = pca_error
         self.diagnostics_ = diagnostics
@@ -211,14 +210,14 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Rows in the data's own units.
         """
         model = self._model_of_fitted()
-        X = check_array(X, accept_sparse="csr", dtype=_DTYPES, estimator=self)
+        X = check_array(X, accept_sparse="csr", dtype=DTYPES, estimator=self)
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has "
                 f"n_components_={self.n_components_}: inverse_transform takes what "
                 "transform returns."
             )
-        return model.decode(X.toarray() if issparse(X) else X)
+        return model.decode(X)
 
     @available_if(_has_discrete_code)
     def quantize(self, X):
@@ -309,9 +308,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             features unless ``per_feature``.
         """
         model = self._model_of_fitted()
-        X = self._check_X(X)
-        residual = np.square(X - model.reconstruct(X))
-        return residual if per_feature else residual.mean(axis=1)
+        return model.squared_residuals(self._check_X(X), per_feature)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the share of the variance that the reconstruction explains, R².
@@ -336,11 +333,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         model = self._model_of_fitted()
         X = self._check_X(X)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        left = weight @ np.square(X - model.reconstruct(X), dtype=np.float64)
-        total = weight @ np.square(X - self.mean_, dtype=np.float64)
-        if total.sum() == 0:
-            return 1.0 if left.sum() == 0 else 0.0
-        return float(1 - left.sum() / total.sum())
+        left, total = model.sums_of_squares(X, weight, self.mean_)
+        if total == 0:
+            return 1.0 if left == 0 else 0.0
+        return float(1 - left / total)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -352,7 +348,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self._model
 
     def _check_X(self, X):
-        return validate_data(self, X, dtype=_DTYPES, reset=False)
+        return checked_rows(self, X)
 
     def _check_width(self, X, name, dtype):
         _check_feature_names(self, X, reset=False)
@@ -379,19 +375,3 @@ def _all_or_nothing(estimator):
 
 # Names of `history_`, and those that the net's history has for them.
 _HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
-
-
-def _weighted_rows(X, sample_weight):
-    """Return the rows that count, and their weights: None where all are equal."""
-    weight = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
-    counts = weight > 0
-    if np.count_nonzero(counts) < 2:
-        raise ValueError(
-            f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least "
-            "2 are required."
-        )
-    if not counts.all():
-        X, weight = X[counts], weight[counts]
-    return X, None if np.ptp(weight) == 0 else weight

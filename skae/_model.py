@@ -7,15 +7,18 @@ import torch
 from scipy import sparse
 from sklearn import get_config
 
+from ._copies import Copies
 from ._scaling import as_tensor
 from .anomaly_scores import View
 
 __all__ = ["Model"]
 
-# Rows that pass at once: enough to keep the processor busy, few enough that what lies
-# between two layers stays in its cache; fewer where rows are wide.
+# Rows that pass at once, and numbers in the widest layer that is known: enough to
+# keep the processor busy, few enough that what lies between two layers stays near it.
+# So many rows pass however wide they are: each pass reads all weights.
 _CHUNK_ROWS = 8192
-_CHUNK_ENTRIES = 2**22
+_CHUNK_ENTRIES = 2**18
+_LEAST_ROWS = 256
 
 
 class Model:
@@ -44,16 +47,18 @@ class Model:
         self.scaling = scaling
         self.sparse_output = sparse_output
         self.coordinates = None
+        self._copies = Copies()
 
     def transform(self, X):
         """Return the code of rows, sparse where users want it so."""
         if not self.sparse_output:
             return self.code(X)
         # Chunk by chunk, so that it is never dense as a whole.
-        chunks = (
-            sparse.csr_array(c.cpu().numpy()) for c in self._chunks(self._encode, X)
-        )
-        code = sparse.vstack(list(chunks), format="csr")
+        chunks = [
+            sparse.csr_array(code.cpu().numpy())
+            for _, (code,) in self._chunks(_alone(self._encode), X)
+        ]
+        code = sparse.vstack(chunks, format="csr")
         as_array = get_config().get("sparse_interface") == "sparray"
         return code if as_array else sparse.csr_matrix(code)
 
@@ -97,7 +102,7 @@ class Model:
         return self.run(lambda module, x: module.encode(self._in(x)), X)
 
     def decode(self, code):
-        """Return the rows that codes stand for."""
+        """Return the rows that codes, maybe sparse ones, stand for."""
         return self.run(
             lambda module, z: self._out(module.decoder(self.coordinates.invert(z))),
             code,
@@ -109,10 +114,39 @@ class Model:
             lambda module, x: self.scaling.invert(module.reconstruct(self._in(x))), X
         )
 
+    def squared_residuals(self, X, per_feature=False):
+        """Return what is left of rows, squared; else the mean over the features."""
+
+        def squares(module, x):
+            squares = self._residual(module, x).square_()
+            return squares if per_feature else squares.mean(dim=1)
+
+        return self.run(squares, X)
+
+    def sums_of_squares(self, X, weight, point):
+        """Return the weighted squares of residuals and of distances to a point, summed.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        weight : ndarray of shape (n_samples,)
+        point : ndarray of shape (n_features,)
+        """
+        left = total = 0.0
+        for rows, (residual,) in self._chunks(_alone(self._residual), X):
+            squares = np.square(residual.cpu().numpy(), dtype=np.float64)
+            left += (weight[rows] @ squares).sum()
+            squares = np.square(X[rows] - point, dtype=np.float64)
+            total += (weight[rows] @ squares).sum()
+        return left, total
+
+    def _residual(self, module, x):
+        return x - self.scaling.invert(module.reconstruct(self._in(x)))
+
     def view(self, X):
         """Return what the model makes of rows, as anomaly scores see it, float64."""
-        parts = zip(*self._chunks(self._view, X), strict=True)
-        return View(*(torch.cat(part).cpu().double() for part in parts))
+        parts = self._gather(self._view, X, result=np.float64)
+        return View(*(torch.from_numpy(part) for part in parts))
 
     def score(self, X, scorer):
         """Return what ``scorer(view)`` says of rows."""
@@ -128,15 +162,21 @@ class Model:
         return self._judge(X, scorer, parts)
 
     def _judge(self, X, scorer, function):
-        # The double-precision original stays as it is, for whatever comes next.
-        copies = {}
-
         def judge(module, x):
-            if not copies:
-                copies[0] = _like(scorer, x)
-            return function(copies[0], self._view(module, x))
+            return function(self._like(scorer, x), self._view(module, x))
 
         return self.run(judge, X)
+
+    def _like(self, scorer, x):
+        """Return a scorer in the dtype of rows and on their device.
+
+        The double-precision original stays as it is, for whatever comes next.
+        """
+        if all(b.dtype == x.dtype and b.device == x.device for b in scorer.buffers()):
+            return scorer
+        return self._copies.get(
+            scorer, x.dtype, x.device, lambda: deepcopy(scorer).to(x.device, x.dtype)
+        )
 
     def _view(self, module, x):
         x = self._in(x)
@@ -160,17 +200,48 @@ class Model:
         -------
         ndarray
         """
-        return torch.cat([c.cpu() for c in self._chunks(function, X, dtype)]).numpy()
+        (whole,) = self._gather(_alone(function), X, dtype)
+        return whole
+
+    def _gather(self, function, X, dtype=None, result=None):
+        """Return whole arrays of what a function returns of chunks, in one ``result``.
+
+        They are made once, by NumPy, whose large arrays cost less to write to than
+        those of torch, and of each chunk there is one copy.
+        """
+        wholes = []
+        for rows, parts in self._chunks(function, X, dtype):
+            parts = [part.cpu().numpy() for part in parts]
+            if not wholes:
+                shapes = [(X.shape[0], *part.shape[1:]) for part in parts]
+                wholes = [
+                    np.empty(shape, part.dtype if result is None else result)
+                    for shape, part in zip(shapes, parts, strict=True)
+                ]
+            for whole, part in zip(wholes, parts, strict=True):
+                whole[rows] = part
+        return wholes
 
     def _chunks(self, function, X, dtype=None):
+        """Yield slices of rows, and what a function returns of each."""
         if dtype is None:
             dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         module = self.net.module_in(dtype)
         device = next(module.parameters()).device
-        step = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // X.shape[1]))
-        for i in range(0, len(X), step):
+        step = self._rows_at_once(X.shape[1])
+        for start in range(0, X.shape[0], step):
+            rows = slice(start, start + step)
+            part = X[rows].toarray() if sparse.issparse(X) else X[rows]
             with torch.inference_mode():
-                yield function(module, as_tensor(X[i : i + step]).to(device))
+                parts = function(module, as_tensor(part).to(device))
+            yield rows, parts
+
+    def _rows_at_once(self, n_columns):
+        widths = [n_columns, len(self.scaling.center)]
+        if self.coordinates is not None:
+            widths.append(len(self.coordinates.center))
+        n_rows = max(_LEAST_ROWS, _CHUNK_ENTRIES // max(widths))
+        return min(n_rows, _CHUNK_ROWS)
 
     def _in(self, x):
         return self.scaling.apply(x)
@@ -182,9 +253,6 @@ class Model:
         return self.coordinates.apply(code)
 
 
-def _like(scorer, x):
-    """Return a scorer in the dtype of rows and on their device."""
-    buffers = list(scorer.buffers())
-    if all(b.dtype == x.dtype and b.device == x.device for b in buffers):
-        return scorer
-    return deepcopy(scorer).to(x.device, x.dtype)
+def _alone(function):
+    """Return the function with its result in a tuple."""
+    return lambda module, x: (function(module, x),)

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A module imports from the rows below its own only.
 ROWS = [
-    {"_component", "_moments", "_subsample", "exceptions"},
+    {"_component", "_copies", "_moments", "_subsample", "_validation", "exceptions"},
     {
         "anomaly_scores",
         "architectures",
