@@ -9,7 +9,7 @@ runs them forward and back.
 import torch
 from torch import nn
 
-from .architectures._networks import Anchored, Network
+from .architectures._networks import Anchored, Network, Tanh, tanh
 from .bottlenecks._plain import Identity
 from .losses import SquaredError
 
@@ -302,5 +302,5 @@ _ACTIVATIONS = {
     nn.ReLU: (_relu, _relu_backward, True),
     nn.Sigmoid: (torch.sigmoid, _aten.sigmoid_backward.grad_input, True),
     nn.SiLU: (_aten.silu.out, _aten.silu_backward.grad_input, False),
-    nn.Tanh: (torch.tanh, _aten.tanh_backward.grad_input, True),
+    Tanh: (tanh, _aten.tanh_backward.grad_input, True),
 }

@@ -10,7 +10,6 @@ import torch
 
 from ._coordinates import Coordinates
 from ._model import Model
-from ._moments import chunks
 from ._net import Net
 from ._pca import PrincipalAxes
 from ._preparation import Training, draw_seeds, prepare
@@ -18,8 +17,6 @@ from .exceptions import OutOfMemoryWarning
 
 __all__ = ["Fit", "fit_model", "train"]
 
-# Rows that are encoded at once.
-_ENCODED = 8192
 # Frames between a warning here and the line that called `fit`.
 _CALLER = 7
 
@@ -168,7 +165,7 @@ def train(training, n_components=None, previous=None):
     net = _trained_net(training, axes, seeds, previous)
     sparse_output = training.parts.bottleneck.sparse_output
     model = Model(net, training.parts.loss, training.scaling, sparse_output)
-    raw_code = _raw_code(model, training.X, axes.n_components)
+    raw_code = model.raw_code(training.X)
     model.coordinates = Coordinates.fit(
         training.parts.symmetry,
         lambda code: model.run(lambda module, z: module.decoder(z), code),
@@ -178,14 +175,6 @@ def train(training, n_components=None, previous=None):
         training.scaling.unit,
     )
     return Fit(model, training, axes, raw_code)
-
-
-def _raw_code(model, X, n_components):
-    # Written to one place: chunks that are kept to be joined would be there twice.
-    raw_code = np.empty((len(X), n_components), X.dtype)
-    for rows in chunks(*X.shape, _ENCODED):
-        raw_code[rows] = model.raw_code(X[rows])
-    return raw_code
 
 
 def _trained_net(training, axes, seeds, previous):

@@ -226,7 +226,7 @@ class Net(NeuralNet):
         reads it once, so that an accelerator is not waited for in every step.
         """
         self._set_training(training)
-        total, n_rows = torch.zeros((), device=self.device), 0
+        total, n_rows = torch.zeros((), dtype=torch.float32, device=self.device), 0
         for batch in iterator:
             if self.listens_:
                 self.notify("on_batch_begin", batch=batch, training=training)

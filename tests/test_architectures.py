@@ -11,7 +11,7 @@ from skae._component import Affine
 from skae._module import Parts
 from skae._pca import PrincipalAxes
 from skae.architectures import MLP
-from skae.architectures._networks import ACTIVATIONS
+from skae.architectures._networks import ACTIVATIONS, Tanh
 from skae.bottlenecks import Plain
 from skae.losses import SquaredError
 
@@ -361,3 +361,16 @@ def test_widths_are_the_nearest_power_of_two(n_features, width):
     encoder, decoder = _build(MLP(), n_features=n_features)
     assert _widths(encoder.branch) == [n_features, width, width, 2]
     assert _widths(decoder.branch) == [2, width, width, n_features]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fast_tangent_is_the_tangent(dtype, generator):
+    x = 5 * torch.randn(7, 33, generator=generator, dtype=dtype)[:, ::2]
+    expected = torch.tanh(x)
+    with torch.inference_mode():
+        fast = Tanh()(x)
+    assert fast.dtype == dtype
+    torch.testing.assert_close(fast, expected)
+    x.requires_grad_()
+    Tanh()(x).sum().backward()
+    torch.testing.assert_close(x.grad, 1 - expected**2)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
+from skae.penalties import L1
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -155,13 +156,20 @@ def test_held_out_rows_are_weighted(roll):
     assert model.history_["valid_loss"].max() < 10 * as_without
 
 
-def test_weights_draw_the_reconstruction_to_their_rows(roll):
-    weight = np.where(np.arange(len(roll)) < 100, 20.0, 1.0)
-    params = {"early_stopping": False, "max_epochs": 30}
-    model = AutoencoderTransformer(1, random_state=0, **params)
-    error = model.fit(roll).reconstruction_error(roll)[:100].mean()
-    model.fit(roll, sample_weight=weight)
-    assert model.reconstruction_error(roll)[:100].mean() < error
+@pytest.mark.parametrize("penalty", [None, L1(1e-6)], ids=["closed form", "autograd"])
+def test_weights_draw_the_reconstruction_to_their_rows(penalty, rng):
+    # Two groups along two axes, and a code with room for one of them.
+    first = np.arange(300) < 100
+    X = rng.normal(size=(300, 1)) * np.where(first[:, np.newaxis], [3, 0], [0, 3])
+    X += rng.normal(scale=0.1, size=X.shape)
+    params = {"early_stopping": False, "max_epochs": 40, "penalty": penalty}
+    model = AutoencoderTransformer(
+        1, architecture=MLP((), start="random"), random_state=0, **params
+    )
+    error = model.fit(X).reconstruction_error(X)
+    assert error[~first].mean() < 0.5 < error[first].mean()
+    error = model.fit(X, sample_weight=np.where(first, 20, 1)).reconstruction_error(X)
+    assert error[first].mean() < 0.5 < error[~first].mean()
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

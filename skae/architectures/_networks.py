@@ -2,6 +2,7 @@
 
 from math import prod, sqrt
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,10 +15,36 @@ __all__ = [
     "Branch",
     "Network",
     "Stage",
+    "Tanh",
     "check_start",
     "initialised",
     "network",
+    "tanh",
 ]
+
+
+def tanh(x, out=None):
+    """Return the hyperbolic tangent of a tensor without a gradient.
+
+    On a processor NumPy's takes a sixth of the time of torch's (NumPy 2.4, torch
+    2.13, single precision), and may differ from it in the last bit.
+    """
+    if x.device.type != "cpu":
+        return torch.tanh(x, out=out)
+    if out is None:
+        out = torch.empty_like(x)
+    np.tanh(x.numpy(), out=out.numpy())
+    return out
+
+
+class Tanh(nn.Tanh):
+    """The hyperbolic tangent, faster where nothing is differentiated."""
+
+    def forward(self, x):
+        # Not where gradients are only off: transformations of torch.func, whose tensors
+        # NumPy cannot read, may be under way there.
+        return tanh(x) if torch.is_inference_mode_enabled() else super().forward(x)
+
 
 # Gain of the hidden layers' initial weights per activation: sqrt(2) keeps the scale
 # of the signal through layers that drop about half of it (He et al., 2015), 1 through
@@ -28,7 +55,7 @@ ACTIVATIONS = {
     "relu": (nn.ReLU, sqrt(2)),
     "sigmoid": (nn.Sigmoid, 1.0),
     "silu": (nn.SiLU, sqrt(2)),
-    "tanh": (nn.Tanh, 1.0),
+    "tanh": (Tanh, 1.0),
 }
 
 # Share of the branch's learning rate at which the linear path beside it learns.
