@@ -371,6 +371,8 @@ def main():
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     ignore_warnings()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device")
     if arguments.device == "cuda":
         on_cuda(arguments.rounds)
     elif arguments.inside:
