@@ -6,10 +6,20 @@ none of this. Its layers are bound to buffers once for every size of batch; a st
 runs them forward and back.
 """
 
+from types import NoneType
+
 import torch
 from torch import nn
 
-from .architectures._networks import Anchored, Network, Tanh, tanh
+from .architectures._networks import (
+    Anchored,
+    Branch,
+    Network,
+    Stage,
+    StartingNetwork,
+    Tanh,
+    tanh,
+)
 from .bottlenecks._plain import Identity
 from .losses import SquaredError
 
@@ -45,11 +55,7 @@ class ClosedForm:
             and module.penalty is None
             and not module.listens
             and all(map(_is_plain, (module.encoder, module.decoder)))
-            and all(p.grad is not None for p in module.parameters())
-            # Somebody who looks into the modules expects them to be called.
-            and not any(
-                m._forward_hooks or m._forward_pre_hooks for m in module.modules()
-            )
+            and _each_has_a_gradient(module)
         )
 
     @torch.no_grad()
@@ -78,18 +84,32 @@ class ClosedForm:
 
 
 def _is_plain(network):
-    if not isinstance(network, Network):
+    # What is derived from these classes may do something else.
+    if type(network) not in (Network, StartingNetwork):
+        return False
+    if type(network.linear) not in (nn.Linear, Anchored, NoneType):
         return False
     branch = network.branch
-    return branch is None or (
-        type(branch.last) is nn.Linear
+    if branch is None:
+        return True
+    layers = [branch.last, *(stage.layer for stage in branch.hidden)]
+    return (
+        type(branch) is Branch
+        and all(type(layer) is nn.Linear and layer.bias is not None for layer in layers)
         and all(
-            type(stage.layer) is nn.Linear
+            type(stage) is Stage
             and stage.norm is None
             and type(stage.activation) in _ACTIVATIONS
             for stage in branch.hidden
         )
     )
+
+
+def _each_has_a_gradient(module):
+    """Return whether all parameters are trained, and each stands in one place only."""
+    parameters = [p for _, p in module.named_parameters(remove_duplicate=False)]
+    trained = all(p.requires_grad and p.grad is not None for p in parameters)
+    return trained and len({id(p) for p in parameters}) == len(parameters)
 
 
 class _Pass:
@@ -141,17 +161,21 @@ class _Pass:
             kind = _AnchoredLinear if isinstance(network.linear, Anchored) else _Linear
             # Forward the path comes first, so that the branch adds to what it gives;
             # on the way back it comes second.
-            self._layers.append(kind(network.linear, x, y, share, adds_back=both))
+            self._layers.append(
+                kind.of(network.linear, x, y, share=share, adds_back=both)
+            )
         if network.branch is not None:
             for stage in network.branch.hidden:
                 x = self._bind_stage(stage, x, network.branch.dropout > 0)
-            self._layers.append(_Linear(network.branch.last, x, y, share, adds=both))
+            self._layers.append(
+                _Linear.of(network.branch.last, x, y, share=share, adds=both)
+            )
         return y
 
     def _bind_stage(self, stage, x, drops):
         width = stage.layer.out_features
         z, a = self._signal(width), self._signal(width)
-        self._layers.append(_Linear(stage.layer, x, z, 1.0))
+        self._layers.append(_Linear.of(stage.layer, x, z))
         self._layers.append(_Activation(stage.activation, z, a))
         if not drops:
             return a
@@ -177,8 +201,9 @@ class _Linear:
 
     Parameters
     ----------
-    layer : torch.nn.Linear
-        With gradients.
+    weight, bias : Tensor
+    d_weight, d_bias : Tensor
+        Where their gradients go.
     x, y : _Signal
         Input and output.
     share : float
@@ -188,19 +213,33 @@ class _Linear:
         input, before this one.
     """
 
-    def __init__(self, layer, x, y, share, adds=False, adds_back=False):
-        weight, bias = layer.weight.detach(), layer.bias.detach()
-        self._bind(x, y, share, adds, adds_back, weight, bias)
-        self._d_weight, self._d_bias = layer.weight.grad, layer.bias.grad
-
-    def _bind(self, x, y, share, adds, adds_back, weight, bias):
+    def __init__(
+        self,
+        weight,
+        bias,
+        d_weight,
+        d_bias,
+        x,
+        y,
+        share=1.0,
+        adds=False,
+        adds_back=False,
+    ):
+        self._weight, self._bias = weight, bias
+        self._d_weight, self._d_bias = d_weight, d_bias
         self._x, self._y, self._share = x, y.value, share
         self._dx, self._dy = x.gradient, y.gradient
         self._adds, self._adds_back = adds, adds_back
-        self._weight, self._bias = weight, bias
         # Views are cheap, but not beside products this small.
         self._weight_t, self._dy_t = weight.t(), y.gradient.t()
         self._ones = torch.ones_like(y.gradient[:, 0])
+
+    @classmethod
+    def of(cls, layer, *signals, **kwargs):
+        """Bind a layer of torch."""
+        weight, bias = layer.weight, layer.bias
+        tensors = weight.detach(), bias.detach(), weight.grad, bias.grad
+        return cls(*tensors, *signals, **kwargs)
 
     def forward(self):
         base, beta = self._bias, self._share
@@ -227,18 +266,19 @@ class _Linear:
 class _AnchoredLinear(_Linear):
     """The same with ``start + pace * moved`` for weight and bias."""
 
-    def __init__(self, layer, x, y, share, adds=False, adds_back=False):
-        self._pace = float(layer.pace)
-        self._starts = layer.start_weight, layer.start_bias
-        self._moved = layer.moved_weight.detach(), layer.moved_bias.detach()
-        self._sums = tuple(map(torch.empty_like, self._starts))
-        self._bind(x, y, share, adds, adds_back, *self._sums)
-        self._d_weight, self._d_bias = layer.moved_weight.grad, layer.moved_bias.grad
+    @classmethod
+    def of(cls, layer, *signals, **kwargs):
+        """Bind an `Anchored` layer."""
+        moved = layer.moved_weight, layer.moved_bias
+        starts = layer.start_weight, layer.start_bias
+        sums = tuple(map(torch.empty_like, starts))
+        bound = cls(*sums, *(p.grad for p in moved), *signals, **kwargs)
+        bound._sums = list(zip(starts, (p.detach() for p in moved), sums, strict=True))
+        bound._pace = float(layer.pace)
+        return bound
 
     def forward(self):
-        for start, moved, out in zip(
-            self._starts, self._moved, self._sums, strict=True
-        ):
+        for start, moved, out in self._sums:
             torch.add(start, moved, alpha=self._pace, out=out)
         super().forward()
 

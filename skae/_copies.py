@@ -53,6 +53,7 @@ class Constants:
 class Copies:
     """Copies of a module, one for each dtype and device, kept until it changes.
 
+    What is written to ``p.data`` or through NumPy is not seen: torch does not count it.
     They are not pickled. Several threads may ask at once: each gets a copy that is up
     to date, though not always the same one.
     """

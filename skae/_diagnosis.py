@@ -1,7 +1,5 @@
 """What a fitted model is worth: its baseline, its components, its health."""
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -9,6 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ._moments import chunks, moments, squares
 from ._scaling import as_tensor
 from ._subsample import subsample
+from ._warning import warn_user
 from .exceptions import (
     CollapsedCodeWarning,
     DivergenceWarning,
@@ -32,8 +31,6 @@ _TOLERANCE = 0.005
 _DEAD = 1e-6
 # Share of components that no row uses from which a dictionary is too wide.
 _MAX_DEAD = 0.1
-# Frames between a warning here and the line that called `fit`.
-_CALLER = 6
 
 
 def diagnose(fit):
@@ -109,12 +106,11 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
     parts, net = fit.parts, fit.model.net
     n_components, n_features = fit.axes.n_components, fit.X.shape[1]
     if n_components > n_features and not parts.guarded:
-        warnings.warn(
+        warn_user(
             f"n_components={n_components} is more than the {n_features} features, and "
             "nothing keeps the code from being a copy of them: add a corruption, a "
             "penalty or a sparse bottleneck.",
             OvercompleteWarning,
-            stacklevel=_CALLER,
         )
     elif n_active < min(n_components, n_features):
         rank = fit.axes.rank
@@ -127,43 +123,38 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
             )
         else:
             remedy = "lower n_components, the penalty or the price of the bottleneck"
-        warnings.warn(
+        warn_user(
             f"{n_components - n_active} of the {n_components} components of the code "
             f"are constant over the training rows: {remedy}.",
             CollapsedCodeWarning,
-            stacklevel=_CALLER,
         )
     if dead_fraction > _MAX_DEAD:
-        warnings.warn(
+        warn_user(
             f"{dead_fraction:.0%} of the {n_components} components of the code are not "
             "used by any training row: train longer (max_epochs, n_iter_no_change), "
             "raise k or revival of the bottleneck, or lower n_components.",
             CollapsedCodeWarning,
-            stacklevel=_CALLER,
         )
     if net.diverged_:
-        warnings.warn(
+        warn_user(
             f"The loss was not finite in epoch {len(net.history)}; the weights of "
             f"epoch {net.best_epoch_} were kept. Lower lr, set gradient_clip, or look "
             "for columns with values far out.",
             DivergenceWarning,
-            stacklevel=_CALLER,
         )
     elif net.unfinished_:
-        warnings.warn(
+        warn_user(
             f"max_epochs={net.max_epochs} was reached before training stopped by "
             f"itself, for which n_iter_no_change={net.n_iter_no_change} epochs without "
             "an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
-            stacklevel=_CALLER,
         )
     rounding = np.finfo(np.float32).eps ** 2 * variance
     if error > variance * (1 + _TOLERANCE) + rounding:
-        warnings.warn(
+        warn_user(
             "The reconstruction is worse than the mean of the training rows. Train "
             "longer (max_epochs), lower lr, or weaken penalty and corruption.",
             WorseThanPCAWarning,
-            stacklevel=_CALLER,
         )
     elif (
         parts.plain
@@ -171,13 +162,12 @@ def _warn(fit, n_active, dead_fraction, error, pca_error, variance):
         and isinstance(parts.loss, SquaredError)
         and error > pca_error * (1 + _TOLERANCE) + rounding
     ):
-        warnings.warn(
+        warn_user(
             "The reconstruction of the training rows is worse than that of PCA with as "
             f"many components, with an error of {error:.6g} instead of {pca_error:.6g} "
             "in scaled units. Train longer (max_epochs), lower lr, or start there: "
             "MLP(start='pca').",
             WorseThanPCAWarning,
-            stacklevel=_CALLER,
         )
 
 

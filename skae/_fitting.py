@@ -1,7 +1,6 @@
 """How a fit goes: from rows to a trained model, and what became of it."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from inspect import signature
 
@@ -13,12 +12,10 @@ from ._model import Model
 from ._net import Net
 from ._pca import PrincipalAxes
 from ._preparation import Training, draw_seeds, prepare
+from ._warning import warn_user
 from .exceptions import OutOfMemoryWarning
 
 __all__ = ["Fit", "fit_model", "train"]
-
-# Frames between a warning here and the line that called `fit`.
-_CALLER = 7
 
 
 @dataclass
@@ -178,25 +175,29 @@ def train(training, n_components=None, previous=None):
 
 
 def _trained_net(training, axes, seeds, previous):
-    batch_size = _batch_size(training.settings.batch_size, len(training.X))
-    net = _started_net(training, axes, seeds, batch_size, previous)
+    n_samples = len(training.X)
+    batch_size = training.batch_size or _batch_size(
+        training.settings.batch_size, n_samples
+    )
+    net = _started_net(training, axes, seeds, min(batch_size, n_samples), previous)
     try:
         return net.partial_fit(training.data())
     except torch.cuda.OutOfMemoryError:
-        if batch_size == 1:
+        # Once: what still does not fit is too large by more than a batch.
+        if batch_size == 1 or training.batch_size is not None:
             raise
         # What the failed training holds is only let go of when this block is left.
         net = None
-    too_large, batch_size = batch_size, math.ceil(batch_size / 2)
-    warnings.warn(
-        f"Training with batch_size={too_large} ran out of the memory of "
-        f"device={training.device!r}, and began anew with batch_size={batch_size}.",
+    # Further networks on these rows would fail, too.
+    training.batch_size = math.ceil(batch_size / 2)
+    warn_user(
+        f"Training with batch_size={batch_size} ran out of the memory of "
+        f"device={training.device!r}, and began anew with "
+        f"batch_size={training.batch_size}.",
         OutOfMemoryWarning,
-        stacklevel=_CALLER,
     )
     torch.cuda.empty_cache()
-    net = _started_net(training, axes, seeds, batch_size, previous)
-    return net.partial_fit(training.data())
+    return _trained_net(training, axes, seeds, previous)
 
 
 def _started_net(training, axes, seeds, batch_size, previous):

@@ -208,7 +208,7 @@ class Autoencoder(nn.Module):
             seen = self.corruption(x, draws["corruption"])
         h = self._encode(seen, draws)
         code, terms = _call(self.bottleneck, h, draws.get("bottleneck"))
-        raw = _call(self.decoder, code, draws.get("decoder"))
+        raw = self._decode(code, draws)
         loss = self.loss(raw, x)
         if hasattr(self.bottleneck, "likelihood"):
             loss = self.bottleneck.likelihood(loss, x.shape[1], self.loss.degree)
@@ -224,15 +224,22 @@ class Autoencoder(nn.Module):
                 reconstruction,
                 h,
                 code,
-                lambda code: _call(self.decoder, code, draws.get("decoder")),
+                lambda code: self._decode(code, draws),
             )
         return raw, code, terms, h
 
     def _standardized(self, x):
         return x if self.center is None else (x - self.center) / self.spread
 
+    # What the networks return has the precision of the rows, if not of the networks:
+    # half of it is enough for their products, not for what comes after.
+
     def _encode(self, x, draws):
-        return _call(self.encoder, self._standardized(x), draws.get("encoder"))
+        h = _call(self.encoder, self._standardized(x), draws.get("encoder"))
+        return h.to(x.dtype)
+
+    def _decode(self, code, draws):
+        return _call(self.decoder, code, draws.get("decoder")).to(code.dtype)
 
     def _code(self, x, draws):
         h = self._encode(x, draws)

@@ -22,9 +22,10 @@ from ._weights import FlatWeights
 
 __all__ = ["OPTIMIZERS", "Net"]
 
-# Held-out rows, and numbers in them, that pass through the model at once.
+# Held-out rows, and numbers in them, and batches, that pass through the model at once.
 _CHUNK = 8192
 _CHUNK_ENTRIES = 2**20
+_CHUNK_BATCHES = 32
 # Training rows that tell whether the weights are still good for anything.
 _WATCHED = 256
 
@@ -132,8 +133,13 @@ class Net(NeuralNet):
             return super().get_iterator(dataset, training=training)
         if training:
             return Batches(dataset, self.batch_size, self.generator_)
-        width = dataset.x.shape[1]
-        return Batches(dataset, max(1, min(_CHUNK, _CHUNK_ENTRIES // width)))
+        # Where only small batches fit into memory, so do only small chunks.
+        n_rows = min(
+            _CHUNK,
+            _CHUNK_ENTRIES // dataset.x.shape[1],
+            _CHUNK_BATCHES * self.batch_size,
+        )
+        return Batches(dataset, max(1, n_rows))
 
     # Training
 
@@ -150,7 +156,7 @@ class Net(NeuralNet):
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
         self.listens_ = any(_listens_to_batches(cb) for _, cb in self.callbacks_)
         self.module_listens_ = self.module_.listens
-        self.step_ = choose_step(self)
+        self.step_ = None
         self.weights_.start_average()
         self._set_training(False)
         work = multiplications(self.module_, train[:1][0]) * min(
@@ -165,6 +171,9 @@ class Net(NeuralNet):
             datasets = {"dataset_train": train, "dataset_valid": valid}
             for _ in range(epochs):
                 self.notify("on_epoch_begin", **datasets)
+                # Callbacks may have frozen weights, or may look into them, by now.
+                self.step_ = choose_step(self, self.step_)
+                self.weights_.hold_frozen()
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 with self.weights_.averaged():
                     self._judge(train, valid)
@@ -174,7 +183,7 @@ class Net(NeuralNet):
                 if self.stop_training_:
                     break
             self.selection_.finish()
-        self.step_name_ = self.step_.name
+        self.step_name_ = None if self.step_ is None else self.step_.name
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
         self.best_loss_ = self.selection_.best_loss

@@ -16,13 +16,15 @@ __all__ = ["PrincipalAxes"]
 
 # Numbers up to which a table is small: its whole spectrum is computed, in double
 # precision.
-_SMALL = 2**20
+_FEW_ENTRIES = 2**20
 # Below this many rows or columns the axes are exact, above it they are found by
 # iteration, where their number is known and small (as scikit-learn's PCA does).
 _MAX_EXACT = 1000
 # Passes of the iteration, and directions it looks for beyond those asked for.
 _N_PASSES = 5
 _N_MORE = 10
+# Share of a block below which what is left of one of its directions is noise.
+_NOISE = 1e-6
 # Rows of a block of scalar products of rows: with fewer, reading would take longer
 # than multiplying.
 _MIN_BLOCK = 256
@@ -61,7 +63,7 @@ class PrincipalAxes:
 
     def __init__(self, x, weight, n_components, random_state):
         self._weight = weight
-        large = x.shape[0] * x.shape[1] > _SMALL
+        large = x.shape[0] * x.shape[1] > _FEW_ENTRIES
         n_axes = None
         if large and isinstance(n_components, Integral):
             n_axes = min(int(n_components), *x.shape)
@@ -69,7 +71,12 @@ class PrincipalAxes:
         # speed.
         single = large and np.asarray(x[:1]).dtype == np.float32
         for dtype in (np.float32, np.float64) if single else (np.float64,):
-            spectrum = _spectrum(x, weight, dtype, n_axes, random_state)
+            too_large = None if dtype == np.float64 else "raise"
+            try:
+                with np.errstate(over=too_large, invalid=too_large):
+                    spectrum = _spectrum(x, weight, dtype, n_axes, random_state)
+            except FloatingPointError:
+                continue  # as double precision will not
             self._mean, self.total_variance, variances, axes_of = spectrum
             # Variances are squares: what is below the rounding error of the largest
             # one says nothing of the data.
@@ -182,7 +189,7 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
         mean, covariance = moments(x, weight, dtype, products)
         variances, vectors = _largest(covariance, n_axes)
         return mean, float(np.trace(covariance)), variances, lambda k: vectors[:, :k].T
-    if n_samples * n_features <= _SMALL:
+    if n_samples * n_features <= _FEW_ENTRIES:
         mean, variance = moments(x, weight)
         (_, rows), *_ = _centered(x, weight, dtype, mean, n_samples)
         _, singular, axes = linalg.svd(rows, full_matrices=False)
@@ -236,16 +243,15 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
     block = random_state.normal(size=(n_features, n_directions))
     basis, images = np.empty((n_features, 0)), np.empty((n_features, 0))
     for _ in range(_N_PASSES):
-        # Twice: what was all but in the space is noise after the first time.
-        for _ in range(2):
-            block -= basis @ (basis.T @ block)
-            block, _ = linalg.qr(block, mode="economic")
+        block = _orthogonal(block, basis)
+        if block.shape[1] == 0:
+            break  # the space is all there is
         image = np.zeros_like(block)
         directions = block.astype(dtype)
         for _, rows in _centered(x, weight, dtype, mean):
             image += rows.T @ (rows @ directions)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
-        block = image.copy()
+        block = image
     variances, vectors = _largest(basis.T @ images / n_samples, n_directions)
     return (
         mean,
@@ -253,6 +259,20 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
         variances,
         lambda k: (basis @ vectors[:, :k]).T,
     )
+
+
+def _orthogonal(block, basis):
+    """Return directions of a block that are not in a space, orthonormal; maybe none."""
+    size = linalg.norm(block)
+    # Twice: what was all but in the space is noise after the first time.
+    for _ in range(2):
+        block = block - basis @ (basis.T @ block)
+        block, triangle, _ = linalg.qr(block, mode="economic", pivoting=True)
+        # What is left of a direction that was in the space is noise, which would be
+        # made as large as the others.
+        block = block[:, np.abs(np.diag(triangle)) > _NOISE * size]
+        size = 1.0
+    return block
 
 
 def _centered(x, weight, dtype, mean, least=1):

@@ -48,6 +48,8 @@ class Training:
         Of the first network and its training.
     random_state : RandomState
         Source of the others.
+    batch_size : int or None
+        Rows per step, where memory has room for no more.
     """
 
     settings: object
@@ -64,6 +66,7 @@ class Training:
     max_epochs: int
     seeds: tuple
     random_state: np.random.RandomState
+    batch_size: int | None = None
 
     def without(self, rows, max_epochs):
         """Return the same for all but these rows: scaling and axes are learnt anew."""
@@ -80,7 +83,7 @@ class Training:
             # Trained in the same way, if judged by fewer rows than would be held out.
             order = self.random_state.permutation(len(kept))
             training = replace(training, unseen=np.sort(order[: len(kept) // 4]))
-        return replace(training, max_epochs=max_epochs)
+        return replace(training, max_epochs=max_epochs, batch_size=self.batch_size)
 
     def data(self):
         """Return the rows as the net takes them, on its device."""

@@ -109,6 +109,11 @@ class Rows(torch.utils.data.Dataset):
         self.weight = weight
         self.index = index
 
+    @property
+    def device(self):
+        """Where rows are looked up."""
+        return "cpu" if isinstance(self.x, Streamed) else self.x.device
+
     def __len__(self):
         return len(self.x if self.index is None else self.index)
 
@@ -124,14 +129,16 @@ class Rows(torch.utils.data.Dataset):
 
     def to(self, device):
         """Return the same rows on a device."""
-        weight, index = (
-            None if t is None else t.to(device) for t in (self.weight, self.index)
-        )
-        return Rows(self.x.to(device), weight, index)
+        rows = Rows(self.x.to(device), self.weight, self.index)
+        if self.weight is not None:
+            rows.weight = self.weight.to(device)
+        if self.index is not None:
+            rows.index = self.index.to(rows.device)
+        return rows
 
     def take(self, index):
         """Return some of the rows, their weights again of mean one, without a copy."""
-        index = torch.from_numpy(index).to(self.x.device)
+        index = torch.from_numpy(index).to(self.device)
         weight = None if self.weight is None else self.weight[index]
         if self.index is not None:
             index = self.index[index]
@@ -180,5 +187,7 @@ class Batches:
         order = torch.randperm(
             len(self._rows), generator=self._generator, device=device
         )
+        # Where rows wait on the host: once an epoch, not in every batch.
+        order = order.to(self._rows.device)
         for index in order.tensor_split(len(self)):
             yield self._rows[index]

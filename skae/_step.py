@@ -8,12 +8,14 @@ from .architectures._networks import Network
 __all__ = ["Autograd", "CudaGraph", "choose_step"]
 
 
-def choose_step(net):
+def choose_step(net, current=None):
     """Return the fastest way to the gradient of a net that is ready to train.
 
     Parameters
     ----------
     net : Net
+    current : object, default=None
+        The way of the last epoch, which is kept while it is the one to choose.
 
     Returns
     -------
@@ -22,14 +24,46 @@ def choose_step(net):
         drawn for them, leaves gradients in the weights, and returns the objective and
         what the module returned, or None if it only computed the objective.
     """
-    module = net.module_
-    if net.precision == "float32" and not net.listens_ and ClosedForm.suits(module):
-        step = ClosedForm(module)
-    else:
-        step = Autograd(net)
-    if torch.device(net.device).type == "cuda" and CudaGraph.suits(net):
-        return CudaGraph(step, net.weights_.flat.grad)
+    watched = _is_watched(net)
+    closed = (
+        not watched and net.precision == "float32" and ClosedForm.suits(net.module_)
+    )
+    on_gpu = torch.device(net.device).type == "cuda"
+    recorded = not watched and on_gpu and CudaGraph.suits(net.module_)
+    kind = closed, recorded
+    if current is not None and current.kind == kind:
+        return current
+    step = ClosedForm(net.module_) if closed else Autograd(net)
+    if recorded:
+        step = CudaGraph(step, net.weights_.flat.grad)
+    step.kind = kind
     return step
+
+
+def _is_watched(net):
+    """Return whether anybody looks into a step, or has a say in it.
+
+    That are callbacks with hooks for batches, optimisers of the user's, and hooks of
+    modules and of parameters.
+    """
+    if net.listens_ or net.weights_.flat.grad is None:
+        return True
+    of_modules = (
+        hooks
+        for module in net.module_.modules()
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        )
+    )
+    of_parameters = (
+        hooks
+        for p in net.module_.parameters()
+        for hooks in (p._backward_hooks, p._post_accumulate_grad_hooks)
+    )
+    return any(of_modules) or any(of_parameters)
 
 
 class Autograd:
@@ -79,20 +113,23 @@ class CudaGraph:
         self._step = step
         self._gradient = gradient
         self._recorded = {}
-        self.name = f"{step.name} in a CUDA graph"
+
+    @property
+    def name(self):
+        """What it came to: some ways cannot be recorded."""
+        recorded = any(r is not None for r in self._recorded.values())
+        return f"{self._step.name} in a CUDA graph" if recorded else self._step.name
 
     @staticmethod
-    def suits(net):
+    def suits(module):
         """Return whether a step can be recorded.
 
         A recording repeats kernels, not Python: between two steps nothing may change
         but numbers in tensors. So nothing is recorded where something has a schedule,
         or learns from the steps, or is a network of the user's.
         """
-        module = net.module_
-        ours = (isinstance(n, Network) for n in (module.encoder, module.decoder))
-        flat = net.weights_.flat.grad is not None
-        return flat and all(ours) and not (net.listens_ or module.listens)
+        networks = module.encoder, module.decoder
+        return all(isinstance(n, Network) for n in networks) and not module.listens
 
     def __call__(self, x, weight, draws):
         """Compute the gradient of the objective of a batch; see `choose_step`."""
@@ -102,31 +139,36 @@ class CudaGraph:
         recorded = self._recorded[len(x)]
         if recorded is None:
             return self._step(*given)
-        kept, replay, outputs = recorded
+        kept, replay, loss = recorded
         for old, new in zip(_tensors(kept), _tensors(given), strict=True):
             old.copy_(new)
         replay()
-        return outputs
+        return loss, None
 
     def _record(self, given):
-        """Return buffers, what replays a step on them, and what it returns.
+        """Return buffers, what replays a step on them, and the objective it writes.
 
         None if it cannot be recorded, or if what is replayed is not what is computed:
         then all steps are computed.
         """
+        if not all(isinstance(leaf, torch.Tensor | None) for leaf in _leaves(given)):
+            return None  # a number that was drawn would be the same for ever
         kept = _copy(given)
         expected = self._step(*kept)[0].clone(), self._gradient.clone()
-        try:
-            replay, outputs = record(lambda: self._step(*kept))
-            replay()
-        except RuntimeError:
-            return None
-        replayed = outputs[0], self._gradient
+        with torch.cuda.device(self._gradient.device):
+            try:
+                replay, loss = record(lambda: self._step(*kept)[0])
+            except RuntimeError:
+                return None
+        found = loss, self._gradient
+        for tensor in found:
+            tensor.fill_(torch.nan)  # so that a replay that does nothing is seen
+        replay()
         same = (
-            torch.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True)
-            for a, b in zip(expected, replayed, strict=True)
+            torch.linalg.vector_norm(a - b) <= 0.01 * torch.linalg.vector_norm(a)
+            for a, b in zip(expected, found, strict=True)
         )
-        return (kept, replay, outputs) if all(same) else None
+        return (kept, replay, loss) if all(same) else None
 
 
 def record(function):
@@ -136,8 +178,8 @@ def record(function):
     -------
     replay : callable
         Starts them again.
-    outputs : object
-        What the function returned; a replay writes to its tensors.
+    result : Tensor
+        What the function returned; a replay writes to it.
     """
     # What torch sets up when something runs for the first time must not be recorded.
     aside = torch.cuda.Stream()
@@ -147,28 +189,31 @@ def record(function):
             function()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function()
-    return graph.replay, outputs
+    # Other threads may do what they like meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = function()
+    return graph.replay, result
+
+
+def _leaves(tree):
+    """Yield what is in nested tuples, lists and dicts, in its order."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if isinstance(tree, tuple | list):
+        for branch in tree:
+            yield from _leaves(branch)
+    else:
+        yield tree
 
 
 def _tensors(tree):
-    """Yield the tensors of nested tuples, lists and dicts, in their order."""
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        yield from _tensors(tuple(tree.values()))
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from _tensors(branch)
+    return (leaf for leaf in _leaves(tree) if leaf is not None)
 
 
 def _copy(tree):
     """Copy nested tuples, lists and dicts with their tensors."""
-    if isinstance(tree, torch.Tensor):
-        return tree.clone()
     if isinstance(tree, dict):
         return {name: _copy(branch) for name, branch in tree.items()}
     if isinstance(tree, tuple | list):
-        return type(tree)(_copy(branch) for branch in tree)
-    return tree
+        return tuple(map(_copy, tree))
+    return None if tree is None else tree.clone()

@@ -36,6 +36,7 @@ class FlatWeights:
         self._views(lambda p, piece: setattr(p, "data", piece), self.flat.data)
         self._decay = decay
         self._average = None
+        self._frozen = []
         self.n_steps = 0
 
     def _views(self, assign, buffer):
@@ -61,6 +62,14 @@ class FlatWeights:
         clipped = self.parameters if self.flat.grad is None else [self.flat]
         nn.utils.clip_grad_norm_(clipped, max_norm)
 
+    def hold_frozen(self):
+        """Let parameters that are no longer to be trained stay as they are.
+
+        The optimiser does not know of them: momentum would carry them on.
+        """
+        frozen = [p for p in self.parameters if not p.requires_grad]
+        self._frozen = [(p.data, p.detach().clone()) for p in frozen]
+
     def start_average(self):
         """Begin the running average at the weights as they are."""
         self.n_steps = 0
@@ -74,6 +83,8 @@ class FlatWeights:
         linger at the start.
         """
         self.n_steps += 1
+        for weights, held in self._frozen:
+            weights.copy_(held)
         if self._average is not None:
             decay = min(self._decay, self.n_steps / (self.n_steps + 10))
             self._average.lerp_(self.flat, 1 - decay)

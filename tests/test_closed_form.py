@@ -148,14 +148,44 @@ def test_a_loss_of_somebody_elses_is_left_to_torch():
     assert not ClosedForm.suits(module)
 
 
-@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
-def test_whoever_looks_into_the_modules_is_called(hook):
-    module = _module()
+def _without_bias(network):
+    network.branch.last.bias = None
+
+
+def _with_shared_weights(network):
+    network.branch.hidden[1].layer = network.branch.hidden[0].layer
+
+
+def _with_another_linear_map(network):
+    class Own(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network.linear = Own(N_FEATURES, N_COMPONENTS)
+
+
+def _with_another_stage(network):
+    class Own(type(network.branch.hidden[0])):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network.branch.hidden[0].__class__ = Own
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _without_bias,
+        _with_shared_weights,
+        _with_another_linear_map,
+        _with_another_stage,
+    ],
+)
+def test_networks_that_somebody_changed_are_left_to_torch(change):
+    module = _module(MLP((7, 7), start="random"))
+    change(module.encoder)
     FlatWeights(list(module.parameters()), 0.0).attach_gradient()
-    handle = getattr(module.encoder.branch.last, hook)(lambda *args: None)
     assert not ClosedForm.suits(module)
-    handle.remove()
-    assert ClosedForm.suits(module)
 
 
 def test_weights_without_a_gradient_are_left_to_torch():

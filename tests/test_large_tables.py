@@ -29,7 +29,7 @@ from skae.exceptions import WorseThanPCAWarning
 
 @pytest.fixture
 def nothing_is_small(monkeypatch):
-    monkeypatch.setattr(_pca, "_SMALL", 0)
+    monkeypatch.setattr(_pca, "_FEW_ENTRIES", 0)
     monkeypatch.setattr(_rows, "_SMALL", 0)
     monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", 2000)
 
@@ -289,3 +289,33 @@ def test_a_map_of_a_file_stays_where_it_is(tmp_path):
         text=True,
     )
     assert float(run.stdout) < 0.7
+
+
+@pytest.mark.parametrize("n_informative", [1, 3, 8, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_columns_add_no_directions_to_the_iteration(n_informative, dtype, rng):
+    X = np.zeros((1300, 1200), dtype)
+    spreads = np.linspace(1, 3, n_informative)
+    X[:, :n_informative] = rng.normal(size=(1300, n_informative)) * spreads
+    k = 5
+    axes = PrincipalAxes(X, None, k, rng)
+    found = axes._axes
+    assert len(found) == min(k, n_informative)
+    np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-6)
+    centered = X[:, :n_informative] - X[:, :n_informative].mean(
+        axis=0, dtype=np.float64
+    )
+    singular = np.linalg.svd(centered, compute_uv=False)
+    left = np.square(axes.residual(X), dtype=np.float64).sum()
+    everything = np.square(singular).sum()
+    assert left == pytest.approx(np.square(singular[k:]).sum(), abs=1e-5 * everything)
+
+
+def test_squares_too_large_for_single_precision_are_taken_in_double(
+    nothing_is_small, rng
+):
+    X = _table(rng, (300, 40), SPECTRUM)
+    axes, larger = (
+        PrincipalAxes(rows, None, 5, rng) for rows in (X, X * np.float32(1e25))
+    )
+    np.testing.assert_allclose(np.abs(larger._axes), np.abs(axes._axes), atol=1e-4)

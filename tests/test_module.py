@@ -89,6 +89,14 @@ def x(generator):
 # Forward
 
 
+@pytest.mark.parametrize("bottleneck", [None, Noisy()])
+def test_half_precision_stays_within_the_networks(bottleneck, x, generator):
+    module = _build(bottleneck)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = module(x, module.draw(x.shape, generator))
+    assert {t.dtype for t in output} == {torch.float32}
+
+
 def test_inference_is_deterministic_and_free_of_training(x, generator):
     module = _build(Noisy(), Shift(), L1(0.5))
     plain = _build(Noisy())

@@ -1,27 +1,39 @@
 """Which way a net takes to its gradient, and what of a GPU can be tried without one."""
 
 import warnings
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, Freezer
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, _step
 from skae._net import Net
-from skae._step import CudaGraph
 from skae.architectures import MLP, Conv, Custom
-from skae.bottlenecks import TopK, Variational
-from skae.corruptions import Gaussian
-from skae.exceptions import OutOfMemoryWarning
-from skae.penalties import L1
+from skae.bottlenecks import (
+    BatchTopK,
+    FiniteScalar,
+    Plain,
+    TopK,
+    Variational,
+    VectorQuantized,
+)
+from skae.corruptions import Corruption, Gaussian
+from skae.exceptions import FitWarning, OutOfMemoryWarning
+from skae.losses import AbsoluteError, Bernoulli, Poisson, SquaredError, Trimmed
+from skae.penalties import L1, Contractive, KLSparsity
 
 
 @pytest.fixture(autouse=True)
 def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", FitWarning)
         yield
 
 
@@ -78,24 +90,24 @@ def test_callbacks_that_look_into_steps_see_what_passes(X):
 
 
 class _Recorder:
-    """Stands for `record`: outputs keep their place in memory, as in a recording."""
+    """Stands for `record`: the result keeps its place in memory, as in a recording."""
 
-    def __init__(self, wrong=False, fails=False):
+    def __init__(self, wrong=False, empty=False, fails=False):
         self.n_recorded = self.n_replayed = 0
-        self.wrong, self.fails = wrong, fails
+        self.wrong, self.empty, self.fails = wrong, empty, fails
 
     def __call__(self, function):
         if self.fails:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.n_recorded += 1
-        outputs = function()
+        result = function().clone()
 
         def replay():
             self.n_replayed += 1
-            loss, _ = function()
-            outputs[0].copy_(loss + 1 if self.wrong else loss)
+            if not self.empty:
+                result.copy_(function() + self.wrong)
 
-        return replay, outputs
+        return replay, result
 
 
 @pytest.fixture
@@ -103,12 +115,22 @@ def recorder(monkeypatch, request):
     recorder = _Recorder(**getattr(request, "param", {}))
     choose = _step.choose_step
 
-    def choose_recorded(net):
-        step = choose(net)
-        return CudaGraph(step, net.weights_.flat.grad) if CudaGraph.suits(net) else step
+    class Net:
+        """A net that says it is on a GPU."""
+
+        device = "cuda"
+
+        def __init__(self, net):
+            self.net = net
+
+        def __getattr__(self, name):
+            return getattr(self.net, name)
 
     monkeypatch.setattr(_step, "record", recorder)
-    monkeypatch.setattr("skae._net.choose_step", choose_recorded)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(
+        "skae._net.choose_step", lambda net, current: choose(Net(net), current)
+    )
     return recorder
 
 
@@ -137,10 +159,13 @@ def test_replayed_steps_train_the_same_model(params, X, request):
     )
 
 
-@pytest.mark.parametrize("recorder", [{"wrong": True}, {"fails": True}], indirect=True)
+@pytest.mark.parametrize(
+    "recorder", [{"wrong": True}, {"empty": True}, {"fails": True}], indirect=True
+)
 def test_what_cannot_be_recorded_well_is_computed(recorder, X, monkeypatch):
     model = _fit(X)
     assert recorder.n_replayed <= 2
+    assert model.diagnostics_["step"] == "closed form"
     monkeypatch.undo()
     np.testing.assert_array_equal(model.transform(X), _fit(X).transform(X))
 
@@ -158,10 +183,105 @@ def test_what_cannot_be_recorded_well_is_computed(recorder, X, monkeypatch):
     ids=str,
 )
 def test_what_changes_between_steps_is_not_recorded(params, recorder, X):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _fit(X, **params)
+    _fit(X, **params)
     assert recorder.n_recorded == 0
+
+
+class _Number(Corruption):
+    """Draws a number that is no tensor."""
+
+    def draw(self, shape, generator):
+        return float(torch.rand((), generator=generator))
+
+    def __call__(self, x, draw):
+        return x * draw
+
+
+class _Pair(Corruption):
+    """Draws a tuple with names."""
+
+    class Draw(NamedTuple):
+        factor: torch.Tensor
+        nothing: None
+
+    def draw(self, shape, generator):
+        return self.Draw(torch.rand((), generator=generator), None)
+
+    def __call__(self, x, draw):
+        return x * draw[0]
+
+
+@pytest.mark.parametrize("corruption", [_Number(), _Pair()])
+def test_what_is_drawn_is_never_that_of_the_recording(corruption, X, request):
+    expected = _fit(X, corruption=corruption)
+    recorder = request.getfixturevalue("recorder")
+    model = _fit(X, corruption=corruption)
+    assert (recorder.n_recorded > 0) == isinstance(corruption, _Pair)
+    np.testing.assert_array_equal(
+        model.history_["train_loss"], expected.history_["train_loss"]
+    )
+
+
+# Whoever looks into a step, or has a say in it
+
+
+class _Hooked(Callback):
+    """Registers a hook when training begins, or later, and counts its calls."""
+
+    def __init__(self, register, epoch=0):
+        self.register, self.epoch = register, epoch
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_calls = 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch + 1:
+            self.register(net.module_.encoder.branch.last, self._count)
+
+    def _count(self, *args):
+        self.n_calls += 1
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda layer, hook: layer.register_forward_pre_hook(hook),
+        lambda layer, hook: layer.register_forward_hook(hook),
+        lambda layer, hook: layer.register_full_backward_pre_hook(hook),
+        lambda layer, hook: layer.register_full_backward_hook(hook),
+        lambda layer, hook: layer.weight.register_hook(hook),
+        lambda layer, hook: layer.weight.register_post_accumulate_grad_hook(hook),
+    ],
+    ids=["before", "after", "before back", "back", "gradient", "gradient added"],
+)
+def test_hooks_of_modules_and_gradients_are_called(register, epoch, X):
+    hooked = _Hooked(register, epoch)
+    model = _fit(X, net_params={"callbacks": [("hooked", hooked)]}, batch_size=50)
+    (hooked,) = (cb for name, cb in model.net_.callbacks_ if name == "hooked")
+    assert hooked.n_calls >= 3 * (5 - epoch)
+    assert model.diagnostics_["step"] == "autograd"
+
+
+@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_frozen_weights_stay_as_they_are(at, weight_decay, X):
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            weights = net.module_.state_dict()
+            seen.append({name: t.clone() for name, t in weights.items()})
+
+    callbacks = [("freezer", Freezer("encoder.*", at=at)), ("watch", Watch())]
+    _fit(X, net_params={"callbacks": callbacks}, weight_decay=weight_decay)
+    for name, frozen in seen[at - 1].items():
+        moved = not torch.equal(seen[-1][name], frozen)
+        trained = name.startswith("decoder") and "start" not in name
+        assert moved == (trained and "pace" not in name), name
+    if at == 3:
+        name = "encoder.branch.last.weight"
+        assert not torch.equal(seen[0][name], seen[at - 1][name])
 
 
 # Half precision
@@ -186,6 +306,49 @@ def test_held_out_rows_are_judged_in_single_precision(X):
     assert model.diagnostics_["best_loss"] == pytest.approx(terms, rel=1e-5)
 
 
+BOTTLENECKS = [
+    None,
+    Plain("sigmoid"),
+    Variational(),
+    TopK(2),
+    BatchTopK(2),
+    VectorQuantized(4),
+    FiniteScalar(),
+]
+
+
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=repr)
+def test_half_precision_works_with_all_that_stands_in_the_middle(bottleneck, norm, X):
+    architecture = MLP((8,), norm=norm)
+    model = _fit(
+        X,
+        precision="bf16",
+        bottleneck=bottleneck,
+        architecture=architecture,
+        n_components=4,
+    )
+    assert np.isfinite(model.transform(X).sum())
+    assert not model.diagnostics_["diverged"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalty"),
+    [
+        (AbsoluteError(), None),
+        (Bernoulli(), KLSparsity(0.1)),
+        (Poisson(), None),
+        (Trimmed(SquaredError()), Contractive(0.1)),
+    ],
+    ids=repr,
+)
+def test_half_precision_works_with_losses_and_penalties(loss, penalty, X):
+    X = (X - X.min()) / np.ptp(X)
+    bottleneck = Plain("sigmoid")
+    model = _fit(X, precision="bf16", loss=loss, penalty=penalty, bottleneck=bottleneck)
+    assert np.isfinite(model.reconstruct(X)).all()
+
+
 def test_an_unknown_precision_is_refused(X):
     with pytest.raises(ValueError, match=r"'precision' parameter .* Got 'half'"):
         _fit(X, precision="half")
@@ -194,12 +357,13 @@ def test_an_unknown_precision_is_refused(X):
 # Out of memory
 
 
-def _out_of_memory(monkeypatch, n_times):
-    """Let so many steps of training fail, from the second on."""
+def _out_of_memory(monkeypatch, n_times, more_than=0):
+    """Let so many steps on so many rows fail, each the second of a training."""
     failed, train_step = [], Net.train_step
 
     def step(self, batch, **fit_params):
-        if self.weights_.n_steps == 1 and len(failed) < n_times:
+        too_many = len(batch[0]) > more_than and len(failed) < n_times
+        if self.weights_.n_steps == 1 and too_many:
             failed.append(len(batch[0]))
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return train_step(self, batch, **fit_params)
@@ -217,6 +381,22 @@ def test_out_of_memory_training_begins_anew_with_half_the_batch(X, monkeypatch):
     assert failed == [38]
     assert model.diagnostics_["batch_size"] == 25
     np.testing.assert_array_equal(model.transform(X), expected.transform(X))
+
+
+def test_the_warning_names_the_line_that_asked(X, monkeypatch):
+    _out_of_memory(monkeypatch, 1)
+    model = AutoencoderTransformer(2, early_stopping=False, max_epochs=2)
+    with pytest.warns(OutOfMemoryWarning) as seen:
+        make_pipeline(StandardScaler(), model).fit_transform(X)
+    assert [w.filename for w in seen if w.category is OutOfMemoryWarning] == [__file__]
+
+
+def test_further_networks_do_not_try_in_vain(X, monkeypatch):
+    failed = _out_of_memory(monkeypatch, 99, more_than=30)
+    with pytest.warns(OutOfMemoryWarning) as seen:
+        _fit(X, AutoencoderOutlierDetector, n_estimators=3, batch_size=50)
+    assert len(failed) == 1
+    assert sum(w.category is OutOfMemoryWarning for w in seen) == 1
 
 
 def test_out_of_memory_twice_is_an_error_and_leaves_nothing(X, monkeypatch):

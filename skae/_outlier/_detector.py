@@ -238,7 +238,7 @@ class AutoencoderOutlierDetector(BaseDetector):
         loss stopped being finite. "n_active_components": components that vary. "r2",
         "pca_r2": R² of model and PCA on the training rows. "step": how gradients
         were computed, "closed form" or "autograd" (any model), on a GPU maybe "in a
-        CUDA graph". "batch_size": rows per step, at most.
+        CUDA graph"; None where no step was taken. "batch_size": rows per step, at most.
 
     device_ : str
         Where the network is.

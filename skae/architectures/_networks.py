@@ -15,6 +15,7 @@ __all__ = [
     "Branch",
     "Network",
     "Stage",
+    "StartingNetwork",
     "Tanh",
     "check_start",
     "initialised",
@@ -42,8 +43,15 @@ class Tanh(nn.Tanh):
 
     def forward(self, x):
         # Not where gradients are only off: transformations of torch.func, whose tensors
-        # NumPy cannot read, may be under way there.
-        return tanh(x) if torch.is_inference_mode_enabled() else super().forward(x)
+        # NumPy cannot read, may be under way there. Nor where somebody traces.
+        readable = x.dtype in (torch.float32, torch.float64)
+        if (
+            torch.is_inference_mode_enabled()
+            and readable
+            and not torch.jit.is_tracing()
+        ):
+            return tanh(x)
+        return super().forward(x)
 
 
 # Gain of the hidden layers' initial weights per activation: sqrt(2) keeps the scale
@@ -118,7 +126,7 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator):
         )
     if start == "random":
         return Network(linear, branch)
-    return _StartingNetwork(linear if branch is None else Anchored(linear), branch)
+    return StartingNetwork(linear if branch is None else Anchored(linear), branch)
 
 
 class Stage(nn.Module):
@@ -283,7 +291,7 @@ class Network(nn.Module):
         return Affine(weight, bias)
 
 
-class _StartingNetwork(Network):
+class StartingNetwork(Network):
     """A network that can be made equal to an affine map."""
 
     @torch.no_grad()
