@@ -1,10 +1,11 @@
 """Where to compute, and with how many threads."""
 
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 __all__ = ["multiplications", "one_blas_thread", "resolve_device", "threads_for"]
@@ -125,7 +126,14 @@ def threads_for(work):
             _inside.pop()
 
 
-_limits: list[threadpool_limits] = []  # one per fit under way, the first of them counts
+_limits: list = []  # one per fit under way, the first of them counts
+
+
+@cache
+def _blas():
+    # Finding the libraries takes as long as training a small table for an epoch. Those
+    # of NumPy and SciPy are there since this package was imported.
+    return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
@@ -136,7 +144,7 @@ def one_blas_thread():
     many threads there are.
     """
     with _lock:
-        _limits.append(_limits[0] if _limits else threadpool_limits(1, "blas"))
+        _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ history and checkpoints; what differs is said where it does.
 """
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -346,13 +347,10 @@ class Net(NeuralNet):
             return original
         device = "cpu" if torch.device(self.device).type == "mps" else self.device
 
-        def copy():
-            module = self.module(**self.get_params_for("module")).to(device, dtype)
-            module.load_state_dict(original.state_dict())
-            return module.eval()
-
         copies = vars(self).setdefault("copies_", Copies())
-        return copies.get(original, dtype, device, copy)
+        return copies.get(
+            original, dtype, device, lambda: deepcopy(original).to(device, dtype).eval()
+        )
 
     def __getstate__(self):
         state = super().__getstate__()

@@ -14,7 +14,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A module imports from the rows below its own only.
 ROWS = [
-    {"_component", "_copies", "_moments", "_subsample", "_validation", "exceptions"},
+    {
+        "_component",
+        "_copies",
+        "_moments",
+        "_subsample",
+        "_validation",
+        "_warning",
+        "exceptions",
+    },
     {
         "anomaly_scores",
         "architectures",
