@@ -84,14 +84,17 @@ class Copies:
 
 def _state(module):
     """Return the tensors of a module, and what tells whether they were written to."""
-    tensors = [
-        tensor
-        for part in modules_of(module)
-        for named in (part._parameters, part._buffers)
-        for tensor in named.values()
-        if tensor is not None
-    ]
+    tensors = []
+    for part in modules_of(module):
+        tensors += part._parameters.values()
+        tensors += part._buffers.values()
+    tensors = [tensor for tensor in tensors if tensor is not None]
+    return tensors, [(id(t), t.data_ptr(), _version(t)) for t in tensors]
+
+
+def _version(tensor):
     # torch counts what is written to a tensor, unless it was made in inference mode.
-    return tensors, [
-        (id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors
-    ]
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0

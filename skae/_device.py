@@ -10,10 +10,10 @@ from torch import nn
 
 __all__ = ["multiplications", "one_blas_thread", "resolve_device", "threads_for"]
 
-# Multiplications of a forward pass over a batch that are worth a thread. With half as
-# many a second one still brings a factor of 1.5 where a core is free, but takes several
-# times as long as one where none is.
-_WORK_PER_THREAD = 2**25
+# Multiplications of a forward pass over a batch that are worth a thread. A second one
+# then brings a factor of 1.5 to 1.8 where a core is free; where none is, the two take
+# several times as long as one, the more so the less there is to do.
+_WORK_PER_THREAD = 2**24
 
 _CONVOLUTIONS = (
     nn.Conv1d,

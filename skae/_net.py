@@ -347,8 +347,9 @@ class Net(NeuralNet):
             return original
         device = "cpu" if torch.device(self.device).type == "mps" else self.device
 
-        copies = vars(self).setdefault("copies_", Copies())
-        return copies.get(
+        if "copies_" not in vars(self):
+            self.copies_ = Copies()
+        return self.copies_.get(
             original, dtype, device, lambda: deepcopy(original).to(device, dtype).eval()
         )
 

@@ -109,8 +109,9 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     random_state : int, RandomState instance or None, default=None
         Source of the held-out rows, the initial weights, the order of the rows and all
-        noise. With an int, fits are equal bit by bit on one CPU. No global generator
-        is read or written.
+        noise. With an int, fits are equal bit by bit on one CPU, those of large
+        networks with the same number of threads. No global generator is read or
+        written.
 
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.

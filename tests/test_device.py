@@ -108,7 +108,7 @@ def test_work_is_counted_as_torch_counts_it(dim, transposed):
 
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(
-    ("work", "n_threads"), [(0, 1), (1000, 1), (2**26, 2), (2**40, 4)]
+    ("work", "n_threads"), [(0, 1), (1000, 1), (2**25, 2), (2**40, 4)]
 )
 def test_threads_are_as_many_as_the_work_is_worth(work, n_threads):
     with threads_for(work):
@@ -125,7 +125,7 @@ def test_threads_are_given_back_after_an_error():
 
 @pytest.mark.usefixtures("four_threads")
 def test_fits_that_overlap_all_go_back_to_what_the_first_found():
-    first, second = threads_for(0), threads_for(2**26)
+    first, second = threads_for(0), threads_for(2**25)
     first.__enter__()
     second.__enter__()
     assert torch.get_num_threads() == 2
