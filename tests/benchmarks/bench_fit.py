@@ -23,7 +23,7 @@ Each is timed from rows to a fitted model, building it included:
 - Keras: on JAX; warm is a further fit of a compiled model, cold builds and compiles one
 - matrix products: those of forward and backward pass alone, into preallocated memory
 - skae: the same network; ``fit`` as a whole, which checks the rows, compares with PCA
-  and orders the code, and of that its epochs
+  and orders the code, and of that its epochs; by autograd: with a hook in a layer
 - skae, default: with all that ``fit`` does when it is not told otherwise, linear path,
   start at PCA, AdamW and judgement on a tenth of the rows, which are held out; only
   the network's sizes, the batch size and the number of epochs are given
@@ -53,6 +53,7 @@ import numpy as np
 import torch
 from _timing import (
     LR,
+    Watch,
     ignore_warnings,
     measure,
     network,
@@ -247,6 +248,12 @@ def skae_same(work):
     return lambda: trained(model, work, "skae, of that its epochs")
 
 
+def skae_autograd(work):
+    watched = {"callbacks": [("watch", Watch())]}
+    model = same_network(work.hidden, **of_training(work), net_params=watched)
+    return lambda: trained(model, work, "skae by autograd, of that its epochs")
+
+
 def skae_default(work):
     given = {"architecture": MLP(work.hidden), "random_state": 0}
     model = AutoencoderTransformer(**given, **of_training(work))
@@ -271,6 +278,7 @@ CONTENDERS = {
     "keras-cold": ("Keras on JAX, cold", keras_cold),
     "products": ("matrix products alone", products),
     "skae": ("skae", skae_same),
+    "skae-autograd": ("skae by autograd", skae_autograd),
     "skae-default": ("skae, default", skae_default),
 }
 
@@ -352,8 +360,7 @@ def on_cuda(rounds):
     runs = {label: make(work) for label, make in chosen}
     seconds = measure(runs, rounds, wait=torch.cuda.synchronize)
     steps = work.epochs * math.ceil(work.n_samples / work.batch_size)
-    n_weights = sum(p.numel() for p in work.network().parameters())
-    print(f"{torch.cuda.get_device_name()}: {n_weights} weights, {steps} steps\n")
+    print(f"{torch.cuda.get_device_name()}: {steps} steps\n")
     print_ratios(seconds, "bare loop", unit=1e-6 * steps, unit_name="us a step")
 
 
