@@ -1,4 +1,4 @@
-"""How the gradient of a batch is computed: one way for a whole training."""
+"""How the gradient of a batch is computed."""
 
 import torch
 

@@ -184,6 +184,28 @@ def run_again(arguments, threads=None, pinned=True):
         sys.exit(f"Failed: {' '.join(arguments)}")
 
 
+def run_with_threads(option, part, arguments, more=(), pinned=True):
+    """Run a part of this script once more with each number of threads, under a title.
+
+    Parameters
+    ----------
+    option, part : str
+        The option that chooses parts, and the part.
+    arguments : argparse.Namespace
+        Has ``threads`` and ``rounds``.
+    more : list of str, default=()
+        Further arguments.
+    pinned : bool, default=True
+        As `run_again` takes it.
+    """
+    for threads in arguments.threads:
+        load = f"load of the machine {os.getloadavg()[0]:.1f}"
+        print(f"{part}, threads: {threads}, {load}\n", flush=True)
+        again = f"--inside {option} {part} --threads {threads}".split()
+        again += ["--rounds", str(arguments.rounds), *more]
+        run_again(again, threads, pinned)
+
+
 def in_fresh_process(function, *arguments):
     """Return what a function returns in a process of its own, begun for it."""
     context = multiprocessing.get_context("spawn")

@@ -59,7 +59,7 @@ from _timing import (
     network,
     print_ratios,
     random_rows,
-    run_again,
+    run_with_threads,
     same_network,
     train_textbook,
 )
@@ -387,14 +387,10 @@ def main():
         (name,) = arguments.workloads
         search(arguments) if name == "search" else fits(name, arguments)
     else:
+        more = ["--contenders", *arguments.contenders]
         for name in arguments.workloads:
-            for threads in arguments.threads:
-                load = f"load of the machine {os.getloadavg()[0]:.1f}"
-                print(f"{name}, threads: {threads}, {load}\n", flush=True)
-                again = f"--inside --workloads {name} --threads {threads}".split()
-                again += ["--rounds", str(arguments.rounds)]
-                again += ["--contenders", *arguments.contenders]
-                run_again(again, threads, pinned=name != "search")
+            pinned = name != "search"
+            run_with_threads("--workloads", name, arguments, more, pinned)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ the same round. Memory is that of anonymous pages, each case in a process of its
 
 import argparse
 import copy
-import os
 import tempfile
 import time
 import warnings
@@ -39,7 +38,7 @@ from _timing import (
     network,
     print_ratios,
     random_rows,
-    run_again,
+    run_with_threads,
     same_network,
     train_textbook,
 )
@@ -211,11 +210,7 @@ def main():
             torch.set_num_threads(arguments.threads[0])
             PARTS[name](arguments.rounds)
         else:
-            for threads in arguments.threads:
-                load = f"load of the machine {os.getloadavg()[0]:.1f}"
-                print(f"{name}, threads: {threads}, {load}\n", flush=True)
-                again = f"--inside --parts {name} --threads {threads}".split()
-                run_again([*again, "--rounds", str(arguments.rounds)], threads)
+            run_with_threads("--parts", name, arguments)
 
 
 if __name__ == "__main__":
