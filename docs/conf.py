@@ -22,10 +22,31 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.towncrier.ext",
 ]
+# sphinx-build -t online: links to the documentation of others, whose inventories are
+# fetched for it.
+if tags.has("online"):  # noqa: F821, Sphinx has it among the names here
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "matplotlib": ("https://matplotlib.org/stable", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "pandas": ("https://pandas.pydata.org/docs", None),
+    "python": ("https://docs.python.org/3", None),
+    "scipy": ("https://docs.scipy.org/doc/scipy", None),
+    "sklearn": ("https://scikit-learn.org/stable", None),
+    "skorch": ("https://skorch.readthedocs.io/en/stable", None),
+    "torch": ("https://docs.pytorch.org/docs/stable", None),
+}
 exclude_patterns = ["_build", "changes/*"]
 default_role = "py:obj"
+
+towncrier_draft_autoversion_mode = "draft"
+towncrier_draft_include_empty = False
+towncrier_draft_working_directory = ROOT
 
 autosummary_generate = True
 autodoc_default_options = {"members": True, "inherited-members": True}
@@ -49,7 +70,12 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "getting_started": [], "whats_new": []}
+html_sidebars = {
+    "index": [],
+    "getting_started": [],
+    "contributing": [],
+    "whats_new": [],
+}
 
 
 def skip_member(app, what, name, obj, skip, options):
