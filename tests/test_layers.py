@@ -49,6 +49,7 @@ ROWS = [
     {"_diagnosis"},
     {"_base"},
     {"_outlier", "_transformer", "metrics"},
+    {"displays"},
     {"__init__", "testing"},
 ]
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
