@@ -51,6 +51,7 @@ towncrier_draft_working_directory = ROOT
 autosummary_generate = True
 autodoc_default_options = {"members": True, "inherited-members": True}
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -69,6 +70,7 @@ html_css_files = ["skae.css"]
 html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
 }
 html_sidebars = {
     "index": [],
