@@ -18,6 +18,7 @@ from ._plotting import (
     check_matplotlib_support,
     last_step,
     merged,
+    percent,
     prepared_axes,
     tidy,
 )
@@ -224,7 +225,6 @@ class AnomalyScoreDisplay:
             check_scalar(bins, "bins", Integral, min_val=1)
         ax = prepared_axes(self, ax)
         from matplotlib.patches import StepPatch
-        from matplotlib.ticker import PercentFormatter
 
         edges = self._edges(bins, log_scale)
         if self.is_outlier is None:
@@ -260,7 +260,7 @@ class AnomalyScoreDisplay:
             )
         if log_scale:
             ax.set_xscale("log")
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        percent(ax.yaxis)
         whose = "of the rows" if self.is_outlier is None else "of the rows of a kind"
         ax.set(xlabel="abnormality", ylabel=f"share {whose}")
         ax.legend(frameon=False)

@@ -201,20 +201,27 @@ class CodeSizeDisplay:
         from matplotlib.collections import PolyCollection
         from matplotlib.lines import Line2D
 
-        line_style = merged({"marker": "o", "linewidth": 1.8}, line_kw, Line2D)
+        line_style = merged({"marker": "o"}, line_kw, Line2D)
         band_style = merged(
             {"alpha": 0.2, "linewidth": 0}, fill_between_kw, PolyCollection
         )
         self.lines_, self.bands_ = [], []
-        curves = [(self.name, MODEL, self.scores)]
+        # PCA is broader and below, so that both are seen where they are the same.
+        curves = [(self.name, MODEL, self.scores, 5, 2.2)]
         if self.pca_scores is not None:
-            curves.append(("PCA", BASELINE, self.pca_scores))
-        for label, colour, scores in curves:
+            curves.append(("PCA", BASELINE, self.pca_scores, 9, 2))
+        for label, colour, scores, size, layer in curves:
             mean, n_folds = scores.mean(axis=1), scores.shape[1]
             self.lines_ += ax.plot(
                 self.n_components,
                 mean,
-                **{"color": colour, "label": label} | line_style,
+                **{
+                    "color": colour,
+                    "label": label,
+                    "markersize": size,
+                    "zorder": layer,
+                }
+                | line_style,
             )
             if n_folds > 1:
                 error = scores.std(axis=1, ddof=1) / np.sqrt(n_folds)

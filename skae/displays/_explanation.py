@@ -15,6 +15,7 @@ from ._plotting import (
     last_step,
     merged,
     needs,
+    percent,
     prepared_axes,
     tidy,
 )
@@ -202,7 +203,10 @@ class ExplanationDisplay:
         order = np.argsort(-np.asarray(self.share), kind="stable")[:top_k]
         names = [str(self.feature_names[k]) for k in order]
         lengths = [float(self.share[k]) for k in order]
-        texts = [f"{self.value[k]:.3g}, expected {self.expected[k]:.3g}" for k in order]
+        texts = [
+            f"{_number(self.value[k])}, expected {_number(self.expected[k])}"
+            for k in order
+        ]
         colours = [MODEL] * len(order)
         if self.code_share >= _NEGLIGIBLE:
             names.append("code")
@@ -211,7 +215,6 @@ class ExplanationDisplay:
             colours.append(BASELINE)
         ax = prepared_axes(self, ax, figsize=(6.8, 1.1 + 0.32 * len(names)))
         from matplotlib.patches import Rectangle
-        from matplotlib.ticker import PercentFormatter
 
         places = np.arange(len(names))
         style = merged({"color": colours, "height": 0.7}, bar_kw, Rectangle)
@@ -223,7 +226,7 @@ class ExplanationDisplay:
         ax.set_ylim(len(names) - 0.5, -0.5)
         # Room for what stands beside the longest bar.
         ax.set_xlim(0, 1.45 * max(lengths))
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        percent(ax.xaxis)
         ax.set_xlabel("share of the score")
         if self.row_name is not None:
             ax.set_title(f"row {self.row_name}", loc="left", fontsize="medium")
@@ -231,6 +234,11 @@ class ExplanationDisplay:
         tidy(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _number(value):
+    """Return three digits of a number, and all those before its decimal point."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _check_row(row, n_rows):

@@ -121,7 +121,7 @@ class LatentSpaceDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         needs(cls, estimator, "transform")
         code = estimator.transform(X)
-        components = list(components)
+        components = np.atleast_1d(components).tolist()
         width = code.shape[1]
         known = all(isinstance(k, Integral) and 0 <= k < width for k in components)
         if len(components) != 2 or not known:

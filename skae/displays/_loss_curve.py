@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._base import BaseAutoencoder
 from ..bottlenecks import Plain
 from ._plotting import (
     BASELINE,
@@ -47,8 +48,8 @@ class LossCurveDisplay:
         Epoch whose weights were kept, counted from 1; 0 is the start.
     n_held_out : int, default=None
         How many rows judged the training, for the legend.
-    start_name : str, default="start"
-        What the model is before the first step, for the legend.
+    start_name : str, default=None
+        What the model is before the first step, for the legend. None if it has no name.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class LossCurveDisplay:
         initial_loss=None,
         best_epoch=None,
         n_held_out=None,
-        start_name="start",
+        start_name=None,
     ):
         self.train_loss = train_loss
         self.valid_loss = valid_loss
@@ -98,7 +99,8 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : estimator or Pipeline
-            A fitted estimator of skae, or a pipeline with exactly one of them.
+            A fitted estimator of skae, or a pipeline with exactly one of them. Of a
+            detector with several networks it is the first.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
         line_kw : dict, default=None
@@ -112,7 +114,7 @@ class LossCurveDisplay:
         Raises
         ------
         TypeError
-            If there is not exactly one estimator with ``history_``.
+            If there is not exactly one estimator of skae.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         model = _trained(estimator)
@@ -123,7 +125,7 @@ class LossCurveDisplay:
             initial_loss=initial if math.isfinite(initial) else None,
             best_epoch=model.best_epoch_,
             n_held_out=model.diagnostics_["n_held_out"],
-            start_name="start: PCA" if _started_at_pca(model) else "start",
+            start_name="PCA" if _started_at_pca(model) else None,
         )
         return display.plot(ax, line_kw=line_kw)
 
@@ -171,7 +173,7 @@ class LossCurveDisplay:
                 color=NORMAL,
                 linestyle=(0, (4, 3)),
                 linewidth=1.2,
-                label=self.start_name,
+                label=f"start: {self.start_name}" if self.start_name else "start",
                 zorder=1,
             )
         if not n_epochs:
@@ -179,10 +181,12 @@ class LossCurveDisplay:
             return self
         self._mark_best(curves[-1][2])
         losses = np.concatenate([loss for _, _, loss in curves])
-        losses = np.append(losses[np.isfinite(losses)], self.initial_loss or [])
+        if self.initial_loss is not None:
+            losses = np.append(losses, self.initial_loss)
+        losses = losses[np.isfinite(losses)]
         if len(losses) and losses.min() > 0 and losses.max() > _LOG_FROM * losses.min():
             ax.set_yscale("log")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         ax.legend(frameon=False)
         return self
 
@@ -192,7 +196,7 @@ class LossCurveDisplay:
         if self.best_epoch:
             level, label = judged[self.best_epoch - 1], f"kept: epoch {self.best_epoch}"
         else:
-            level, label = self.initial_loss, f"kept: {self.start_name}"
+            level, label = self.initial_loss, "kept: the start"
         if level is None:
             return
         (self.best_,) = self.ax_.plot(
@@ -207,10 +211,13 @@ class LossCurveDisplay:
         )
 
     def _say_that_nothing_happened(self):
+        text = "no step was taken"
+        if self.start_name is not None:
+            text += f"\nthe model is {self.start_name}"
         self.ax_.text(
             0.5,
             0.5,
-            f"no step was taken\nthe model is its {self.start_name}",
+            text,
             ha="center",
             va="center",
             color=INK,
@@ -226,15 +233,13 @@ def _trained(estimator):
     steps = [estimator]
     if isinstance(estimator, Pipeline):
         steps = [step for _, step in estimator.steps]
-    for step in steps:
-        if hasattr(type(step), "reconstruction_error"):
-            check_is_fitted(step)
-    trained = [step for step in steps if hasattr(step, "history_")]
+    trained = [step for step in steps if isinstance(step, BaseAutoencoder)]
     if len(trained) != 1:
         raise TypeError(
             "LossCurveDisplay needs an estimator of skae, or a Pipeline with one of "
-            f"them. Got {len(trained)} with history_ in {estimator!r}."
+            f"them. Got {len(trained)} in {estimator!r}."
         )
+    check_is_fitted(trained[0])
     return trained[0]
 
 

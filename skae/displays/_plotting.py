@@ -15,6 +15,7 @@ __all__ = [
     "last_step",
     "merged",
     "needs",
+    "percent",
     "prepared_axes",
     "tidy",
 ]
@@ -24,7 +25,7 @@ BASELINE = "#8a8f98"
 NORMAL = "#30638e"
 OUTLIERS = "#edae49"
 INK = "#22223b"
-PALE = "#d5d9e0"
+PALE = "#c9ced6"
 # The first ones are told apart by most people with a colour vision deficiency, too.
 CATEGORIES = (
     "#30638e",
@@ -56,6 +57,14 @@ def prepared_axes(display, ax, figsize=None):
 def tidy(ax):
     """Take away the two spines that say nothing."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def percent(axis):
+    """Write shares along an axis as percent, at round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
 
 
 def merged(defaults, given, artist):

@@ -230,7 +230,7 @@ class ReconstructionDisplay:
                 f"feature_names must have one name for each of the {n_features} "
                 f"columns. Got {len(names)}."
             )
-        n_across = math.ceil(math.sqrt(n_rows / 2))
+        n_across = 1 if n_rows <= 3 else math.ceil(math.sqrt(n_rows / 2))
         n_down = math.ceil(n_rows / n_across)
         ax = prepared_axes(self, ax, (1 + 4.2 * n_across, 1.4 + 1.25 * n_down))
         from matplotlib.lines import Line2D
@@ -265,9 +265,9 @@ class ReconstructionDisplay:
                 )
             panel.set_title(f"error {error:.2g}", loc="right", fontsize="small", pad=2)
             tidy(panel)
-            # The lowest panel of each column, and the first of each line, are enough.
+            # The outermost panels are enough.
             panel.tick_params(
-                labelbottom=i + n_across >= n_rows, labelleft=i % n_across == 0
+                labelbottom=i // n_across == n_down - 1, labelleft=i % n_across == 0
             )
             self.axes_[i] = panel
         first = self.axes_[0]
@@ -276,13 +276,12 @@ class ReconstructionDisplay:
             for panel in self.axes_:
                 panel.tick_params(axis="x", rotation=90, labelsize="small")
         else:
-            for panel in self.axes_[-n_across:]:
+            for panel in self.axes_[(n_down - 1) * n_across :]:
                 panel.set_xlabel("column")
-        ax.legend(
-            handles=list(self.lines_[:, 0]),
+        first.legend(
             loc="lower left",
-            bbox_to_anchor=(0, 1.02),
-            borderaxespad=0,
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0.1,
             ncols=2,
             frameon=False,
         )
@@ -290,7 +289,7 @@ class ReconstructionDisplay:
 
 def _checked_shape(image_shape, n_features):
     """Return (channels, height, width)."""
-    shape = tuple(image_shape)
+    shape = tuple(np.atleast_1d(image_shape).tolist())
     if len(shape) not in {2, 3} or not all(
         isinstance(size, Integral) and size > 0 for size in shape
     ):
