@@ -1,0 +1,227 @@
+"""
+A dictionary of digits: sparse codes that can be read
+=====================================================
+
+A code of eight numbers says little: every component of PCA takes part in every image.
+A *dictionary* has many more components, its atoms, of which each image uses a few. Here
+are 128 atoms for the 64 pixels of scikit-learn's digits, eight per image, learnt by a
+sparse autoencoder and by :class:`~sklearn.decomposition.MiniBatchDictionaryLearning`.
+Which one brings images back, which one helps a classifier, what do they take, and what
+do the atoms look like?
+"""
+
+# %%
+# The models
+# ----------
+#
+# In scikit-learn a dictionary has no encoder. The code of every image is searched for:
+# orthogonal matching pursuit takes one atom after the other, and fits all weights again
+# after each. The autoencoder learns an encoder instead. ``TopK(8)`` keeps the eight
+# largest of its 128 outputs, none of them negative, and ``MLP(())`` has no hidden
+# layers, so that an image is a constant plus a weighted sum of eight rows of
+# ``components_``.
+#
+# PCA has eight components; so a row is eight numbers in all of them. (In a dictionary
+# it also matters which eight.)
+
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, SparseCoder
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+
+from skae import AutoencoderTransformer
+from skae.architectures import MLP
+from skae.bottlenecks import TopK
+
+N_ATOMS, N_ACTIVE = 128, 8
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(
+    X, y, test_size=0.3, stratify=y, random_state=0
+)
+# MiniBatchDictionaryLearning does not centre. For the others it makes no difference.
+mean = X_train.mean(axis=0)
+train, test = X_train - mean, X_test - mean
+
+models = {
+    "PCA": PCA(N_ACTIVE, random_state=0),
+    "dictionary learning": MiniBatchDictionaryLearning(
+        N_ATOMS,
+        transform_algorithm="omp",
+        transform_n_nonzero_coefs=N_ACTIVE,
+        random_state=0,
+    ),
+    "skae": AutoencoderTransformer(
+        N_ATOMS, architecture=MLP(()), bottleneck=TopK(N_ACTIVE), random_state=0
+    ),
+}
+
+# %%
+# What they are worth
+# -------------------
+#
+# On test images: R² of the reconstruction, and the accuracy of a logistic regression on
+# the code. :class:`~sklearn.preprocessing.MaxAbsScaler` scales the codes and leaves
+# zeros alone. The last row takes the atoms of the autoencoder and leaves its encoder
+# aside: matching pursuit looks for the codes.
+#
+# *Purity* is a simple measure of whether a component has a meaning: of the ten test
+# images in which it is largest, the share that are the same digit, averaged over the
+# components that ten test images use at all. Labels play no part in learning the atoms.
+
+
+def purity(code):
+    shares = []
+    for strength in code.T:
+        strongest = np.argsort(-strength)[:10]
+        if (strength[strongest] > 0).all():
+            shares.append(np.bincount(y_test[strongest]).max() / 10)
+    return np.mean(shares)
+
+
+def judge(code_train, code, atoms, constant=0.0):
+    classifier = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=2000))
+    classifier.fit(code_train, y_train)
+    reconstructed = constant + code @ atoms
+    return {
+        "R2": r2_score(test, reconstructed, multioutput="variance_weighted"),
+        "accuracy": classifier.score(code, y_test),
+        "purity": purity(code),
+        "dead": np.mean(~np.any(code_train != 0, axis=0)),
+    }
+
+
+codes, outcomes = {}, {}
+for name, model in models.items():
+    started = perf_counter()
+    code_train = model.fit(train).transform(train)
+    fitted = perf_counter()
+    codes[name] = model.transform(test)
+    transformed = perf_counter()
+    constant = 0.0
+    if name == "skae":
+        constant = model.inverse_transform(np.zeros((1, N_ATOMS)))
+    outcomes[name] = judge(code_train, codes[name], model.components_, constant) | {
+        "fit, s": fitted - started,
+        "ms per 1000": 1e6 * (transformed - fitted) / len(test),
+    }
+
+atoms = models["skae"].components_
+pursuit = SparseCoder(
+    atoms / np.linalg.norm(atoms, axis=1, keepdims=True),
+    transform_algorithm="omp",
+    transform_n_nonzero_coefs=N_ACTIVE,
+)
+searched = [pursuit.transform(rows - constant) for rows in (train, test)]
+outcomes["atoms of skae, pursuit"] = judge(*searched, pursuit.dictionary, constant)
+
+on_pixels = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=2000))
+outcomes["all 64 pixels"] = {
+    "accuracy": on_pixels.fit(X_train, y_train).score(X_test, y_test)
+}
+table = pd.DataFrame(outcomes).T
+formats = {"fit, s": "{:.1f}".format, "ms per 1000": "{:.0f}".format}
+print(f"Digits, {N_ACTIVE} numbers per image, {len(test)} test images")
+print(table.to_string(float_format="{:.3f}".format, formatters=formats, na_rep=""))
+
+# %%
+# Dictionary learning brings more of the image back, and takes its time for it: a search
+# per image, where the autoencoder multiplies by one matrix. With the atoms of the
+# autoencoder the search is as good, so that it is the encoder that loses, not the
+# dictionary. For the classifier it is the other way round. Similar images have similar
+# codes where they come from a linear map and a threshold; a search may take another
+# set of atoms for nearly the same image. Eight numbers out of 128 are then as good as
+# all pixels; they are no better.
+#
+# The components of PCA are pure as well, if one looks at their extremes. But there are
+# only eight for ten digits, and each takes part in all images. A few atoms of the
+# autoencoder are dead: no training image uses them.
+#
+# One image, taken apart
+# ----------------------
+#
+# The upper row of each pair is what has been put together so far, the lower one the
+# atom that was added, times its weight: red adds ink, blue takes some away.
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+
+plt.rcParams["axes.titlesize"] = "medium"
+INK = "#22223b"
+signed = LinearSegmentedColormap.from_list("signed", ["#30638e", "#ffffff", "#d1495b"])
+
+
+def show(ax, image, title=None, **how):
+    ax.imshow(image.reshape(8, 8), **({"cmap": "gray_r", "vmin": 0, "vmax": 16} | how))
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_color("#d5d9e0")
+    if title is not None:
+        ax.set_title(title, color=INK)
+
+
+DIGITS = [3, 5]
+figure, grid = plt.subplots(
+    2 * len(DIGITS), N_ACTIVE + 2, figsize=(11, 5.2), layout="constrained"
+)
+for digit, (above, below) in zip(DIGITS, grid.reshape(len(DIGITS), 2, -1), strict=True):
+    row = np.flatnonzero(y_test == digit)[0]
+    weights = codes["skae"][row]
+    order = np.argsort(-weights)[:N_ACTIVE]
+    parts = weights[order, None] * atoms[order]
+    sums = mean + constant + np.cumsum(np.vstack([np.zeros(64), parts]), axis=0)
+    show(above[0], X_test[row], "test image")
+    below[0].axis("off")
+    show(above[1], sums[0], "constant")
+    below[1].axis("off")
+    for k, (part, ax, ax_sum) in enumerate(
+        zip(parts, below[2:], above[2:], strict=True), start=1
+    ):
+        limit = np.abs(parts).max()
+        show(ax, part, cmap=signed, vmin=-limit, vmax=limit)
+        ax.set_xlabel(f"atom {order[k - 1]}", color=INK)
+        show(ax_sum, sums[k], f"+ {k}")
+
+# %%
+# The atoms
+# ---------
+#
+# The 32 atoms of each dictionary that are used most, and the components of PCA. By
+# themselves they say little: most are a pattern of points to add and points to take
+# away, and those of the two dictionaries look much alike. The autoencoder has a few
+# that add ink in one corner and do nothing else.
+
+figure = plt.figure(figsize=(11, 3), layout="constrained")
+panels = figure.subfigures(1, 3, width_ratios=[4, 4, 1.05], wspace=0.05)
+for panel, name in zip(panels, ("skae", "dictionary learning", "PCA"), strict=True):
+    use = np.square(codes[name]).mean(axis=0)
+    grid = panel.subplots(4, min(32, len(use)) // 4)
+    for ax, k in zip(grid.flat, np.argsort(-use), strict=False):
+        atom = models[name].components_[k]
+        limit = np.abs(atom).max()
+        show(ax, atom, cmap=signed, vmin=-limit, vmax=limit)
+    panel.suptitle(f"{name}, R² {outcomes[name]['R2']:.2f}", color=INK)
+
+# %%
+# What an atom stands for shows in the images that use it most. Here are the six atoms
+# of largest weight in the first image above, each before the ten test images in which
+# it is strongest. Some stand for a way to write a digit, others for a part that several
+# digits share, such as a foot or an arc; and for some it is hard to say.
+
+row = np.flatnonzero(y_test == DIGITS[0])[0]
+chosen = np.argsort(-codes["skae"][row])[:6]
+figure, grid = plt.subplots(len(chosen), 12, figsize=(9, 5), layout="constrained")
+for k, axes in zip(chosen, grid, strict=True):
+    limit = np.abs(atoms[k]).max()
+    show(axes[0], atoms[k], cmap=signed, vmin=-limit, vmax=limit)
+    axes[0].set_ylabel(f"atom {k}", rotation=0, ha="right", va="center", color=INK)
+    axes[1].axis("off")
+    strongest = np.argsort(-codes["skae"][:, k])[:10]
+    for ax, image in zip(axes[2:], X_test[strongest], strict=True):
+        show(ax, image)
