@@ -303,7 +303,9 @@ def _abnormality(detector, X):
     """Return scores of rows, and the threshold if there is one."""
     if hasattr(detector, "score_samples"):
         offset = getattr(last_step(detector), "offset_", None)
-        return -detector.score_samples(X), None if offset is None else -float(offset)
+        # OneClassSVM has it in an array.
+        threshold = None if offset is None else -np.asarray(offset).item()
+        return -detector.score_samples(X), threshold
     if hasattr(detector, "decision_function"):
         return -detector.decision_function(X), 0.0
     raise TypeError(

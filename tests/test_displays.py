@@ -1,0 +1,730 @@
+"""The displays: numbers against independent ones, and artists against the numbers."""
+
+import inspect
+import subprocess
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgba
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import KFold
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC, OneClassSVM
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer, displays
+from skae.architectures import MLP
+from skae.bottlenecks import Plain, TopK, Variational
+from skae.corruptions import Gaussian
+from skae.displays import (
+    AnomalyScoreDisplay,
+    CodeSizeDisplay,
+    ExplanationDisplay,
+    LatentSpaceDisplay,
+    LossCurveDisplay,
+    ReconstructionDisplay,
+)
+from skae.losses import Bernoulli
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skae.exceptions.FitWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+
+NAMES = ["pressure", "temperature", "flow", "level", "current", "noise"]
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    """Draw without a screen, leave the settings alone, and no figure behind."""
+    backend = mpl.get_backend()
+    plt.switch_backend("agg")
+    settings = mpl.rcParams.copy()
+    yield
+    assert mpl.rcParams == settings
+    plt.close("all")
+    plt.switch_backend(backend)
+
+
+@pytest.fixture
+def table(X):
+    return pd.DataFrame(X, columns=NAMES, index=[f"day {i}" for i in range(len(X))])
+
+
+def small(cls=AutoencoderTransformer, **params):
+    defaults = {
+        "n_components": 2,
+        "architecture": MLP((8,)),
+        "max_epochs": 3,
+        "early_stopping": False,
+        "random_state": 0,
+    }
+    return cls(**defaults | params)
+
+
+def detector(**params):
+    return small(AutoencoderOutlierDetector, **params)
+
+
+# All of them
+
+
+def drawn(name, ax=None):
+    """Return a display of each class, made of few numbers."""
+    rng = np.random.RandomState(0)
+    rows = rng.normal(size=(3, 4))
+    made = {
+        "AnomalyScoreDisplay": lambda cls: cls(abnormality=rng.normal(size=20)),
+        "CodeSizeDisplay": lambda cls: cls(n_components=[1, 2], scores=rows[:2]),
+        "ExplanationDisplay": lambda cls: cls(
+            feature_names="abcd", value=rows[0], expected=rows[1], share=rows[2] ** 2
+        ),
+        "LatentSpaceDisplay": lambda cls: cls(code=rows[:, :2]),
+        "LossCurveDisplay": lambda cls: cls(train_loss=[3.0, 2.0]),
+        "ReconstructionDisplay": lambda cls: cls(
+            original=rows, reconstruction=rows, image_shape=(2, 2)
+        ),
+    }
+    return made[name](getattr(displays, name)).plot(ax=ax)
+
+
+@pytest.mark.parametrize("name", displays.__all__)
+def test_plot_makes_axes_or_takes_them(name):
+    display = drawn(name)
+    assert display.ax_.figure is display.figure_
+    assert len(plt.get_fignums()) == 1
+    _, axes = plt.subplots(1, 2)
+    display.plot(ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is axes[1].figure
+    assert len(plt.get_fignums()) == 2
+    assert not axes[0].has_data()
+    display.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("name", displays.__all__)
+def test_ax_must_be_axes(name):
+    with pytest.raises(TypeError, match=r"ax must be matplotlib Axes or None\. Got 3"):
+        drawn(name, ax=3)
+
+
+@pytest.mark.parametrize("name", displays.__all__)
+def test_parameters_are_attributes_and_go_by_name(name):
+    display = drawn(name)
+    parameters = inspect.signature(type(display)).parameters
+    assert all(hasattr(display, parameter) for parameter in parameters)
+    assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_import_and_refusal_without_matplotlib():
+    code = """if True:
+        import sys
+        import skae
+        assert "matplotlib" not in sys.modules
+        sys.modules["matplotlib"] = None
+        for name in skae.displays.__all__:
+            try:
+                getattr(skae.displays, name).from_estimator(*[None] * (1 + (
+                    name != "LossCurveDisplay")))
+            except ImportError as error:
+                assert "from_estimator requires matplotlib" in str(error)
+            else:
+                raise AssertionError(name)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Reconstruction
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small(),
+        PCA(2),
+        make_pipeline(StandardScaler(), small()),
+        make_pipeline(StandardScaler(), detector()),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("image_shape", [None, (2, 3)])
+def test_reconstruction_is_that_of_the_estimator(model, X, image_shape):
+    model.fit(X)
+    display = ReconstructionDisplay.from_estimator(
+        model, X, n_samples=5, image_shape=image_shape
+    )
+    expected = model.inverse_transform(model.transform(X[:5]))
+    np.testing.assert_array_equal(display.original, X[:5])
+    np.testing.assert_allclose(display.reconstruction, expected)
+    np.testing.assert_allclose(display.errors, ((X[:5] - expected) ** 2).mean(axis=1))
+    for line, rows in enumerate((X[:5], expected)):
+        for i, row in enumerate(rows):
+            if image_shape is None:
+                seen = display.lines_[line, i].get_ydata()
+            else:
+                seen = display.images_[line, i].get_array().data.ravel()
+            np.testing.assert_allclose(seen, row)
+
+
+def test_images_have_the_same_grey_levels_and_do_not_overlap(X):
+    display = ReconstructionDisplay.from_estimator(
+        PCA(2).fit(X), X, n_samples=3, image_shape=(1, 3, 2), im_kw={"cmap": "bone"}
+    )
+    boxes = []
+    for image in display.images_.ravel():
+        assert image.get_clim() == (X[:3].min(), X[:3].max())
+        assert image.get_cmap().name == "bone"
+        left, right, low, high = image.get_extent()
+        assert (right - left, high - low) == pytest.approx((2, 3))
+        assert not any(
+            left < box[1] and box[0] < right and low < box[3] and box[2] < high
+            for box in boxes
+        )
+        boxes.append((left, right, low, high))
+    originals, reconstructions = display.images_
+    assert originals[0].get_extent()[2] > reconstructions[0].get_extent()[3]
+    labels = [tick.get_text() for tick in display.ax_.get_xticklabels()]
+    np.testing.assert_allclose(np.array(labels, float), display.errors, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("top", "unit"), [(1.0, 1.0), (255.0, 255.0), (None, None)], ids=str
+)
+def test_colours_come_first_and_keep_their_scale(rng, top, unit):
+    rows = rng.uniform(size=(4, 3 * 2 * 5)) * (top or 1)
+    if top is None:
+        rows = rows * 1000 - 500
+        low, unit = rows.min(), np.ptp(rows)
+    else:
+        low = 0
+    display = ReconstructionDisplay(
+        original=rows, reconstruction=rows + unit, image_shape=(3, 2, 5)
+    ).plot()
+    seen = display.images_[0, 1].get_array()
+    assert seen.shape == (2, 5, 3)
+    blue = rows[1].reshape(3, 2, 5)[2]
+    np.testing.assert_allclose(seen[..., 2], (blue - low) / unit, atol=1e-9)
+    # What is out of range is cut off.
+    assert (display.images_[1, 1].get_array() == 1).all()
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 5, 8])
+def test_every_curve_has_a_panel(table, n_samples):
+    display = ReconstructionDisplay.from_estimator(
+        PCA(2).fit(table), table, n_samples=n_samples, line_kw={"lw": 5}
+    )
+    assert len(set(display.axes_)) == n_samples
+    display.figure_.canvas.draw()
+    ticks = [tick.get_text() for tick in display.axes_[-1].get_xticklabels()]
+    assert ticks == NAMES
+    assert display.lines_[0, 0].get_linewidth() == 5
+    with pytest.raises(ValueError, match="not divided yet"):
+        display.plot(ax=display.ax_)
+
+
+def test_curves_need_axes_of_a_grid(X):
+    ax = plt.figure().add_axes((0, 0, 1, 1))
+    with pytest.raises(ValueError, match="one of a grid"):
+        ReconstructionDisplay.from_estimator(PCA(2).fit(X), X, ax=ax)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"image_shape": (2, 2)}, r"\(2, 2\) is of 4 values, but rows have 6 columns"),
+        ({"image_shape": (1, 2, 3, 1)}, r"Got \(1, 2, 3, 1\)"),
+        ({"image_shape": 6}, "must be .height, width. or"),
+        ({"image_shape": (2, 3.0)}, "positive integers"),
+        ({"image_shape": (2, 1, 3)}, "1 or 3 channels, which come first"),
+        ({"n_samples": 0}, "n_samples"),
+        ({"feature_names": ["a"]}, "one name for each of the 6 columns. Got 1"),
+    ],
+    ids=str,
+)
+def test_bad_reconstruction(X, params, message):
+    with pytest.raises(ValueError, match=message):
+        ReconstructionDisplay.from_estimator(PCA(2).fit(X), X, **params)
+
+
+def test_reconstruction_needs_a_way_back(X):
+    with pytest.raises(TypeError, match=r"ReconstructionDisplay .* without transform"):
+        ReconstructionDisplay.from_estimator(IsolationForest().fit(X), X)
+    with pytest.raises(NotFittedError):
+        ReconstructionDisplay.from_estimator(small(), X)
+
+
+# Latent space
+
+
+@pytest.mark.parametrize(
+    "model",
+    [small(n_components=3), make_pipeline(StandardScaler(), PCA(3)), TruncatedSVD(3)],
+    ids=str,
+)
+def test_points_are_the_code(model, X):
+    model.fit(X)
+    display = LatentSpaceDisplay.from_estimator(
+        model, X, components=(2, 0), scatter_kw={"s": 3}
+    )
+    code = model.transform(X)[:, [2, 0]]
+    np.testing.assert_allclose(display.code, code)
+    np.testing.assert_allclose(display.scatter_.get_offsets(), code)
+    assert display.scatter_.get_sizes() == [3]
+    last = model[-1] if hasattr(model, "steps") else model
+    share = last.explained_variance_ratio_[2]
+    label = f"component 2 ({share:.1%} of the variance)"
+    assert display.ax_.get_xlabel() == label
+    assert display.legend_ is display.colorbar_ is None
+
+
+def test_codes_without_shares_or_in_sparse_form(X):
+    model = small(
+        n_components=4, bottleneck=TopK(2, sparse_output=True), max_epochs=1
+    ).fit(X)
+    display = LatentSpaceDisplay.from_estimator(model, X, components=(1, 3))
+    np.testing.assert_allclose(display.code, model.transform(X).toarray()[:, [1, 3]])
+    scaled = LatentSpaceDisplay.from_estimator(StandardScaler().fit(X), X)
+    assert scaled.ax_.get_ylabel() == "component 1"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: rng.choice(["b", "a", "c"], 150),
+        lambda rng: rng.choice([7, -1], 150),
+        lambda rng: rng.choice([0.0, 3.0], 150),
+        lambda rng: rng.choice([True, False], 150),
+        lambda rng: np.array(["x", None], dtype=object)[rng.choice(2, 150)],
+    ],
+)
+def test_labels_have_one_colour_each(X, rng, make):
+    y = make(rng)
+    display = LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, y)
+    colours = display.scatter_.get_facecolors()
+    names = [text.get_text() for text in display.legend_.get_texts()]
+    handles = dict(zip(names, display.legend_.legend_handles, strict=True))
+    assert len({handle.get_color() for handle in handles.values()}) == len(names)
+    for label in set(y):
+        name = str(int(label)) if isinstance(label, float) else str(label)
+        expected = to_rgba(handles[name].get_color(), alpha=0.8)
+        seen = colours[np.array([value == label for value in y])]
+        np.testing.assert_allclose(seen, np.tile(expected, (len(seen), 1)))
+
+
+def test_rare_labels_share_a_grey(X):
+    y = np.array([f"kind {min(i, 12):02d}" for i in range(150)])
+    display = LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, y)
+    names = [text.get_text() for text in display.legend_.get_texts()]
+    assert names == [*[f"kind {k:02d}" for k in range(9)], "kind 12", "3 others"]
+    assert len(np.unique(display.scatter_.get_facecolors(), axis=0)) == 11
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_have_a_colour_bar(X, whole):
+    y = pd.Series(np.arange(150) * (1 if whole else 0.1), name="age")
+    display = LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, y)
+    np.testing.assert_allclose(display.scatter_.get_array(), y)
+    assert display.colorbar_.ax.get_ylabel() == "age"
+    assert display.legend_ is None
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"components": (0, 2)}, r"two of the 2 components .* Got \[0, 2\]"),
+        ({"components": (0,)}, "two of the 2 components"),
+        ({"components": 0}, "two of the 2 components"),
+        ({"components": (-1, 0)}, "counted from 0"),
+        ({"y": [1, 2]}, "inconsistent numbers of samples"),
+        ({"y": np.r_[np.nan, np.arange(149.0)]}, "y contains NaN"),
+    ],
+    ids=str,
+)
+def test_bad_latent_space(X, params, message):
+    with pytest.raises(ValueError, match=message):
+        LatentSpaceDisplay.from_estimator(PCA(2).fit(X), X, **params)
+
+
+def test_latent_space_needs_a_code(X):
+    with pytest.raises(TypeError, match=r"LatentSpaceDisplay needs .* with transform"):
+        LatentSpaceDisplay.from_estimator(IsolationForest().fit(X), X)
+
+
+# Loss curve
+
+
+@pytest.fixture
+def judged(rng, X):
+    """Return a model that had rows to judge it, and left its start."""
+    curved = np.c_[X[:, 0], X[:, 0] ** 2, X[:, 1], X[:, 1] * X[:, 0]]
+    model = small(max_epochs=20, early_stopping=True, validation_fraction=0.3)
+    return model.fit(np.repeat(curved, 3, axis=0))
+
+
+def test_losses_are_those_of_the_history(judged):
+    display = LossCurveDisplay.from_estimator(judged, line_kw={"ls": ":"})
+    train, valid = display.lines_
+    np.testing.assert_array_equal(train.get_ydata(), judged.history_["train_loss"])
+    np.testing.assert_array_equal(valid.get_ydata(), judged.history_["valid_loss"])
+    np.testing.assert_array_equal(valid.get_xdata(), np.arange(judged.n_iter_) + 1)
+    assert valid.get_linestyle() == ":"
+    assert f"({judged.diagnostics_['n_held_out']} rows)" in valid.get_label()
+    start = judged.diagnostics_["initial_loss"]
+    assert set(display.start_.get_ydata()) == {start}
+    assert judged.best_epoch_ > 0
+    assert display.best_.get_xdata() == [judged.best_epoch_]
+    assert display.best_.get_ydata() == valid.get_ydata()[judged.best_epoch_ - 1]
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({}, "PCA"),
+        ({"corruption": Gaussian(0.1)}, "PCA"),
+        ({"bottleneck": Plain()}, "PCA"),
+        ({"bottleneck": Plain("tanh")}, None),
+        ({"bottleneck": Variational()}, None),
+        ({"architecture": MLP((8,), linear_path=False, start="random")}, None),
+        ({"loss": Bernoulli()}, None),
+        ({"warm_start": True}, None),
+    ],
+    ids=str,
+)
+def test_the_start_is_called_pca_only_where_it_is(X, params, name):
+    X = (X - X.min(axis=0)) / np.ptp(X, axis=0)
+    model = small(early_stopping=True, **params).fit(X, X_val=X[:60])
+    display = LossCurveDisplay.from_estimator(model)
+    assert display.start_name == name
+    label = "start" if name is None else f"start: {name}"
+    assert display.start_.get_label() == label
+
+
+def test_a_start_that_is_kept_is_marked(rng):
+    X = rng.normal(size=(300, 6))  # nothing to learn
+    model = AutoencoderTransformer(2, random_state=0).fit(X)
+    assert model.best_epoch_ == 0
+    display = LossCurveDisplay.from_estimator(make_pipeline(StandardScaler(), model))
+    point = display.best_.get_xdata()[0], display.best_.get_ydata()[0]
+    assert point == (0, model.diagnostics_["initial_loss"])
+
+
+def test_no_step_is_a_picture_too(X):
+    model = AutoencoderTransformer(2, random_state=0).fit(X)
+    assert model.n_iter_ == 0
+    display = LossCurveDisplay.from_estimator(model)
+    assert display.lines_ == []
+    assert display.start_ is display.best_ is None
+    (text,) = display.ax_.texts
+    assert text.get_text() == "no step was taken\nthe model is PCA"
+    display.figure_.canvas.draw()
+
+
+def test_without_rows_that_judge_there_is_one_curve(X):
+    model = small().fit(X)
+    display = LossCurveDisplay.from_estimator(model)
+    (line,) = display.lines_
+    assert display.start_ is None
+    assert display.best_.get_ydata() == line.get_ydata()[-1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [
+        ([20.0, 1.0], "log"),
+        ([9.0, 1.0], "linear"),
+        ([20.0, -1.0], "linear"),
+        ([20.0, np.nan], "linear"),
+    ],
+    ids=str,
+)
+def test_losses_that_span_decades_are_on_a_logarithmic_axis(losses, scale):
+    display = LossCurveDisplay(train_loss=losses).plot()
+    assert display.ax_.get_yscale() == scale
+
+
+def test_loss_curve_needs_one_estimator_of_skae(X):
+    with pytest.raises(TypeError, match=r"estimator of skae.* Got 0"):
+        LossCurveDisplay.from_estimator(PCA(2).fit(X))
+    with pytest.raises(TypeError, match="Got 2"):
+        LossCurveDisplay.from_estimator(make_pipeline(small(), small()))
+    with pytest.raises(NotFittedError):
+        LossCurveDisplay.from_estimator(small())
+
+
+# Anomaly scores
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        detector(),
+        IsolationForest(n_estimators=10, random_state=0),
+        LocalOutlierFactor(novelty=True),
+        OneClassSVM(),
+        make_pipeline(StandardScaler(), detector()),
+    ],
+    ids=str,
+)
+def test_what_is_flagged_is_what_is_predicted(model, X, rng):
+    model.fit(X)
+    rows = np.r_[X, 3 * rng.normal(size=(30, 6))]
+    y = np.repeat([0, 1], [150, 30])
+    display = AnomalyScoreDisplay.from_estimator(model, rows, y)
+    flagged = model.predict(rows) == -1
+    np.testing.assert_allclose(display.abnormality, -model.score_samples(rows))
+    np.testing.assert_array_equal(display.abnormality > display.threshold, flagged)
+    assert set(display.line_.get_xdata()) == {display.threshold}
+    labels = [stairs.get_label() for stairs in display.stairs_]
+    assert labels == [
+        f"normal: {flagged[:150].mean():.1%} flagged",
+        f"outliers: {flagged[150:].mean():.1%} flagged",
+    ]
+    for stairs, kind in zip(display.stairs_, (0, 1), strict=True):
+        values, edges, _ = stairs.get_data()
+        scores = display.abnormality[y == kind]
+        places = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, 39)
+        np.testing.assert_allclose(
+            values, np.bincount(places, minlength=40) / len(scores)
+        )
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (False, True), (1, -1)], ids=str)
+def test_labels_are_those_of_the_scorer(labels):
+    scores = np.r_[np.zeros(5), np.ones(3)]
+    display = AnomalyScoreDisplay.from_predictions(np.repeat(labels, [5, 3]), scores)
+    np.testing.assert_array_equal(display.is_outlier, scores == 1)
+    assert [s.get_label() for s in display.stairs_] == ["normal", "outliers"]
+    assert display.line_ is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "scale"),
+    [
+        ([1.0, 40.0], None, "log"),
+        ([1.0, 20.0], None, "linear"),
+        ([1.0, 20.0], 50.0, "log"),
+        ([0.0, 40.0], None, "linear"),
+        ([1.0, 40.0], 0.0, "linear"),
+        ([2.0, 2.0], None, "linear"),
+    ],
+    ids=str,
+)
+def test_scores_that_span_decades_are_on_a_logarithmic_axis(scores, threshold, scale):
+    display = AnomalyScoreDisplay.from_predictions(None, scores, threshold=threshold)
+    assert display.ax_.get_xscale() == scale
+    (stairs,) = display.stairs_
+    assert stairs.get_data().values.sum() == pytest.approx(1)
+    display.plot(log_scale=False, stairs_kw={"fc": "black"})
+    assert display.ax_.get_xscale() == "linear"
+    assert display.stairs_[0].get_facecolor() == to_rgba("black", 0.7)
+
+
+@pytest.mark.parametrize("bins", [7, [0.5, 2, 3, 4]], ids=str)
+@pytest.mark.parametrize("log_scale", [True, False])
+def test_every_score_is_in_a_bin(rng, bins, log_scale):
+    scores = rng.uniform(1, 4, size=100)
+    display = AnomalyScoreDisplay.from_predictions(
+        None, scores, bins=bins, log_scale=log_scale
+    )
+    values, edges, _ = display.stairs_[0].get_data()
+    assert values.sum() == pytest.approx(1)
+    assert len(values) == (7 if bins == 7 else 3)
+    if log_scale and bins == 7:
+        np.testing.assert_allclose(edges[1:] / edges[:-1], edges[1] / edges[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"y_true": [0, 0, 0]}, "with both present"),
+        ({"y_true": [0, 1]}, "inconsistent numbers of samples"),
+        ({"abnormality": [0.0, np.inf, 1.0]}, "abnormality contains infinity"),
+        ({"log_scale": True, "threshold": -1}, "needs positive scores"),
+        ({"log_scale": "yes"}, "Got 'yes'"),
+        ({"bins": 0}, "bins"),
+    ],
+    ids=str,
+)
+def test_bad_scores(given, message):
+    given = {"y_true": None, "abnormality": [1.0, 2.0, 3.0]} | given
+    with pytest.raises(ValueError, match=message):
+        AnomalyScoreDisplay.from_predictions(**given)
+
+
+def test_detectors_with_other_methods(X):
+    y = X[:, 0] > X[:, 0].mean()
+    margin = LinearSVC(random_state=0).fit(X, y)
+    display = AnomalyScoreDisplay.from_estimator(margin, X)
+    np.testing.assert_allclose(display.abnormality, -margin.decision_function(X))
+    assert display.threshold == 0
+    assert AnomalyScoreDisplay.from_estimator(PCA(2).fit(X), X).threshold is None
+    with pytest.raises(TypeError, match="novelty=True"):
+        AnomalyScoreDisplay.from_estimator(LocalOutlierFactor().fit(X), X)
+
+
+# Explanations
+
+
+def test_bars_are_the_largest_shares(table, rng):
+    model = detector().fit(table)
+    rows = table.iloc[:4] + rng.normal(size=(4, 6))
+    display = ExplanationDisplay.from_estimator(model, rows, row=2, top_k=3)
+    explanation = model.explain(rows)
+    frame = explanation.to_frame(3)
+    frame = frame[frame["row"] == "day 2"]
+    code_share = explanation.code_share[2]
+    assert code_share > 0.005
+    widths = [bar.get_width() for bar in display.bars_]
+    np.testing.assert_allclose(widths, [*frame["share"], code_share])
+    names = [tick.get_text() for tick in display.ax_.get_yticklabels()]
+    assert names == [*frame["feature"], "code"]
+    for text, line in zip(display.texts_, frame.itertuples(), strict=False):
+        value, expected = text.get_text().split(", expected ")
+        assert float(value) == pytest.approx(line.value, rel=0.01)
+        assert float(expected) == pytest.approx(line.expected, rel=0.01)
+    assert display.ax_.get_title(loc="left") == "row day 2"
+    tops = [bar.get_y() for bar in display.bars_]
+    assert display.ax_.yaxis_inverted()
+    assert tops == sorted(tops)
+    same = ExplanationDisplay.from_explanation(explanation, row=2, top_k=3)
+    np.testing.assert_allclose([bar.get_width() for bar in same.bars_], widths)
+
+
+def test_a_negligible_share_of_the_code_has_no_bar():
+    display = ExplanationDisplay(
+        feature_names=["a", "b"],
+        value=np.array([1234.5, 0.00123456]),
+        expected=np.array([-1e9, 1.0]),
+        share=np.array([0.4, 0.597]),
+        code_share=0.003,
+    ).plot(bar_kw={"fc": "black"})
+    assert [bar.get_width() for bar in display.bars_] == [0.597, 0.4]
+    texts = [text.get_text() for text in display.texts_]
+    assert texts == ["0.00123, expected 1", "1,234, expected -1e+09"]
+    assert display.bars_[0].get_facecolor() == to_rgba("black")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_scaled_columns_are_explained_in_their_own_units(table, named):
+    rows = table if named else table.to_numpy()
+    pipeline = make_pipeline(StandardScaler(), detector()).fit(rows)
+    display = ExplanationDisplay.from_estimator(pipeline, rows, row=7)
+    np.testing.assert_allclose(display.value, table.iloc[7])
+    scaler, last = pipeline
+    inner = last.explain(scaler.transform(rows)[7:8])
+    np.testing.assert_allclose(display.share, inner.share[0])
+    expected = scaler.inverse_transform(inner.expected)[0]
+    np.testing.assert_allclose(display.expected, expected)
+    assert list(display.feature_names) == (
+        NAMES if named else [f"x{k}" for k in range(6)]
+    )
+    assert display.row_name == ("day 7" if named else "7")
+
+
+def test_other_columns_are_explained_as_the_detector_sees_them(X):
+    pipeline = make_pipeline(PCA(6), detector()).fit(X)
+    display = ExplanationDisplay.from_estimator(pipeline, X, row=7)
+    np.testing.assert_allclose(display.value, pipeline[0].transform(X)[7])
+    assert list(display.feature_names) == [f"pca{k}" for k in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"row": 150}, "one of 150 rows, counted from 0. Got 150"),
+        ({"row": -1}, "Got -1"),
+        ({"row": "a"}, "Got 'a'"),
+        ({"top_k": 0}, "top_k"),
+    ],
+    ids=str,
+)
+def test_bad_row(X, params, message):
+    with pytest.raises(ValueError, match=message):
+        ExplanationDisplay.from_estimator(detector().fit(X), X, **params)
+
+
+def test_explanations_come_from_explain(X):
+    with pytest.raises(TypeError, match="without explain"):
+        ExplanationDisplay.from_estimator(IsolationForest().fit(X), X)
+    with pytest.raises(TypeError, match="what explain of Auto"):
+        ExplanationDisplay.from_explanation({"share": X})
+
+
+# Code sizes
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_scores_are_those_of_folds_fitted_by_hand(X, scaled):
+    folds = KFold(3, shuffle=True, random_state=0)
+    model = small()
+    pipeline = make_pipeline(StandardScaler(), model) if scaled else model
+    display = CodeSizeDisplay.from_estimator(
+        pipeline, X, n_components=[3, 1], cv=folds, line_kw={"lw": 4}
+    )
+    np.testing.assert_array_equal(display.n_components, [1, 3])
+    for scores, reducer in (
+        (display.scores, small),
+        (display.pca_scores, lambda n_components: PCA(n_components)),
+    ):
+        by_hand = np.empty((2, 3))
+        for i, size in enumerate((1, 3)):
+            for j, (train, test) in enumerate(folds.split(X)):
+                units = X[train].std(axis=0) if scaled else 1.0
+                mean = X[train].mean(axis=0)
+                fitted = reducer(n_components=size).fit((X[train] - mean) / units)
+                code = fitted.transform((X[test] - mean) / units)
+                back = fitted.inverse_transform(code) * units + mean
+                left = ((X[test] - back) ** 2).sum()
+                by_hand[i, j] = 1 - left / ((X[test] - mean) ** 2).sum()
+        np.testing.assert_allclose(scores, by_hand, rtol=1e-3, atol=1e-3)
+    for line, band, scores in zip(
+        display.lines_,
+        display.bands_,
+        (display.scores, display.pca_scores),
+        strict=True,
+    ):
+        assert line.get_linewidth() == 4
+        np.testing.assert_allclose(line.get_ydata(), scores.mean(axis=1))
+        error = scores.std(axis=1, ddof=1) / np.sqrt(3)
+        corners = band.get_paths()[0].vertices
+        for x, mean, half in zip((1, 3), scores.mean(axis=1), error, strict=True):
+            heights = corners[corners[:, 0] == x, 1]
+            assert heights.min() == pytest.approx(mean - half)
+            assert heights.max() == pytest.approx(mean + half)
+    assert not hasattr(model, "components_")  # clones were fitted
+
+
+def test_default_sizes_are_powers_of_two_that_leave_something_out(X):
+    wide = np.c_[X, X[:, :3] ** 2]
+    assert wide.shape[1] == 9
+    display = CodeSizeDisplay.from_estimator(PCA(), wide)
+    np.testing.assert_array_equal(display.n_components, [1, 2, 4, 8])
+    assert display.scores.shape == (4, 5)
+    assert display.pca_scores is None
+    few = CodeSizeDisplay.from_estimator(PCA(), wide[:6], cv=3)
+    np.testing.assert_array_equal(few.n_components, [1, 2])
+    split = [(np.arange(100), np.arange(100, 150))]
+    once = CodeSizeDisplay.from_estimator(PCA(), wide, cv=split)
+    assert once.bands_ == []
+
+
+@pytest.mark.parametrize("sizes", [[], [0, 1], [1.5], "ab"], ids=str)
+def test_bad_sizes(X, sizes):
+    with pytest.raises(ValueError, match="positive integers"):
+        CodeSizeDisplay.from_estimator(small(), X, n_components=sizes)
+
+
+def test_bad_candidates(X):
+    with pytest.raises(ValueError, match="n_components=7 must be between"):
+        CodeSizeDisplay.from_estimator(small(), X, n_components=[7])
+    with pytest.raises(TypeError, match="with n_components, or a Pipeline"):
+        CodeSizeDisplay.from_estimator(StandardScaler(), X)
+    with pytest.raises(TypeError, match="without inverse_transform"):
+        CodeSizeDisplay.from_estimator(IsolationForest(), X)
