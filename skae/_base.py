@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 
 from ._device import one_blas_thread
 from ._diagnosis import diagnose, explained_variance_ratio, linear_components
+from ._export import ExportMixin
 from ._fitting import fit_model
 from ._net import OPTIMIZERS
 from ._validation import DTYPES, checked_rows, weighted_rows
@@ -46,7 +47,9 @@ def _has_discrete_code(estimator):
     return True
 
 
-class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseAutoencoder(
+    ExportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Base of the two estimators, which document the parameters and attributes."""
 
     _parameter_constraints: dict = {

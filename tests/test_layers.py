@@ -46,7 +46,7 @@ ROWS = [
     {"_net"},
     {"_model", "_preparation"},
     {"_fitting"},
-    {"_diagnosis"},
+    {"_diagnosis", "_export"},
     {"_base"},
     {"_outlier", "_transformer", "metrics"},
     {"displays"},

@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from .._base import BaseAutoencoder
+from .._export import normality
 from ..anomaly_scores import Combined
 from . import _thresholds
 from ._explanation import Explanation
@@ -23,6 +24,10 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
     """Everything of the detector but its parameters and their manual."""
 
     _auto_scaling = "standard"
+    _torch_parts = {
+        **BaseAutoencoder._torch_parts,
+        "score": lambda self: normality(self._ensemble.members, self.device_),
+    }
 
     def score_samples(self, X):
         """Return how normal rows are: the lower, the more abnormal.

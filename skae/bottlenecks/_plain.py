@@ -81,7 +81,7 @@ class Identity(nn.Module):
     """The code is what the encoder says."""
 
     def forward(self, h):
-        return h, h.new_zeros(len(h))
+        return h, h.new_zeros(h.shape[0])
 
     def start(self, statistics):
         """Return the affine maps that encoder and decoder should start from: PCA."""
@@ -95,7 +95,7 @@ class _Activated(nn.Module):
         self.code_range = code_range
 
     def forward(self, h):
-        return self.function(h), h.new_zeros(len(h))
+        return self.function(h), h.new_zeros(h.shape[0])
 
     def project(self, code):
         """Return the nearest possible codes."""

@@ -253,7 +253,7 @@ class _FiniteScalar(nn.Module):
     def forward(self, h):
         bounded = h.tanh()
         code = self.project(bounded)
-        return _straight_through(code, bounded), h.new_zeros(len(h))
+        return _straight_through(code, bounded), h.new_zeros(h.shape[0])
 
     def project(self, code):
         """Return the nearest codes."""

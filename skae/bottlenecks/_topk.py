@@ -180,7 +180,7 @@ class _TopK(nn.Module):
         self.register_buffer("progress", torch.zeros(()), persistent=False)
 
     def forward(self, h):
-        return self.project(h), h.new_zeros(len(h))
+        return self.project(h), h.new_zeros(h.shape[0])
 
     def project(self, h):
         """Return the nearest possible codes."""
@@ -217,7 +217,7 @@ class _TopK(nn.Module):
         """Return how badly dead components would explain what is left over."""
         dead = self.idle > self.dead_window
         if not self.training or self.revival == 0 or not dead.any():
-            return h.new_zeros(len(h))
+            return h.new_zeros(h.shape[0])
         n_kept = min(len(dead), max(self.k, x.shape[1] // 2))
         values, index = h.masked_fill(~dead, -torch.inf).topk(n_kept, dim=1)
         revived = torch.zeros_like(h).scatter(1, index, values.relu())
