@@ -124,12 +124,11 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 
 # %%
 # The moving z-score knows one value and last week: an evening looks like an anomaly, a
-# quiet holiday does not. IsolationForest sees windows, but no relations between their
-# columns, and takes a day for normal whose values have all been there at some hour. The
-# mean week and the autoencoder find all events. The mean week ranks better; but traffic
-# drifts away from the summer, and its threshold from October is exceeded all winter.
-# The autoencoder was not told about weeks or half hours, and learns what days look
-# like.
+# quiet holiday does not. IsolationForest sees windows, but hardly the relations between
+# their columns. The mean week and the autoencoder find all events, Thanksgiving only
+# just in the case of the autoencoder. The mean week ranks better; but traffic drifts
+# away from the summer, and much of January is beyond its threshold from October. The
+# autoencoder was not told about weeks or half hours: it learns what days look like.
 #
 # Its false alarms are still more than were asked for. The promise of `calibrate` is for
 # windows that come as those of October came, one by one and independent, and these
@@ -142,8 +141,9 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 # ----------
 #
 # The series with the labelled windows, the score of the autoencoder with its threshold,
-# and the alarms of all four, dark where they are false. Below, the 24 hours with the
-# highest score in each labelled window, and what the model expected of them.
+# and the alarms of all four: dark where they are false, light in October. Below, the 24
+# hours with the highest score in each labelled window, and what the model expected of
+# them.
 
 import matplotlib.pyplot as plt
 from matplotlib.dates import DateFormatter, MonthLocator
