@@ -17,6 +17,7 @@ from ._plotting import (
     OUTLIERS,
     check_matplotlib_support,
     last_step,
+    legend,
     merged,
     percent,
     prepared_axes,
@@ -263,7 +264,7 @@ class AnomalyScoreDisplay:
         percent(ax.yaxis)
         whose = "of the rows" if self.is_outlier is None else "of the rows of a kind"
         ax.set(xlabel="abnormality", ylabel=f"share {whose}")
-        ax.legend(frameon=False)
+        legend(ax)
         tidy(ax)
         return self
 

@@ -15,6 +15,7 @@ from ._plotting import (
     MODEL,
     check_matplotlib_support,
     last_step,
+    legend,
     merged,
     needs,
     prepared_axes,
@@ -238,7 +239,7 @@ class CodeSizeDisplay:
         ax.set(xlabel="components", ylabel="held-out R²")
         ax.grid(axis="y", color="#e6e9ee")
         ax.set_axisbelow(True)
-        ax.legend(frameon=False, loc="lower right")
+        legend(ax, loc="lower right")
         tidy(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

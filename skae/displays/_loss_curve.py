@@ -14,6 +14,7 @@ from ._plotting import (
     MODEL,
     NORMAL,
     check_matplotlib_support,
+    legend,
     merged,
     prepared_axes,
     tidy,
@@ -187,7 +188,7 @@ class LossCurveDisplay:
         if len(losses) and losses.min() > 0 and losses.max() > _LOG_FROM * losses.min():
             ax.set_yscale("log")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        ax.legend(frameon=False)
+        legend(ax)
         return self
 
     def _mark_best(self, judged):

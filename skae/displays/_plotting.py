@@ -13,6 +13,7 @@ __all__ = [
     "PALE",
     "check_matplotlib_support",
     "last_step",
+    "legend",
     "merged",
     "needs",
     "percent",
@@ -65,6 +66,11 @@ def percent(axis):
 
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+
+
+def legend(ax, **kwargs):
+    """Draw a legend that can be read where it lies on a line."""
+    return ax.legend(framealpha=0.85, edgecolor="none", **kwargs)
 
 
 def merged(defaults, given, artist):

@@ -232,7 +232,11 @@ class ReconstructionDisplay:
             )
         n_across = 1 if n_rows <= 3 else math.ceil(math.sqrt(n_rows / 2))
         n_down = math.ceil(n_rows / n_across)
-        ax = prepared_axes(self, ax, (1 + 4.2 * n_across, 1.4 + 1.25 * n_down))
+        if n_features > _MAX_NAMES:
+            names = None
+        letters = 0 if names is None else max(len(str(name)) for name in names)
+        size = 1 + 4.2 * n_across, 1 + 1.25 * n_down + 0.07 * letters
+        ax = prepared_axes(self, ax, size)
         from matplotlib.lines import Line2D
 
         place = ax.get_subplotspec()
@@ -271,7 +275,7 @@ class ReconstructionDisplay:
             )
             self.axes_[i] = panel
         first = self.axes_[0]
-        if names is not None and n_features <= _MAX_NAMES:
+        if names is not None:
             first.set_xticks(range(n_features), names)
             for panel in self.axes_:
                 panel.tick_params(axis="x", rotation=90, labelsize="small")
