@@ -15,10 +15,10 @@ drawn. Without it a small check of the syntax stands in, and strings are shown.
 # Strings to rows
 # ---------------
 #
-# Five thousand molecules of ZINC, the test part of those of Gómez-Bombarelli et al.
-# (2018). A token is one character, or an atom of several: ``Br``, ``Cl``, ``[C@H]``.
-# Molecules of more than 48 tokens, or with a rare one, are left out. A row says for
-# each of 48 places which token is there, and nothing beyond the end.
+# Five thousand molecules of ZINC, the test part of Jin, Barzilay & Jaakkola (2018). A
+# token is one character, or an atom of several: ``Br``, ``Cl``, ``[C@H]``. Molecules of
+# more than 48 tokens, or with a rare one, are left out. A row says for each of 48
+# places which token is there, and nothing beyond the end.
 
 import gzip
 import re
