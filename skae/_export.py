@@ -139,7 +139,8 @@ def _way_in(model):
     if module.center is not None:
         center, spread = (t.double().numpy() for t in (module.center, module.spread))
         layers.append(("standardization", Standardize(center, spread)))
-    return [*layers, ("encoder", module.encoder), ("bottleneck", Code(module.bottleneck))]
+    layers += [("encoder", module.encoder), ("bottleneck", Code(module.bottleneck))]
+    return layers
 
 
 def _coordinates(model):
@@ -177,11 +178,9 @@ def _is_identity(at):
 def _way_out(model):
     layers = [("decoder", _copy(model.net.module_.decoder))]
     layers.append(("inverse_link", InverseLink(model.loss)))
-    scaling = _scaling(model)
-    if scaling:
-        layers.append(
-            ("inverse_scaling", Unstandardize(model.scaling.center, model.scaling.scale))
-        )
+    if _scaling(model):
+        back = Unstandardize(model.scaling.center, model.scaling.scale)
+        layers.append(("inverse_scaling", back))
     return layers
 
 

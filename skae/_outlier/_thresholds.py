@@ -5,8 +5,11 @@ score is below the threshold, not at it.
 """
 
 import math
+from functools import partial
+from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 __all__ = [
     "FALSE_ALARMS",
@@ -14,6 +17,7 @@ __all__ = [
     "at_quantile",
     "automatic",
     "for_alerts",
+    "given",
     "p_values",
 ]
 
@@ -24,6 +28,27 @@ _TAIL = 0.1
 # How far beyond the start of the tail a row counts, in medians: of an exponential tail
 # one in a thousand lies farther.
 _FARTHEST = 10.0
+
+
+def given(**rules):
+    """Return what makes a threshold of scores and weights: the rule that is given.
+
+    Raises
+    ------
+    ValueError
+        If more than one is not None, or one is not accepted.
+    """
+    rules = {name: value for name, value in rules.items() if value is not None}
+    if len(rules) > 1:
+        raise ValueError(
+            f"calibrate takes one of {', '.join(_RULES)}. Got {' and '.join(rules)}."
+        )
+    accepted = {name: constraints for name, (constraints, _) in _RULES.items()}
+    validate_parameter_constraints(accepted, rules, "calibrate")
+    for name, value in rules.items():
+        _, threshold = _RULES[name]
+        return partial(threshold, value)
+    return automatic
 
 
 def at_quantile(scores, share, weight=None):
@@ -88,3 +113,32 @@ def p_values(scores, calibration):
     calibration = np.sort(calibration)
     at_least = np.searchsorted(calibration, scores, side="right")
     return (1 + at_least) / (1 + len(calibration))
+
+
+def _finite_number(offset):
+    if not isinstance(offset, Real) or not np.isfinite(offset):
+        raise ValueError(
+            f"rule must return the threshold, a finite number. Got {offset!r}."
+        )
+    return float(offset)
+
+
+# What each rule may be, and the threshold that it makes of scores and weights.
+_RULES: dict = {
+    "quantile": (
+        [Interval(Real, 0, 1, closed="neither")],
+        lambda share, scores, weight: at_quantile(scores, share, weight),
+    ),
+    "false_positive_rate": (
+        [Interval(Real, 0, 1, closed="neither")],
+        lambda rate, scores, weight: at_false_positive_rate(scores, rate),
+    ),
+    "n_alerts": (
+        [Interval(Integral, 0, None, closed="left")],
+        lambda n_alerts, scores, weight: for_alerts(scores, n_alerts),
+    ),
+    "rule": (
+        [callable],
+        lambda rule, scores, weight: _finite_number(rule(scores)),
+    ),
+}

@@ -1,0 +1,126 @@
+"""Arrays of other libraries than NumPy, by scikit-learn's array API dispatch.
+
+What is fitted follows the rows that it was fitted to, as in scikit-learn; the model
+itself is PyTorch's, and goes where rows come from.
+"""
+
+from copy import copy
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.utils import _array_api
+
+__all__ = [
+    "SUPPORTED",
+    "ArraysMixin",
+    "as_double",
+    "check_namespace",
+    "float_dtypes",
+    "foreign",
+    "like",
+    "on_host",
+    "sides",
+    "tensor_of",
+]
+
+# Since scikit-learn 1.9 rows must come from where those of `fit` came from.
+SUPPORTED = hasattr(_array_api, "check_same_namespace")
+
+
+def foreign(X):
+    """Return namespace and device of an array of another library, None for NumPy's.
+
+    None, too, where dispatch is off, and for lists, data frames and sparse matrices.
+    """
+    if not SUPPORTED or not get_config()["array_api_dispatch"]:
+        return None
+    xp, compliant, device = _array_api.get_namespace_and_device(X)
+    if not compliant or _array_api._is_numpy_namespace(xp):
+        return None
+    if getattr(X, "requires_grad", False):
+        raise ValueError(
+            "X requires a gradient, and the methods of estimators give none: pass "
+            "X.detach(), or the rows to the module that to_torch returns."
+        )
+    return xp, device
+
+
+def check_namespace(X, estimator, method):
+    """Check that rows come from the library and the device of those of `fit`.
+
+    Raises
+    ------
+    ValueError
+        If they do not, and dispatch is on.
+    """
+    if SUPPORTED and hasattr(estimator, "mean_"):
+        _array_api.check_same_namespace(X, estimator, attribute="mean_", method=method)
+
+
+def float_dtypes(X, dtypes):
+    """Return the floating types that rows may have; those of NumPy are given."""
+    place = foreign(X)
+    return dtypes if place is None else _array_api.supported_float_dtypes(*place)
+
+
+def on_host(array):
+    """Return a foreign array, or a tensor on any device, as NumPy's; others as is."""
+    if isinstance(array, torch.Tensor):
+        return array.cpu().numpy()
+    if isinstance(array, np.ndarray) or foreign(array) is None:
+        return array
+    return _array_api.move_to(array, xp=_array_api.np_compat, device="cpu")
+
+
+def tensor_of(X, device):
+    """Return a foreign array as a tensor: where it is, if PyTorch can get there."""
+    if isinstance(X, torch.Tensor):
+        return X
+    xp, _ = _array_api.get_namespace(torch.empty(0))
+    return _array_api.move_to(X, xp=xp, device=device)
+
+
+def like(array, X):
+    """Return an array or a tensor in the library and on the device of another."""
+    place = foreign(X)
+    if place is None:
+        return on_host(array)
+    return _array_api.move_to(array, xp=place[0], device=place[1])
+
+
+def as_double(X):
+    """Return an array in the highest precision that its device has."""
+    place = foreign(X)
+    if place is None:
+        return X.astype(np.float64)
+    xp, device = place
+    return xp.astype(X, _array_api.supported_float_dtypes(xp, device)[0])
+
+
+def sides(decision):
+    """Return -1 where an array is negative and +1 elsewhere."""
+    place = foreign(decision)
+    if place is None:
+        return np.where(decision < 0, -1, 1)
+    xp, _ = place
+    return 1 - 2 * xp.astype(decision < 0, xp.int64)
+
+
+class ArraysMixin:
+    """What lets the fitted arrays of an estimator be those of another library."""
+
+    def __sklearn_array_api_convert__(self, converter):
+        """Return a copy with converted arrays; scikit-learn's protocol."""
+        converted = copy(self)
+        for name, value in vars(self).items():
+            if hasattr(value, "__dlpack__") and name != "feature_names_in_":
+                setattr(converted, name, converter(value))
+        return converted
+
+    def _follow(self, X):
+        """Bring the fitted arrays to where rows are."""
+        if foreign(X) is not None:
+            for name, value in vars(self).items():
+                if isinstance(value, np.ndarray):
+                    vars(self)[name] = like(value, X)
