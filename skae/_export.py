@@ -68,7 +68,7 @@ class ExportMixin:
         >>> from sklearn.datasets import load_digits
         >>> from skae import AutoencoderTransformer
         >>> X = load_digits().data
-        >>> model = AutoencoderTransformer(8, max_epochs=5, random_state=0).fit(X[:200])
+        >>> model = AutoencoderTransformer(8, random_state=0).fit(X[:200])
         >>> module = model.to_torch("encoder").double()
         >>> with torch.no_grad():
         ...     code = module(torch.from_numpy(X)).numpy()
@@ -224,7 +224,7 @@ def _register(module, name, value):
 
     In single precision their sum is the first; after ``module.double()`` it has both.
     """
-    value = torch.as_tensor(value, dtype=torch.float64)
+    value = torch.as_tensor(value, dtype=torch.float64).contiguous()
     near = value.float()
     module.register_buffer(name, near)
     module.register_buffer(f"{name}_rest", (value - near).float())
