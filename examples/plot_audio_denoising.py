@@ -303,19 +303,21 @@ print("\nGain in dB, mean over the kinds, by the level of the sound above the no
 print(by_level.to_string(float_format="{:.1f}".format))
 
 # %%
-# What the model was spoilt with decides what it can mend. With ``Gaussian`` it is no
-# better than PCA. Trained with white noise, it removes that, and clicks, which are as
-# loud at all frequencies too. Trained with all kinds, it is well ahead with clicks,
-# which are over before a filter that measures has noticed, and behind the Wiener filter
-# with noise that stays as it was in the silence, above all where that lies in a few
-# bands: brown noise, hum. Nobody told the model which noise it was. Over all kinds it
-# is ahead where noise is as loud as the sound, and behind where there is less of it.
+# What the model was spoilt with decides what it can mend. With ``Gaussian`` it is
+# hardly better than PCA. Trained with white noise, it removes that, and clicks, which
+# are as loud at all frequencies too. Trained with all kinds, it is well ahead with
+# clicks, which are over before a filter that measures has noticed, and behind the
+# Wiener filter with noise that stays as it was in the silence, above all where that
+# lies in a few bands: brown noise, hum. Nobody told the model which noise it was. Over
+# all kinds it is ahead where noise is as loud as the sound, and behind where there is
+# less of it.
 #
-# Three things it cannot do. It cannot leave a good sound alone: what it brings back has
+# Four things it cannot do. It cannot leave a good sound alone: what it brings back has
 # passed through 64 numbers, and where there is little noise it does more harm than
 # good. It knows no sounds but those of the training; for speech or an orchestra it
-# would have to be trained on those. And it cannot mend the phase, which is what the
-# last column has left to gain.
+# would have to be trained on those. It cannot tell how loud the sound should be; all
+# clips have the same power before the noise is added. And it cannot mend the phase,
+# which sets the limit in the last column.
 #
 # To look at
 # ----------
