@@ -597,6 +597,8 @@ def test_bars_are_the_largest_shares(table, rng):
     assert tops == sorted(tops)
     same = ExplanationDisplay.from_explanation(explanation, row=2, top_k=3)
     np.testing.assert_allclose([bar.get_width() for bar in same.bars_], widths)
+    texts = [text.get_text() for text in display.texts_]
+    assert [text.get_text() for text in same.texts_] == texts
 
 
 def test_a_negligible_share_of_the_code_has_no_bar():
