@@ -1,6 +1,7 @@
 """What both estimators share: parameters, fit, inference."""
 
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -26,6 +27,7 @@ from ._diagnosis import diagnose, explained_variance_ratio, linear_components
 from ._export import ExportMixin
 from ._fitting import fit_model
 from ._net import OPTIMIZERS
+from ._progress import CallbackSupportMixin, Progress, callback_state
 from ._validation import DTYPES, checked_rows, weighted_rows
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
@@ -48,7 +50,11 @@ def _has_discrete_code(estimator):
 
 
 class BaseAutoencoder(
-    ExportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    ExportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Base of the two estimators, which document the parameters and attributes."""
 
@@ -92,8 +98,15 @@ class BaseAutoencoder(
         """Return the rows and weights to learn from: all of them."""
         return X, sample_weight
 
-    def _finish(self, fit):
-        """Learn what an estimator needs beyond the model, from a `Fit`: nothing."""
+    def _n_networks(self, training):
+        """Return how many networks a fit takes."""
+        return 1
+
+    def _finish(self, fit, alone=False):
+        """Learn what an estimator needs beyond the model, from a `Fit`: nothing.
+
+        With ``alone`` no further network is trained for it.
+        """
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, X_val=None):
@@ -126,49 +139,40 @@ class BaseAutoencoder(
             domain of the loss; if the device is not there; if weights are negative,
             or positive for fewer than two rows.
         """
-        with _all_or_nothing(self), one_blas_thread():
-            self._fit(X, sample_weight, X_val)
+        with _all_or_nothing(self), one_blas_thread(), Progress(self) as progress:
+            self._fit(X, sample_weight, X_val, progress)
         return self
 
-    def _fit(self, X, sample_weight, X_val):
+    def _fit(self, X, sample_weight, X_val, progress):
+        warm = self.warm_start and hasattr(self, "_model")
+        before = (self._model, self.mean_) if warm else None
+        # What an earlier fit learnt may have no place beside this one.
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
         X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if sample_weight is not None:
             X, sample_weight = weighted_rows(X, sample_weight)
         X, sample_weight = self._withhold(X, sample_weight)
-        warm = self.warm_start and hasattr(self, "_model")
-        fit = fit_model(
-            self, X, sample_weight, X_val, (self._model, self.mean_) if warm else None
-        )
+        fit = fit_model(self, X, sample_weight, X_val, before, progress)
         pca_error, diagnostics, reported = diagnose(fit)
         components = linear_components(fit)
-
-        net = fit.model.net
-        self._model = fit.model
-        self.net_ = net
-        self.n_components_ = fit.axes.n_components
-        # Whoever changes these does not change the model.
-        self.mean_ = fit.mean.copy()
-        self.scale_ = fit.model.scaling.scale.copy()
+        vars(self).update(fit.attributes())
         self.explained_variance_ratio_ = explained_variance_ratio(fit)
         self.pca_reconstruction_error_ = pca_error
         self.diagnostics_ = diagnostics
-        self.n_iter_ = len(net.history)
-        self.best_epoch_ = net.best_epoch_
-        self.history_ = {
-            name: np.array([epoch[key] for epoch in net.history])
-            for name, key in _HISTORY.items()
-            if key != "valid_loss" or fit.n_held_out
-        }
         if components is not None:
             reported["components_"] = components
-        # Those of an earlier fit may have no place beside this one.
-        for name in getattr(self, "_reported", ()):
-            vars(self).pop(name, None)
-        self._reported = tuple(reported)
         vars(self).update(reported)
         self._finish(fit)
+
+    def _snapshot(self, fit):
+        """Return the attributes to use it with had training come to this `Fit`."""
+        reached = copy(self)
+        vars(reached).update(fit.attributes())
+        reached._finish(fit, alone=True)
+        return vars(reached)
 
     def __sklearn_is_fitted__(self):
         """Return whether `fit` came to its end."""
@@ -371,10 +375,7 @@ def _all_or_nothing(estimator):
     try:
         yield
     except BaseException:
+        before |= callback_state(estimator)
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-# Names of `history_`, and those that the net's history has for them.
-_HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}

@@ -17,6 +17,9 @@ from .exceptions import OutOfMemoryWarning
 
 __all__ = ["Fit", "fit_model", "train"]
 
+# Names of `history_`, and those that the net's history has for them.
+_HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
+
 
 @dataclass
 class Fit:
@@ -70,6 +73,25 @@ class Fit:
         held_out = unseen if X_val is None else X_val
         return 0 if held_out is None else len(held_out)
 
+    def attributes(self):
+        """Return the attributes that make an estimator a fitted one."""
+        net = self.model.net
+        return {
+            "_model": self.model,
+            "net_": net,
+            "n_components_": self.axes.n_components,
+            # Whoever changes these does not change the model.
+            "mean_": self.mean.copy(),
+            "scale_": self.model.scaling.scale.copy(),
+            "n_iter_": len(net.history),
+            "best_epoch_": net.best_epoch_,
+            "history_": {
+                name: np.array([epoch[key] for epoch in net.history])
+                for name, key in _HISTORY.items()
+                if key != "valid_loss" or self.n_held_out
+            },
+        }
+
     def judges(self):
         """Return the rows that judged the training, maybe none, and their weights."""
         X, X_val, unseen = self.X, self.training.X_val, self.training.unseen
@@ -100,7 +122,7 @@ class Codes:
         return self._coordinates.apply(torch.from_numpy(self._raw_code[rows])).numpy()
 
 
-def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
+def fit_model(settings, X, sample_weight, X_val, previous, progress):
     """Fit a model to rows.
 
     Parameters
@@ -116,27 +138,29 @@ def fit_model(settings, X, sample_weight=None, X_val=None, previous=None):
     previous : tuple of (Model, ndarray) or None
         A fitted model to continue from and the mean of its rows; its scaling and
         size stay.
+    progress : Progress
+        Who hears of it.
 
     Returns
     -------
     Fit
     """
-    if previous is None:
-        return train(prepare(settings, X, sample_weight, X_val))
-    model, mean = previous
-    if len(model.scaling.center) != X.shape[1]:
-        raise ValueError(
-            "warm_start=True continues from a network for "
-            f"{len(model.scaling.center)} features, but X has {X.shape[1]} features."
-        )
-    training = prepare(
-        settings,
-        X,
-        sample_weight,
-        X_val,
-        scaling=(model.scaling, mean),
-        n_components=len(model.coordinates.center),
-    )
+    model, known = None, {}
+    if previous is not None:
+        model, mean = previous
+        if len(model.scaling.center) != X.shape[1]:
+            raise ValueError(
+                "warm_start=True continues from a network for "
+                f"{len(model.scaling.center)} features, but X has {X.shape[1]} "
+                "features."
+            )
+        known = {
+            "scaling": (model.scaling, mean),
+            "n_components": len(model.coordinates.center),
+        }
+    training = prepare(settings, X, sample_weight, X_val, **known)
+    training.progress = progress
+    progress.begin_fit(training, settings._n_networks(training))
     return train(training, previous=model)
 
 
@@ -159,7 +183,16 @@ def train(training, n_components=None, previous=None):
     axes, seeds = training.axes, training.seeds
     if n_components is not None:
         axes, seeds = axes.cut(n_components), draw_seeds(training.random_state)
-    net = _trained_net(training, axes, seeds, previous)
+
+    def attributes(net):
+        return training.settings._snapshot(_fit_of(training, axes, net))
+
+    net = _trained_net(training, axes, seeds, previous, attributes)
+    training.progress.end_network(net)
+    return _fit_of(training, axes, net)
+
+
+def _fit_of(training, axes, net):
     sparse_output = training.parts.bottleneck.sparse_output
     model = Model(net, training.parts.loss, training.scaling, sparse_output)
     raw_code = model.raw_code(training.X)
@@ -174,12 +207,15 @@ def train(training, n_components=None, previous=None):
     return Fit(model, training, axes, raw_code)
 
 
-def _trained_net(training, axes, seeds, previous):
+def _trained_net(training, axes, seeds, previous, attributes=None):
     n_samples = len(training.X)
     batch_size = training.batch_size or _batch_size(
         training.settings.batch_size, n_samples
     )
     net = _started_net(training, axes, seeds, min(batch_size, n_samples), previous)
+    net.progress_ = training.progress
+    if attributes is not None:
+        training.progress.begin_network(training, net.max_epochs, attributes)
     try:
         return net.partial_fit(training.data())
     except torch.cuda.OutOfMemoryError:

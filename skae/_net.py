@@ -10,12 +10,12 @@ from copy import deepcopy
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer
-from tqdm.auto import tqdm
+from skorch import callbacks as skc
 
 from ._copies import Copies, modules_of
 from ._device import multiplications, threads_for
 from ._module import Objective
+from ._progress import Progress
 from ._rows import Batches, Rows
 from ._selection import Selection
 from ._step import choose_step
@@ -100,12 +100,15 @@ class Net(NeuralNet):
         self.precision = precision
         self.averaging = averaging
 
+    # Who hears of the epochs; only there while it is trained.
+    progress_ = Progress()
+
     # Initialisation
 
     @property
     def _default_callbacks(self):
         # The loop records the losses of an epoch, and the bar replaces skorch's log.
-        return [("epoch_timer", EpochTimer())]
+        return [("epoch_timer", skc.EpochTimer())]
 
     def initialize_optimizer(self, triggered_directly=None):
         """Move the parameters into one buffer, then build the optimiser on it.
@@ -154,7 +157,10 @@ class Net(NeuralNet):
         epochs = self.max_epochs if epochs is None else epochs
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
+        self.stop_reason_ = None
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
+        for _, callback in self.callbacks_:
+            _check_works_here(callback)
         self.listens_ = any(_listens_to_batches(cb) for _, cb in self.callbacks_)
         self.module_listens_ = self.module_.listens
         self.step_ = None
@@ -163,14 +169,12 @@ class Net(NeuralNet):
         work = multiplications(self.module_, train[:1][0]) * min(
             self.batch_size, len(train)
         )
-        with (
-            threads_for(work),
-            tqdm(total=epochs, unit="epoch", disable=not self.verbose) as bar,
-        ):
+        with threads_for(work):
             self.selection_ = self._start_selection(valid)
             batches = self.get_iterator(train, training=True)
             datasets = {"dataset_train": train, "dataset_valid": valid}
-            for _ in range(epochs):
+            for number in range(epochs):
+                self.progress_.begin_epoch(number)
                 self.notify("on_epoch_begin", **datasets)
                 # Callbacks may have frozen weights, or may look into them, by now.
                 self.step_ = choose_step(self, self.step_)
@@ -179,11 +183,13 @@ class Net(NeuralNet):
                 with self.weights_.averaged():
                     self._judge(train, valid)
                     self.notify("on_epoch_end", **datasets)
-                bar.set_postfix(self._last_losses(), refresh=False)
-                bar.update()
+                    if self.progress_.end_epoch(number, self):
+                        self.stop_training_ = True
                 if self.stop_training_:
                     break
             self.selection_.finish()
+        if self.stop_reason_ is None:
+            self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
         self.step_name_ = None if self.step_ is None else self.step_.name
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
@@ -219,15 +225,12 @@ class Net(NeuralNet):
             loss = valid_loss
         if not finite:
             self.diverged_ = self.stop_training_ = True
+            self.stop_reason_ = "diverged"
         elif self.selection_.update(
             len(self.history), loss, rows, counts=not self.module_.warming
         ):
             self.stop_training_ = True
-
-    def _last_losses(self):
-        record = self.history[-1]
-        names = ("train_loss", "valid_loss")
-        return {name: f"{record[name]:.4g}" for name in names if name in record}
+            self.stop_reason_ = "no gain"
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Pass once over the rows.
@@ -314,8 +317,19 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         self.weights_.release()
         self.optimizer_ = None
-        del self.generator_, self.selection_, self.step_, self.weights_
+        for name in _PASSING:
+            vars(self).pop(name, None)
         return self
+
+    def snapshot(self):
+        """Return a net that has the weights as they are now for its own."""
+        net = type(self).__new__(type(self))
+        vars(net).update(vars(self), optimizer_=None)
+        for name in _PASSING:
+            vars(net).pop(name, None)
+        net.module_, net.history_ = deepcopy((self.module_, self.history))
+        net.best_epoch_ = len(net.history)
+        return net
 
     def notify(self, method_name, **cb_kwargs):
         """Call a method of the net and of its callbacks.
@@ -328,7 +342,7 @@ class Net(NeuralNet):
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt:
-                if not isinstance(callback, EarlyStopping):
+                if not isinstance(callback, skc.EarlyStopping):
                     raise
                 self.stop_training_ = True
 
@@ -355,10 +369,27 @@ class Net(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        state.pop("copies_", None)
+        for name in _PASSING:
+            state.pop(name, None)
         return state
+
+
+# What training needs for itself, and what can be made again.
+_PASSING = ("copies_", "generator_", "progress_", "selection_", "step_", "weights_")
+
+
+def _check_works_here(callback):
+    of_outputs = (skc.BatchScoring, skc.EpochScoring, skc.PassthroughScoring)
+    own = type(callback) is skc.EpochScoring and callable(callback.scoring)
+    if isinstance(callback, of_outputs) and not own:
+        raise ValueError(
+            f"{type(callback).__name__} needs outputs of held-out batches, which are "
+            "not gathered here. Give EpochScoring a function (net, X, y) with rows of "
+            "its own, or call set_callbacks with scikit-learn's ScoringMonitor."
+        )
 
 
 def _listens_to_batches(callback):
     hooks = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-    return any(getattr(type(callback), h) is not getattr(Callback, h) for h in hooks)
+    kind, none = type(callback), skc.Callback
+    return any(getattr(kind, hook) is not getattr(none, hook) for hook in hooks)

@@ -1,6 +1,6 @@
 """What comes before training: components, scaling, principal axes, held-out rows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from ._device import resolve_device
 from ._module import Parts
 from ._pca import PrincipalAxes
+from ._progress import Progress
 from ._rows import Data, Rows, Streamed, scaled_rows
 from ._scaling import Scaling
 from ._selection import MIN_HELD_OUT
@@ -50,6 +51,8 @@ class Training:
         Source of the others.
     batch_size : int or None
         Rows per step, where memory has room for no more.
+    progress : Progress
+        Who hears of it.
     """
 
     settings: object
@@ -67,6 +70,7 @@ class Training:
     seeds: tuple
     random_state: np.random.RandomState
     batch_size: int | None = None
+    progress: Progress = field(default_factory=Progress)
 
     def without(self, rows, max_epochs):
         """Return the same for all but these rows: scaling and axes are learnt anew."""
@@ -83,7 +87,12 @@ class Training:
             # Trained in the same way, if judged by fewer rows than would be held out.
             order = self.random_state.permutation(len(kept))
             training = replace(training, unseen=np.sort(order[: len(kept) // 4]))
-        return replace(training, max_epochs=max_epochs, batch_size=self.batch_size)
+        return replace(
+            training,
+            max_epochs=max_epochs,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
 
     def data(self):
         """Return the rows as the net takes them, on its device."""

@@ -338,7 +338,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
-    def _finish(self, fit):
+    def _finish(self, fit, alone=False):
         self._density = None
         if not hasattr(fit.model.net.module_.bottleneck, "prior"):
             self._density = CodeDensity(fit.code, fit.weight)

@@ -18,6 +18,7 @@ ROWS = [
         "_component",
         "_copies",
         "_moments",
+        "_progress",
         "_subsample",
         "_validation",
         "_warning",

@@ -12,12 +12,9 @@ from .._export import normality
 from ..anomaly_scores import Combined
 from . import _thresholds
 from ._explanation import Explanation
-from ._scoring import Ensemble, cross_fitted, few_rows
+from ._scoring import N_PARTS, Ensemble, cross_fitted, few_rows
 
 __all__ = ["BaseDetector"]
-
-# Fewer training rows than this are not cut into parts to be scored by each other.
-_MIN_CROSS_FITTED = 10
 
 
 class BaseDetector(OutlierMixin, BaseAutoencoder):
@@ -342,11 +339,17 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         self._withheld = X[out], sample_weight[out] / kept_weight.mean()
         return X[kept], kept_weight
 
-    def _finish(self, fit):
+    def _n_networks(self, training):
+        return self.n_estimators * (1 + N_PARTS * self._is_cut(training))
+
+    def _is_cut(self, training):
+        return self._withheld is None and few_rows(training)
+
+    def _finish(self, fit, alone=False):
         warm = self.warm_start and hasattr(self, "_ensemble")
         how = {
             "score": self._score(),
-            "n_estimators": self.n_estimators,
+            "n_estimators": 1 if alone else self.n_estimators,
             "sizes": "smaller" if self.n_components == "auto" else "same",
         }
         previous = self._ensemble.members if warm else ()
@@ -358,7 +361,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
             self.calibration_scores_ = -self._ensemble.score(X)
             self._reference = self.calibration_scores_, weight
         else:
-            self._reference = self._unseen_scores(fit, how)
+            self._reference = self._unseen_scores(fit, how, alone)
         if self.contamination == "auto":
             self.offset_ = _thresholds.automatic(*self._reference)
             return
@@ -368,10 +371,9 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
             weight = None if weight is None else np.append(weight, withheld[1])
         self.offset_ = _thresholds.at_quantile(scores, self.contamination, weight)
 
-    def _unseen_scores(self, fit, how):
+    def _unseen_scores(self, fit, how, alone):
         """Return scores of rows that the weights have not seen, if it can be had."""
-        enough = len(fit.X) >= _MIN_CROSS_FITTED
-        if fit.training.X_val is None and enough and few_rows(fit):
+        if self._is_cut(fit.training) and not alone:
             return -cross_fitted(fit, self._ensemble, **how), fit.weight
         rows, weight = fit.judges()
         if len(rows) == 0:

@@ -10,7 +10,7 @@ from .._subsample import subsample
 from ..anomaly_scores import Scorer
 from ..anomaly_scores._base import deviation, spread
 
-__all__ = ["Ensemble", "cross_fitted", "few_rows"]
+__all__ = ["N_PARTS", "Ensemble", "cross_fitted", "few_rows"]
 
 # Rows that a scorer may learn from, of training and of held-out ones each.
 _MAX_ROWS = 8192
@@ -19,8 +19,10 @@ _FEW = 500
 _MAX_CROSS_FITTED = 2000
 _ROWS_PER_COMPONENT = 20
 _ROWS_PER_COLUMN = 10
-# Parts into which few rows are cut, each scored by a model of the others.
-_N_FOLDS = 5
+# Parts into which few rows are cut, each scored by a model of the others, but not
+# fewer than this.
+N_PARTS = 5
+_MIN_CROSS_FITTED = 10
 
 
 class Member(NamedTuple):
@@ -112,16 +114,18 @@ class Ensemble:
         return scale * np.mean([member.spread for member in self.members], axis=0)
 
 
-def few_rows(fit):
+def few_rows(training):
     """Return whether training rows are better scored by models of each other.
 
     Either there are so few that those which judged the training say little, or so few
     for each component or column that principal axes fit the rows that they are learnt
-    from much better than others.
+    from much better than others. Rows that are given to judge by need no such help.
     """
-    n, width = fit.X.shape
-    needed = max(_ROWS_PER_COMPONENT * fit.axes.n_components, _ROWS_PER_COLUMN * width)
-    return n < max(_FEW, min(needed, _MAX_CROSS_FITTED))
+    n, width = training.X.shape
+    k = training.axes.n_components
+    needed = max(_ROWS_PER_COMPONENT * k, _ROWS_PER_COLUMN * width)
+    few = _MIN_CROSS_FITTED <= n < max(_FEW, min(needed, _MAX_CROSS_FITTED))
+    return few and training.X_val is None
 
 
 def cross_fitted(fit, ensemble, **how):
@@ -144,7 +148,7 @@ def cross_fitted(fit, ensemble, **how):
     max_epochs = 0 if stay else training.max_epochs
     scores = np.empty(len(training.X))
     order = training.random_state.permutation(len(scores))
-    for rows in np.array_split(order, _N_FOLDS):
+    for rows in np.array_split(order, N_PARTS):
         first = train(training.without(rows, max_epochs))
         scores[rows] = Ensemble.fit(first, **how).score(training.X[rows])
     return scores
