@@ -142,7 +142,7 @@ for name, errors in maps.items():
 # darker where nothing is wrong, since good digits come back better, and so faint
 # scratches stand out. That is also why it ranks digits better than PCA. The default
 # score, which measures how far a digit is from those of the training, is better still,
-# but says nothing of pixels. Where a scratch runs along a stroke, all of them miss it.
+# but says nothing of pixels.
 
 import matplotlib.pyplot as plt
 
