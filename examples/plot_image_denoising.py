@@ -182,12 +182,12 @@ print(f"{clean.size} pixels, of which {is_hit.mean():.0%} were hit; decibels")
 print(table.to_string(float_format="{:.1f}".format))
 
 # %%
-# Over the whole picture the denoiser is ahead of all filters, and railings and ridges
-# of the roof that they wipe out are still there. In the pixels that were hit it is no
-# better than the best chain of filters, and the spots, which it was not told of, stay
-# in all of them. The first row also says what any restoration costs: pixels with
-# nothing but grain were better before. The price of the denoiser is that the damage had
-# to be described.
+# Over the whole picture the denoiser is ahead of all filters, and keeps more of the
+# railings and of the ridges of the roof. In the pixels that were hit it is no better
+# than the best chain of filters, and the spots, which it was not told of, stay in all
+# of them. The first row also says what any restoration costs: pixels with nothing but
+# grain were better before. The price of the denoiser is that the damage had to be
+# described.
 
 import matplotlib.pyplot as plt
 
