@@ -163,10 +163,10 @@ print(table.to_string())
 #
 # The start at PCA takes that disadvantage away, and more: no line is above it for any
 # of the three tasks, and its seeds nearly agree. On the nuclei the ten lines do not
-# reach PCA in these epochs; they come close to it in some ten times as many. The choice of
-# the epoch by held-out rows takes a tenth of the training rows, and the mean does not
-# gain by it. What it is for is that nobody has to know the number of epochs, and that
-# no gain over PCA is kept that could be chance.
+# reach PCA in these epochs; they come close to it in some ten times as many. The choice
+# of the epoch by held-out rows takes a tenth of the training rows, and the mean does
+# not gain by it. What it is for is that nobody has to know the number of epochs, and
+# that no gain over PCA is kept that could be chance.
 #
 # All default is not the best line. On the digits, with two layers of "tanh", a higher
 # learning rate and fewer epochs, it is behind the start at PCA with one layer of
