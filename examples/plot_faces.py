@@ -118,9 +118,8 @@ print(pd.DataFrame(results).T.to_string(float_format="{:.3f}".format))
 # People who are known come back better from the networks: what sets them apart is not a
 # flat subspace, and a network has room to remember what each looks like. New people do
 # not gain from that. Photographs of four others told the default so, and it stayed PCA,
-# while the network that started at random had nowhere to go back to and is behind. The
-# limit is the number of people, not of photographs: for new ones, take eigenfaces here,
-# or many more people.
+# while the network that started at random had nowhere to go back to and is behind. For
+# new people, with as few to learn from, take eigenfaces.
 #
 # The first photograph that was kept for the report, of seven known people and of three
 # new ones:

@@ -101,11 +101,10 @@ print(f"R², {N_COMPONENTS} numbers for a clip of {train.shape[1]}")
 print(pd.DataFrame(results).T.to_string(float_format="{:.3f}".format))
 
 # %%
-# On new rides over the scene that it knows the network is well ahead. It has learnt
-# what there is to see, and the code says where the camera is. Over another scene it is
-# the other way round: a network of this size, trained on one scene, imagines that one,
-# while the first components of PCA are smooth waves that fit any clip a little. (R² of
-# the columns cannot be compared: the other scene is smoother.)
+# On new rides over the scene that it knows the network is well ahead. Over another
+# scene it is the other way round: a network of this size, trained on one scene,
+# imagines that one, while the first components of PCA are smooth waves that fit any
+# clip a little. (R² of the columns cannot be compared: the other scene is smoother.)
 #
 # Below, edges that PCA blurs because they move are edges in the frames of the network,
 # and they move as they should. Fine detail is lost in both.
