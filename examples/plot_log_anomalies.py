@@ -173,12 +173,15 @@ chosen = {
     "the median score": order[len(order) // 2],
 }
 explanation = detector.explain(np.sqrt(abnormal.iloc[list(chosen.values())]))
-reasons = explanation.to_frame(top_k=3)
-reasons["row"] = np.repeat(list(chosen), 3)
-reasons["count"] = np.square(reasons["value"])
-reasons["expected"] = np.square(reasons["expected"].clip(lower=0))
-columns = ["row", "feature", "count", "expected", "share"]
-print(reasons[columns].to_string(index=False, float_format="{:.2f}".format))
+explanation.update(
+    index=list(chosen),
+    value=np.square(explanation.value),
+    expected=np.square(explanation.expected.clip(min=0)).round(1),
+)
+reasons = explanation.to_frame(top_k=3)[
+    ["row", "feature", "value", "expected", "share"]
+]
+print(reasons.to_string(index=False, float_format="{:.2f}".format))
 
 # %%
 # To look at
@@ -190,6 +193,8 @@ print(reasons[columns].to_string(index=False, float_format="{:.2f}".format))
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
+
+from skae.displays import ExplanationDisplay
 
 COLOURS = {
     "list of seen vectors": "#edae49",
@@ -205,7 +210,6 @@ shades = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#30638e", "#22
 figure = plt.figure(figsize=(10, 7.8), layout="constrained")
 figure.get_layout_engine().set(hspace=0.06, wspace=0.06)
 above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1])
-gap = 10
 panels = above.subplots(1, 2, width_ratios=[len(normal), len(abnormal)], sharey=True)
 for ax, part, name, chosen_rows in (
     (panels[0], normal, "normal", ~is_anomaly),
@@ -250,23 +254,9 @@ for shift, protocol, alpha in ((0.2, "by session", 0.35), (-0.2, "by vector", 1)
         text.set_ha("right")
 scores.set(yticks=place, yticklabels=results.index, xlim=(0, 1.0), xlabel="AUROC")
 scores.set_title("The same detectors, two protocols")
-for ax, (name, lines) in zip(
-    reason_axes, reasons.groupby("row", sort=False), strict=True
-):
-    lines = lines[::-1]
-    bars = ax.barh(lines["feature"], lines["share"], color=COLOURS["autoencoder"])
-    ax.bar_label(
-        bars,
-        [
-            f"{count:.0f}, expected {expected:.1f}"
-            for count, expected in zip(lines["count"], lines["expected"], strict=True)
-        ],
-        padding=3,
-        fontsize="small",
-        color=INK,
-    )
-    ax.set(title=f"Why: {name}", xlabel="share of the score", xlim=(0, 1))
-    ax.tick_params(axis="y", labelsize="small")
+for row, ax in enumerate(reason_axes):
+    ExplanationDisplay.from_explanation(explanation, row=row, top_k=3, ax=ax)
+    ax.set_title(f"Why: {explanation.index[row]}", loc="left")
 for ax in (scores, *reason_axes):
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
