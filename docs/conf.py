@@ -28,8 +28,9 @@ extensions = [
     "sphinxcontrib.towncrier.ext",
 ]
 # sphinx-build -t online: links to the documentation of others, whose inventories are
-# fetched for it.
-if tags.has("online"):  # noqa: F821, Sphinx has it among the names here
+# fetched for it, and examples whose data are.
+online = tags.has("online")  # noqa: F821, Sphinx has it among the names here
+if online:
     extensions.append("sphinx.ext.intersphinx")
 intersphinx_mapping = {
     "matplotlib": ("https://matplotlib.org/stable", None),
@@ -56,7 +57,8 @@ toc_object_entries_show_parents = "hide"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": "plot_",
+    # The others are shown, not run.
+    "filename_pattern": "plot_" if online else "plot_(?!faces|network_intrusion)",
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

@@ -22,12 +22,14 @@ detector beside the usual ones: a moving z-score, the distance to the mean week,
 # window, to set thresholds on. What comes after is the test. Splits in time, never at
 # random: windows that overlap are nearly copies of each other.
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-DATA = Path(__file__).resolve().parent / "data" / "nyc_taxi.npz"
+# The path of this script: the gallery does not set __file__.
+DATA = Path(sys.argv[0]).resolve().parents[1] / "data" / "nyc_taxi.npz"
 with np.load(DATA) as archive:
     passengers = archive["passengers"].astype(float)
     labelled = archive["labelled"]
@@ -135,7 +137,7 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 # overlap and move into another season. Nor is every false alarm wrong: there are public
 # holidays among them that have no label. In a running system, calibrate again every
 # month on what turned out to be normal, as in
-# :ref:`sphx_glr_auto_examples_plot_anomaly_workflow.py`.
+# :ref:`sphx_glr_auto_examples_outliers_plot_anomaly_workflow.py`.
 #
 # To look at
 # ----------

@@ -38,7 +38,7 @@ else:
     RDLogger.DisableLog("rdApp.*")  # it reports each string that is no molecule
 
 # The path of this script: the gallery does not set __file__.
-DATA = Path(sys.argv[0]).resolve().parent / "data"
+DATA = Path(sys.argv[0]).resolve().parents[1] / "data"
 LENGTH = 48
 TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|.")
 

@@ -17,12 +17,14 @@ figure, three questions to ask before it is believed, and what is left of it aft
 # and no names. Many sessions are equal, and the file has each distinct vector of counts
 # once, with the number of sessions that had it.
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-DATA = Path(__file__).resolve().parent / "data" / "hdfs_sessions.npz"
+# The path of this script: the gallery does not set __file__.
+DATA = Path(sys.argv[0]).resolve().parents[1] / "data" / "hdfs_sessions.npz"
 with np.load(DATA) as archive:
     events = [f"event {number}" for number in range(archive["counts"].shape[1])]
     vectors = pd.DataFrame(archive["counts"].astype(float), columns=events)

@@ -27,9 +27,9 @@ try:
     faces, person = fetch_olivetti_faces(return_X_y=True)
 except OSError as error:
     raise SystemExit(
-        f"The Olivetti faces are not here, and could not be downloaded ({error}).\n"
-        "Run this once with a connection: "
-        "sklearn.datasets.fetch_olivetti_faces() keeps them in ~/scikit_learn_data."
+        "The Olivetti faces could not be fetched. Run this example once with a network: "
+        "scikit-learn keeps them in sklearn.datasets.get_data_home(). "
+        f"({error})"
     ) from error
 
 photograph = np.arange(400) % 10
