@@ -27,8 +27,8 @@ try:
     faces, person = fetch_olivetti_faces(return_X_y=True)
 except OSError as error:
     raise SystemExit(
-        "The Olivetti faces could not be fetched. Run this example once with a network: "
-        "scikit-learn keeps them in sklearn.datasets.get_data_home(). "
+        "The Olivetti faces could not be fetched. Run this example once with a "
+        "network: scikit-learn keeps them in sklearn.datasets.get_data_home(). "
         f"({error})"
     ) from error
 
