@@ -14,7 +14,6 @@ from sklearn.base import (
 )
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_sample_weight,
@@ -22,12 +21,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._arrays import SUPPORTED, ArraysMixin, check_namespace, float_dtypes, on_host
 from ._device import one_blas_thread
 from ._diagnosis import diagnose, explained_variance_ratio, linear_components
 from ._export import ExportMixin
 from ._fitting import fit_model
 from ._net import OPTIMIZERS
 from ._progress import CallbackSupportMixin, Progress, callback_state
+from ._symbols import SymbolsMixin
 from ._validation import DTYPES, checked_rows, weighted_rows
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
@@ -38,20 +39,11 @@ from .penalties import Penalty
 __all__ = ["BaseAutoencoder"]
 
 
-def _has_discrete_code(estimator):
-    """Return whether there are symbols, or say when there would be."""
-    bottleneck = estimator.bottleneck
-    if bottleneck is None or not bottleneck.discrete:
-        raise AttributeError(
-            "quantize and dequantize need a bottleneck with a discrete code, such as "
-            f"VectorQuantized or FiniteScalar. Got bottleneck={bottleneck!r}."
-        )
-    return True
-
-
 class BaseAutoencoder(
+    ArraysMixin,
     CallbackSupportMixin,
     ExportMixin,
+    SymbolsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -140,12 +132,13 @@ class BaseAutoencoder(
             or positive for fewer than two rows.
         """
         with _all_or_nothing(self), one_blas_thread(), Progress(self) as progress:
-            self._fit(X, sample_weight, X_val, progress)
+            self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
+            self._follow(X)
         return self
 
     def _fit(self, X, sample_weight, X_val, progress):
         warm = self.warm_start and hasattr(self, "_model")
-        before = (self._model, self.mean_) if warm else None
+        before = (self._model, on_host(self.mean_)) if warm else None
         # What an earlier fit learnt may have no place beside this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -201,7 +194,7 @@ class BaseAutoencoder(
             Of the floating type of ``X``, float64 if it has none. Sparse, in CSR
             format, where the bottleneck has ``sparse_output=True``.
         """
-        return self._model_of_fitted().transform(self._check_X(X))
+        return self._model_of_fitted().transform(self._check_X(X, "transform"))
 
     def inverse_transform(self, X):
         """Return the rows that codes stand for.
@@ -217,7 +210,9 @@ class BaseAutoencoder(
             Rows in the data's own units.
         """
         model = self._model_of_fitted()
-        X = check_array(X, accept_sparse="csr", dtype=DTYPES, estimator=self)
+        check_namespace(X, self, "inverse_transform")
+        dtype = float_dtypes(X, DTYPES)
+        X = check_array(X, accept_sparse="csr", dtype=dtype, estimator=self)
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has "
@@ -225,63 +220,6 @@ class BaseAutoencoder(
                 "transform returns."
             )
         return model.decode(X)
-
-    @available_if(_has_discrete_code)
-    def quantize(self, X):
-        """Return the symbols that rows become, as integers.
-
-        Only there with a discrete bottleneck, such as
-        :class:`~skae.bottlenecks.VectorQuantized`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_symbols), int64
-            Counted from zero: for each group of the code the row of its codebook, or
-            for each component its level. They name the code in the order that the
-            bottleneck has it, which `transform` keeps.
-        """
-        return self._model_of_fitted().symbols(self._check_X(X))
-
-    @available_if(_has_discrete_code)
-    def dequantize(self, X):
-        """Return the rows that symbols stand for.
-
-        Only there with a discrete bottleneck.
-
-        Parameters
-        ----------
-        X : array-like of int of shape (n_samples, n_symbols)
-            Symbols, as `quantize` returns them.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features_in_), float64
-            Rows in the data's own units: what `reconstruct` makes of the rows that the
-            symbols are of.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` does not have integers of the right shape that are symbols.
-        """
-        model = self._model_of_fitted()
-        X = check_array(X, dtype=None, estimator=self)
-        if X.dtype.kind not in "iu":
-            raise ValueError(
-                f"dequantize takes integers, as quantize returns them. Got {X.dtype}."
-            )
-        n_symbols, n_values = model.net.module_.bottleneck.symbols_shape
-        if X.shape[1] != n_symbols or X.min() < 0 or X.max() >= n_values:
-            raise ValueError(
-                f"dequantize takes {n_symbols} symbols per row, from 0 to "
-                f"{n_values - 1}. Got {X.shape[1]}, from {X.min()} to {X.max()}."
-            )
-        return model.dequantize(X.astype(np.int64))
 
     def reconstruct(self, X):
         """Return rows as they come back: ``inverse_transform(transform(X))``.
@@ -296,7 +234,7 @@ class BaseAutoencoder(
         ndarray of shape (n_samples, n_features)
             Rows in the data's own units.
         """
-        return self._model_of_fitted().reconstruct(self._check_X(X))
+        return self._model_of_fitted().reconstruct(self._check_X(X, "reconstruct"))
 
     def reconstruction_error(self, X, per_feature=False):
         """Return how far rows are from their reconstruction.
@@ -315,7 +253,8 @@ class BaseAutoencoder(
             features unless ``per_feature``.
         """
         model = self._model_of_fitted()
-        return model.squared_residuals(self._check_X(X), per_feature)
+        X = self._check_X(X, "reconstruction_error")
+        return model.squared_residuals(X, per_feature)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the share of the variance that the reconstruction explains, R².
@@ -338,9 +277,11 @@ class BaseAutoencoder(
             the loss of the training does not matter.
         """
         model = self._model_of_fitted()
-        X = self._check_X(X)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        left, total = model.sums_of_squares(X, weight, self.mean_)
+        X = self._check_X(X, "score")
+        weight = _check_sample_weight(
+            on_host(sample_weight), np.empty(X.shape[0]), dtype=np.float64
+        )
+        left, total = model.sums_of_squares(X, weight, on_host(self.mean_))
         if total == 0:
             return 1.0 if left == 0 else 0.0
         return float(1 - left / total)
@@ -348,14 +289,17 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        # Sparse codes are SciPy's.
+        sparse = getattr(self.bottleneck, "sparse_output", False)
+        tags.array_api_support = SUPPORTED and not sparse
         return tags
 
     def _model_of_fitted(self):
         check_is_fitted(self)
         return self._model
 
-    def _check_X(self, X):
-        return checked_rows(self, X)
+    def _check_X(self, X, method):
+        return checked_rows(self, X, method)
 
     def _check_width(self, X, name, dtype):
         _check_feature_names(self, X, reset=False)

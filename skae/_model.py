@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from sklearn import get_config
 
+from ._arrays import like, tensor_of
 from ._copies import Copies
 from ._scaling import as_tensor
 from .anomaly_scores import View
@@ -22,7 +23,7 @@ _LEAST_ROWS = 256
 
 
 class Model:
-    """Inference, in the precision of the rows.
+    """Inference, in the precision of the rows and with their library.
 
     Parameters
     ----------
@@ -129,16 +130,32 @@ class Model:
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
+            Or an array of another library.
         weight : ndarray of shape (n_samples,)
         point : ndarray of shape (n_features,)
         """
         left = total = 0.0
+        if not isinstance(X, np.ndarray):
+            X = tensor_of(X, self.net.device)
+            parts = self._chunks(self._squares_of_rows(point), X)
+            for rows, (of_residual, of_distance) in parts:
+                left += weight[rows] @ of_residual.cpu().numpy()
+                total += weight[rows] @ of_distance.cpu().numpy()
+            return left, total
         for rows, (residual,) in self._chunks(_alone(self._residual), X):
             squares = np.square(residual.cpu().numpy(), dtype=np.float64)
             left += (weight[rows] @ squares).sum()
             squares = np.square(X[rows] - point, dtype=np.float64)
             total += (weight[rows] @ squares).sum()
         return left, total
+
+    def _squares_of_rows(self, point):
+        def squares(module, x):
+            distance = x - torch.as_tensor(point).to(x)
+            parts = self._residual(module, x), distance
+            return [part.square().sum(dim=1) for part in parts]
+
+        return squares
 
     def _residual(self, module, x):
         return x - self.scaling.invert(module.reconstruct(self._in(x)))
@@ -192,13 +209,15 @@ class Model:
         function : callable
             From the module and a tensor on its device to a tensor with as many rows.
         X : ndarray of shape (n_samples, n_columns)
-            Float64 or float32; the module has weights of the same type.
+            Float64 or float32; the module has weights of the same type. Or an array of
+            another library: the module is then where it is.
         dtype : torch.dtype or None
             That of the weights, where it is another one.
 
         Returns
         -------
         ndarray
+            Or an array of the library and on the device of ``X``.
         """
         (whole,) = self._gather(_alone(function), X, dtype)
         return whole
@@ -209,6 +228,11 @@ class Model:
         They are made once, by NumPy, whose large arrays cost less to write to than
         those of torch, and of each chunk there is one copy.
         """
+        if not (isinstance(X, np.ndarray) or sparse.issparse(X)):
+            chunks = self._chunks(function, tensor_of(X, self.net.device), dtype)
+            wholes = zip(*(parts for _, parts in chunks), strict=True)
+            # Outside of inference mode, so that gradients can start from it.
+            return [like(torch.cat(whole), X) for whole in wholes]
         wholes = []
         for rows, parts in self._chunks(function, X, dtype):
             parts = [part.cpu().numpy() for part in parts]
@@ -225,15 +249,18 @@ class Model:
     def _chunks(self, function, X, dtype=None):
         """Yield slices of rows, and what a function returns of each."""
         if dtype is None:
-            dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        module = self.net.module_in(dtype)
+            double = X.dtype in (np.float64, torch.float64)
+            dtype = torch.float64 if double else torch.float32
+        is_tensor = isinstance(X, torch.Tensor)
+        module = self.net.module_in(dtype, X.device if is_tensor else None)
         device = next(module.parameters()).device
         step = self._rows_at_once(X.shape[1])
         for start in range(0, X.shape[0], step):
             rows = slice(start, start + step)
             part = X[rows].toarray() if sparse.issparse(X) else X[rows]
             with torch.inference_mode():
-                parts = function(module, as_tensor(part).to(device))
+                x = part.clone() if is_tensor else as_tensor(part).to(device)
+                parts = function(module, x)
             yield rows, parts
 
     def _rows_at_once(self, n_columns):

@@ -348,18 +348,22 @@ class Net(NeuralNet):
 
     # Inference
 
-    def module_in(self, dtype):
+    def module_in(self, dtype, device=None):
         """Return the module in evaluation mode with weights of ``dtype``.
 
-        A copy in another precision than that of training is made once and kept, not
-        pickled. Double precision lives on the CPU where the device has none.
+        A copy in another precision than that of training, or elsewhere, is made once
+        and kept, not pickled. Double precision lives on the CPU where the device has
+        none.
         """
         original = self.module_
-        if dtype == torch.float32:
+        if device is not None and device == next(original.parameters()).device:
+            device = None
+        if dtype == torch.float32 and device is None:
             if any(module.training for module in modules_of(original)):
                 original.eval()
             return original
-        device = "cpu" if torch.device(self.device).type == "mps" else self.device
+        if device is None:
+            device = "cpu" if torch.device(self.device).type == "mps" else self.device
 
         if "copies_" not in vars(self):
             self.copies_ = Copies()

@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 
+from ._arrays import check_namespace, like, on_host
+
 __all__ = ["SymbolsMixin"]
 
 
@@ -65,7 +67,8 @@ class SymbolsMixin:
             If ``X`` does not have integers of the right shape that are symbols.
         """
         model = self._model_of_fitted()
-        X = check_array(X, dtype=None, estimator=self)
+        check_namespace(X, self, "dequantize")
+        given, X = X, check_array(on_host(X), dtype=None, estimator=self)
         if X.dtype.kind not in "iu":
             raise ValueError(
                 f"dequantize takes integers, as quantize returns them. Got {X.dtype}."
@@ -76,4 +79,4 @@ class SymbolsMixin:
                 f"dequantize takes {n_symbols} symbols per row, from 0 to "
                 f"{n_values - 1}. Got {X.shape[1]}, from {X.min()} to {X.max()}."
             )
-        return model.dequantize(X.astype(np.int64))
+        return like(model.dequantize(X.astype(np.int64)), given)

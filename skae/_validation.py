@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ._arrays import check_namespace, float_dtypes
+
 __all__ = ["DTYPES", "checked_rows", "weighted_rows"]
 
 # Of the rows: others become the first.
@@ -11,15 +13,16 @@ DTYPES = [np.float64, np.float32]
 _FEW_ENTRIES = 4096
 
 
-def checked_rows(estimator, X):
-    """Return rows for a fitted estimator, as :func:`validate_data` gives them.
+def checked_rows(estimator, X, method):
+    """Return rows for a method of a fitted estimator, as :func:`validate_data` does.
 
     It takes as long as one row takes in a small network to find nothing to do; few rows
     of which that is plain are not shown to it.
     """
     if _is_plain(estimator, X):
         return X
-    return validate_data(estimator, X, dtype=DTYPES, reset=False)
+    check_namespace(X, estimator, method)
+    return validate_data(estimator, X, dtype=float_dtypes(X, DTYPES), reset=False)
 
 
 def _is_plain(estimator, X):
@@ -30,6 +33,7 @@ def _is_plain(estimator, X):
         and 0 < X.size <= _FEW_ENTRIES
         and X.shape[1] == estimator.n_features_in_
         and not hasattr(estimator, "feature_names_in_")
+        and isinstance(estimator.mean_, np.ndarray)
         and bool(np.isfinite(X).all())
     )
 

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A module imports from the rows below its own only.
 ROWS = [
+    {"_arrays"},
     {
         "_component",
         "_copies",
@@ -47,7 +48,7 @@ ROWS = [
     {"_net"},
     {"_model", "_preparation"},
     {"_fitting"},
-    {"_diagnosis", "_export"},
+    {"_diagnosis", "_export", "_symbols"},
     {"_base"},
     {"_outlier", "_transformer", "metrics"},
     {"displays"},

@@ -1,12 +1,10 @@
 """What the detector does once its models are there: scores, thresholds, reasons."""
 
-from numbers import Integral, Real
-
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from .._arrays import check_namespace, like, on_host, sides
 from .._base import BaseAutoencoder
 from .._export import normality
 from ..anomaly_scores import Combined
@@ -44,7 +42,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         ValueError
             If rows lie outside the domain of the loss, where it means nothing.
         """
-        X = self._check_rows(X)
+        X = self._check_rows(X, "score_samples")
         return -self._ensemble.score(X)
 
     def decision_function(self, X):
@@ -60,6 +58,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``.
         """
+        check_namespace(X, self, "decision_function")
         return self.score_samples(X) - self.offset_
 
     def predict(self, X):
@@ -74,7 +73,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         -------
         ndarray of shape (n_samples,)
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        check_namespace(X, self, "predict")
+        return sides(self.decision_function(X))
 
     def calibrate(
         self,
@@ -143,37 +143,20 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         >>> int(np.sum(detector.calibrate(X_later, n_alerts=4).predict(X_later) == -1))
         4
         """
-        given = {
-            "quantile": quantile,
-            "false_positive_rate": false_positive_rate,
-            "n_alerts": n_alerts,
-            "rule": rule,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        if len(given) > 1:
-            raise ValueError(
-                "calibrate takes one of quantile, false_positive_rate, n_alerts and "
-                f"rule. Got {' and '.join(given)}."
-            )
-        validate_parameter_constraints(_RULES, given, "calibrate")
+        threshold = _thresholds.given(
+            quantile=quantile,
+            false_positive_rate=false_positive_rate,
+            n_alerts=n_alerts,
+            rule=rule,
+        )
         if X_normal is None:
             self._model_of_fitted()
             if false_positive_rate is not None:
                 self._check_calibrated("calibrate(false_positive_rate=...)")
             scores, weight = self._reference
         else:
-            scores, weight = self.score_samples(X_normal), None
-        if quantile is not None:
-            offset = _thresholds.at_quantile(scores, quantile, weight)
-        elif false_positive_rate is not None:
-            offset = _thresholds.at_false_positive_rate(scores, false_positive_rate)
-        elif n_alerts is not None:
-            offset = _thresholds.for_alerts(scores, n_alerts)
-        elif rule is not None:
-            offset = _finite_number(rule(scores))
-        else:
-            offset = _thresholds.automatic(scores, weight)
-        self.offset_ = offset
+            scores, weight = on_host(self.score_samples(X_normal)), None
+        self.offset_ = threshold(scores, weight)
         if X_normal is not None and n_alerts is None:
             self._reference = scores, None
             self.calibration_scores_ = scores
@@ -228,7 +211,8 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         """
         self._model_of_fitted()
         self._check_calibrated("p_values")
-        return _thresholds.p_values(self.score_samples(X), self.calibration_scores_)
+        scores, calibration = self.score_samples(X), self.calibration_scores_
+        return like(_thresholds.p_values(*map(on_host, (scores, calibration))), X)
 
     def explain(self, X):
         """Return which features made rows abnormal, in the data's own units.
@@ -273,7 +257,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         1.0
         """
         index = X.index if hasattr(X, "iloc") else None
-        X = self._check_rows(X)
+        X = on_host(self._check_rows(X, "explain"))
         parts = self._ensemble.contributions(X)
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(
@@ -301,9 +285,9 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
                 f"calibration_fraction, say 0.2. Got {self.calibration_fraction!r}."
             )
 
-    def _check_rows(self, X):
+    def _check_rows(self, X, method):
         model = self._model_of_fitted()
-        X = self._check_X(X)
+        X = self._check_X(X, method)
         model.loss.check_domain(X, "X")
         return X
 
@@ -379,19 +363,3 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         if len(rows) == 0:
             rows, weight = fit.X, fit.weight
         return -self._ensemble.score(rows), weight
-
-
-_RULES: dict = {
-    "quantile": [Interval(Real, 0, 1, closed="neither")],
-    "false_positive_rate": [Interval(Real, 0, 1, closed="neither")],
-    "n_alerts": [Interval(Integral, 0, None, closed="left")],
-    "rule": [callable],
-}
-
-
-def _finite_number(offset):
-    if not isinstance(offset, Real) or not np.isfinite(offset):
-        raise ValueError(
-            f"rule must return the threshold, a finite number. Got {offset!r}."
-        )
-    return float(offset)

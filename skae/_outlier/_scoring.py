@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._arrays import as_double
 from .._fitting import train
 from .._model import Model
 from .._subsample import subsample
@@ -89,9 +90,9 @@ class Ensemble:
 
     def score(self, X):
         """Return how abnormal rows are, float64."""
-        total = np.zeros(len(X))
+        total = 0.0
         for model, scorer, scale, _ in self.members:
-            total += model.score(X, scorer).astype(np.float64) / scale
+            total = total + as_double(model.score(X, scorer)) / scale
         return total / len(self.members)
 
     def contributions(self, X):
