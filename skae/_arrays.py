@@ -82,10 +82,10 @@ def tensor_of(X, device):
 
 
 def like(array, X):
-    """Return an array or a tensor in the library and on the device of another."""
+    """Return an array or a tensor in the library and on the device of a foreign one."""
     place = foreign(X)
     if place is None:
-        return on_host(array)
+        return array
     return _array_api.move_to(array, xp=place[0], device=place[1])
 
 

@@ -193,6 +193,13 @@ def test_chunks_make_one_tensor(X, monkeypatch):
     assert model.score(tensor) == pytest.approx(score)
 
 
+def test_rows_are_left_as_they_are(X):
+    rows = torch.from_numpy(X).float()
+    model = clone(TRANSFORMER).set_params(scaling=None).fit(rows)
+    model._model.run(lambda module, x: x.mul_(2.0), rows)
+    assert np.array_equal(rows.numpy(), X.astype(np.float32))
+
+
 # Where tensors are
 
 

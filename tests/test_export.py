@@ -45,8 +45,8 @@ COMPONENTS = of_kind(tuple(SLOTS), SETTINGS)
 
 def _detector(rows, **parts):
     settings = {"architecture": MLP((8,)), "max_epochs": 3, "early_stopping": False}
-    model = AutoencoderOutlierDetector(3, random_state=0, **{**settings, **parts})
-    return model.fit(rows)
+    settings = {"n_components": 3, "random_state": 0, **settings, **parts}
+    return AutoencoderOutlierDetector(**settings).fit(rows)
 
 
 def _parts_of(component):
@@ -100,6 +100,31 @@ def test_every_member_of_an_ensemble_counts(rows):
     assert len({m.scale for m in model._ensemble.members}) == 3
     found = _run(model.to_torch("score").double(), X)
     np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-10)
+
+
+@pytest.mark.parametrize("bottleneck", [TopK(3), Plain("relu")], ids=repr)
+def test_components_keep_their_order(bottleneck, rows):
+    X_train, X = rows
+    model = _detector(X_train, bottleneck=bottleneck, n_components=12)
+    # Not its own inverse, as that of few components may be.
+    order = model._model.coordinates.order
+    assert not np.array_equal(order[order], np.arange(12))
+    code = model.transform(X)
+    for part, x in ("encoder", X), ("decoder", code):
+        found = _run(model.to_torch(part).double(), x)
+        np.testing.assert_allclose(found, getattr(model, METHODS[part])(x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("part", METHODS)
+def test_numpy_has_no_part_in_inference_mode(part, rows, monkeypatch):
+    model = _detector(rows[0], architecture=MLP((8,), activation="tanh"))
+    x = torch.from_numpy(_inputs(model, rows[1])[part]).float()
+    module = model.to_torch(part)
+    expected = module(x)
+    monkeypatch.setattr(torch.Tensor, "numpy", None, raising=False)
+    with torch.inference_mode():
+        found = module(x)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("part", METHODS)
