@@ -7,6 +7,7 @@ history and checkpoints; what differs is said where it does.
 import math
 from copy import deepcopy
 
+import cloudpickle
 import numpy as np
 import torch
 from skorch import NeuralNet
@@ -29,7 +30,6 @@ _CHUNK_ENTRIES = 2**20
 _CHUNK_BATCHES = 32
 # Training rows that tell whether the weights are still good for anything.
 _WATCHED = 256
-
 
 # Optimisers by name: class, and whether one fused kernel does the whole step.
 OPTIMIZERS = {
@@ -351,12 +351,11 @@ class Net(NeuralNet):
     def module_in(self, dtype, device=None):
         """Return the module in evaluation mode with weights of ``dtype``.
 
-        A copy in another precision than that of training, or elsewhere, is made once
-        and kept, not pickled. Double precision lives on the CPU where the device has
-        none.
+        A copy in double precision, or elsewhere, is made once and kept, not pickled.
+        Double precision lives on the CPU where the device has none.
         """
         original = self.module_
-        if device is not None and device == next(original.parameters()).device:
+        if device == next(original.parameters()).device:
             device = None
         if dtype == torch.float32 and device is None:
             if any(module.training for module in modules_of(original)):
@@ -364,7 +363,6 @@ class Net(NeuralNet):
             return original
         if device is None:
             device = "cpu" if torch.device(self.device).type == "mps" else self.device
-
         if "copies_" not in vars(self):
             self.copies_ = Copies()
         return self.copies_.get(
@@ -372,9 +370,12 @@ class Net(NeuralNet):
         )
 
     def __getstate__(self):
-        state = super().__getstate__()
-        for name in _PASSING:
-            state.pop(name, None)
+        # skorch's plain pickle takes no component that was written in a notebook into
+        # another process, though joblib, which sends it there, does.
+        state = {k: v for k, v in vars(self).items() if k not in _PASSING}
+        prefixes = tuple(self.cuda_dependent_attributes_)
+        apart = {k: state.pop(k) for k in [*state] if k.startswith(prefixes)}
+        state["__cuda_dependent_attributes__"] = cloudpickle.dumps(apart)
         return state
 
 

@@ -130,8 +130,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Further parameters of the skorch net that trains the model, such as
         ``callbacks`` or ``optimizer__betas``, and ``averaging``: the decay per step of
         the running average of the weights, 0.995 by default. Callbacks see
-        "train_loss" and "valid_loss" of each epoch; skorch's ``EpochScoring`` and
-        others that gather the output of held-out batches do not work here.
+        "train_loss" and "valid_loss" of each epoch; skorch's ``EpochScoring``
+        takes a function here, and others that gather outputs of batches are refused.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 from sklearn.datasets import load_wine
@@ -102,7 +103,6 @@ def local_loss():
 
 
 def test_cloudpickle_takes_parameters_from_a_notebook():
-    cloudpickle = pytest.importorskip("cloudpickle")
     model = AutoencoderTransformer(2, loss=local_loss(), random_state=0)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         pickle.dumps(model)
@@ -110,12 +110,7 @@ def test_cloudpickle_takes_parameters_from_a_notebook():
     np.testing.assert_array_equal(copy.fit(X).transform(X), model.fit(X).transform(X))
 
 
-@pytest.mark.xfail(
-    raises=(AttributeError, pickle.PicklingError),
-    reason="skorch pickles the trained module by itself, and by plain pickle",
-)
 def test_cloudpickle_takes_what_was_fitted_in_a_notebook(tmp_path):
-    cloudpickle = pytest.importorskip("cloudpickle")
     model = transformer(loss=local_loss())
     path = tmp_path / "model.pkl"
     path.write_bytes(cloudpickle.dumps(model))
