@@ -184,13 +184,25 @@ def test_initial_weights_come_from_the_generator_alone(seed):
 
 @pytest.mark.parametrize(("activation", "gain"), [("tanh", 1), ("relu", 2**0.5)])
 def test_initial_weights_have_the_documented_variance(activation, gain, seed):
-    mlp = MLP((400, 300), activation=activation, **TEXTBOOK)
+    mlp = MLP((400, 300), activation=activation)
     encoder, _ = _build(mlp, seed, n_features=200, n_components=100)
-    *hidden, last = (m for m in encoder.modules() if isinstance(m, nn.Linear))
-    for layer, expected in [*((layer, gain) for layer in hidden), (last, 1)]:
+    for stage in encoder.branch.hidden:
+        layer = stage.layer
         variance = layer.weight.detach().var() * layer.in_features
-        assert variance.item() == pytest.approx(expected**2, rel=0.05)
+        assert variance.item() == pytest.approx(gain**2, rel=0.05)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("linear_path", [False, True])
+def test_random_weights_vary_as_those_of_torch(linear_path, seed):
+    mlp = MLP((400, 300), activation="relu", linear_path=linear_path, start="random")
+    encoder, _ = _build(mlp, seed, n_features=200, n_components=100)
+    layers = [m for m in encoder.modules() if isinstance(m, nn.Linear)]
+    assert len(layers) == 3 + linear_path
+    for layer in layers:
+        variance = layer.weight.detach().var()
+        of_torch = nn.Linear(layer.in_features, 1000).weight.detach().var()
+        torch.testing.assert_close(variance, of_torch, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

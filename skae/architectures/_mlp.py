@@ -10,6 +10,7 @@ from torch import nn
 from ._base import Architecture
 from ._networks import (
     ACTIVATIONS,
+    TORCH_GAIN,
     BatchNorm,
     Branch,
     Stage,
@@ -64,7 +65,8 @@ class MLP(Architecture):
         linear start, as :class:`~skae.bottlenecks.Plain` has; with one that has none
         they are drawn at random too. ``"random"``: like the hidden layers, from
         ``random_state``; the branch's last layer is then not zero.
-        ``linear_path=False, start="random"`` is the textbook net.
+        ``linear_path=False, start="random"`` is the textbook net, with the weights that
+        torch would draw.
 
     Raises
     ------
@@ -75,7 +77,9 @@ class MLP(Architecture):
     Notes
     -----
     Initial weights are uniform with variance ``gain ** 2 / n_inputs`` (LeCun, 1998;
-    Glorot & Bengio, 2010; He et al., 2015), biases are zero.
+    Glorot & Bengio, 2010; He et al., 2015), biases are zero. With ``start="random"``
+    the variance is ``1 / (3 * n_inputs)`` in all layers, that of
+    :class:`torch.nn.Linear`.
 
     References
     ----------
@@ -158,6 +162,9 @@ class MLP(Architecture):
 
     def _network(self, sizes, dropout, generator):
         activation, gain = ACTIVATIONS[self.activation]
+        last_gain = 1.0
+        if self.start == "random":
+            gain = last_gain = TORCH_GAIN
         *hidden, last = pairwise(sizes)
         stages = []
         for n_inputs, width in hidden:
@@ -168,8 +175,9 @@ class MLP(Architecture):
             stages.append(Stage(layer, activation(), norm))
         branch = None
         if hidden:
-            layer = initialised(nn.Linear, *last, gain=1.0, generator=generator)
+            layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
             branch = Branch(stages, layer, dropout)
+        ends = sizes[0], sizes[-1]
         return network(
-            sizes[0], sizes[-1], branch, self.linear_path, self.start, generator
+            *ends, branch, self.linear_path, self.start, generator, gain=last_gain
         )

@@ -66,6 +66,9 @@ ACTIVATIONS = {
     "tanh": (Tanh, 1.0),
 }
 
+# Of the linear layers of torch itself, whatever follows them.
+TORCH_GAIN = sqrt(1 / 3)
+
 # Share of the branch's learning rate at which the linear path beside it learns.
 _PACE = 0.1
 # Weight of a batch in the running statistics of batch normalisation, torch's default.
@@ -105,7 +108,7 @@ def check_start(architecture):
         )
 
 
-def network(n_inputs, n_outputs, branch, linear_path, start, generator):
+def network(n_inputs, n_outputs, branch, linear_path, start, generator, gain=1.0):
     """Return a linear map, a branch, or their sum, which may start at a given map.
 
     Parameters
@@ -118,11 +121,13 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator):
     start : {"pca", "random"}
         Whether the network can be set to a given map at the start.
     generator : torch.Generator
+    gain : float, default=1.0
+        Of the initial weights of the linear map.
     """
     linear = None
     if branch is None or linear_path:
         linear = initialised(
-            nn.Linear, n_inputs, n_outputs, gain=1.0, generator=generator
+            nn.Linear, n_inputs, n_outputs, gain=gain, generator=generator
         )
     if start == "random":
         return Network(linear, branch)
