@@ -9,7 +9,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "guide" / "tools.rst").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE)
-PACKAGES = {"MLflow": "mlflow-skinny", "pickle, joblib": "joblib"}
+PACKAGES = {
+    "MLflow": "mlflow-skinny",
+    "ONNX Runtime": "onnxruntime",
+    "pickle, joblib": "joblib",
+}
 
 
 @pytest.mark.filterwarnings(
