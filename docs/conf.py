@@ -43,6 +43,7 @@ intersphinx_mapping = {
     "torch": ("https://docs.pytorch.org/docs/stable", None),
 }
 exclude_patterns = ["_build", "changes/*"]
+templates_path = ["_templates"]
 default_role = "py:obj"
 
 towncrier_draft_autoversion_mode = "draft"
@@ -59,6 +60,9 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # The others are shown, not run.
     "filename_pattern": "plot_" if online else "plot_(?!faces|network_intrusion)",
+    "within_subsection_order": "ExampleTitleSortKey",
+    # What an example prints, not what its last line happens to return.
+    "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

@@ -76,10 +76,7 @@ def with_skae(grey, arguments, seed, averaging=0.995, **mlp):
         n_iter_no_change=arguments.epochs,
         random_state=seed,
         device=arguments.device,
-        net_params={
-            "callbacks": [Binarise(grey, images, seed)],
-            "averaging": averaging,
-        },
+        net_params={"callbacks": [binarise], "averaging": averaging},
     )
     model.fit(images)
     module = model.net_.module_.eval()
