@@ -62,6 +62,7 @@ wine_model = AutoencoderTransformer(4, random_state=0).fit(scaler.transform(wine
 ReconstructionDisplay.from_estimator(
     wine_model, scaler.transform(wine_test), n_samples=4
 )
+plt.show()
 
 # %%
 # How the code looks
@@ -176,3 +177,4 @@ order = np.argsort(detectors[1].score_samples(malignant))
 ExplanationDisplay.from_estimator(
     detectors[1], malignant, row=int(order[len(order) // 2]), top_k=8
 )
+plt.show()

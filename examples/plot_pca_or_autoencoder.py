@@ -181,9 +181,9 @@ for name in TABLES:
 #   see: elsewhere the autoencoder stayed PCA.
 # - **Accuracy.** Somewhat better behind the code of digits. That need not be so: with
 #   more numbers PCA catches up, as in the example on codes of digits.
-# - **Cost.** PCA is fitted in milliseconds, the autoencoder in seconds; it has hundreds
-#   of times the parameters, and takes some ten times as long to transform a row. Both
-#   are quick on tables like these.
+# - **Cost.** PCA is fitted in milliseconds, the autoencoder in seconds; it has about a
+#   hundred times the parameters and more, and takes some ten times as long to transform
+#   a row. Both are quick on tables like these.
 # - **Same again.** With ``random_state`` both give the same bits. Without it, PCA still
 #   gives the same code, up to rounding, and the autoencoder another one.
 # - **What can be read.** A component of PCA is a direction, with a loading for every

@@ -146,8 +146,8 @@ print(use.to_string(float_format="{:.1f}".format))
 # 8 bits it has one image for every five of the training, and does far worse on new
 # ones; at 16 there is none. Codes of several symbols have as many images as there are
 # combinations, and go on from there. They are ahead of the rounded scores of PCA at all
-# sizes, the more so the fewer bits there are. Between the two there is little to
-# choose; ``FiniteScalar`` has less to set.
+# sizes, most at 8 bits. Between the two there is little to choose; ``FiniteScalar`` has
+# less to set.
 #
 # The perplexity is the number of values in use, as if all were used alike: close to all
 # of them, so no bits are wasted.

@@ -304,7 +304,7 @@ print(by_level.to_string(float_format="{:.1f}".format))
 
 # %%
 # What the model was spoilt with decides what it can mend. With ``Gaussian`` it is
-# hardly better than PCA. Trained with white noise, it removes that, and clicks, which
+# no better than PCA. Trained with white noise, it removes that, and clicks, which
 # are as loud at all frequencies too. Trained with all kinds, it is well ahead with
 # clicks, which are over before a filter that measures has noticed, and behind the
 # Wiener filter with noise that stays as it was in the silence, above all where that
@@ -367,6 +367,7 @@ for axes, kind in zip(grid, ("clicks", "hum"), strict=True):
 for ax in grid[1]:
     ax.set(xlabel="seconds")
 figure.colorbar(image, ax=grid, label="dB", pad=0.01, aspect=40)
+plt.show()
 
 # %%
 # The gain by kind of noise, and by level. Below the line a sound is worse than before.
@@ -401,3 +402,4 @@ figure.legend(
     frameon=False,
     fontsize="small",
 )
+plt.show()
