@@ -50,7 +50,7 @@ warnings.simplefilter("ignore", CollapsedCodeWarning)
 def variational(n_components):
     return AutoencoderTransformer(
         n_components,
-        architecture=MLP(activation="relu", linear_path=False, start="random"),
+        architecture=MLP(linear_path=False, start="random"),
         bottleneck=Variational(),
         loss=Bernoulli(),
         random_state=0,
@@ -131,7 +131,7 @@ print(f"components in use of the variational code: {vae.active_units_}")
 #
 # What only the variational model has is a prior: any code from a normal distribution is
 # an image, a row has a bound on its likelihood, and components that the data do not pay
-# for are given up, here half of them.
+# for are given up, here some of them.
 
 # %%
 # To look at
