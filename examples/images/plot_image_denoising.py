@@ -140,9 +140,9 @@ pca = PCA(16, random_state=0).fit(train)
 #
 # Each filter has the better of the windows 3 and 5, chosen by the truth, which the
 # denoiser does not see. The Wiener filter is made for grain alone; after the median has
-# taken out specks, it is at home. PCA is a projection onto 16 components, which hold more
-# than nine tenths of the variance of clean patches; each further one lets more of the
-# noise through. Specks are smeared over the patch, not recognised.
+# taken out specks, it is at home. PCA is a projection onto 16 components, which hold
+# more than nine tenths of the variance of clean patches; each further one lets more of
+# the noise through. Specks are smeared over the patch, not recognised.
 
 import pandas as pd
 from scipy.ndimage import median_filter
