@@ -154,7 +154,7 @@ for column, a_kind in enumerate(COLOURS):
         if name == "share":
             ax.imshow(image, cmap=heat, vmin=0)
             code = explanation.code_share[column]
-            ax.set_xlabel(f"largest {image.max():.0%}, code {code:.0%}", color=INK)
+            ax.set_xlabel(f"largest {image.max():.0%}\ncode {code:.0%}", color=INK)
         else:
             ax.imshow(image, cmap="gray_r", vmin=0, vmax=16)
         ax.set(xticks=[], yticks=[])
@@ -182,11 +182,12 @@ print(f"threshold {-first_threshold:.2f}, from {len(held_back)} rows")
 # %%
 # For rows that come as a batch there is another promise: of the rows that are called
 # outliers, at most one in ten is normal, on average. `p_values` and
-# :func:`scipy.stats.false_discovery_control` keep it, and the threshold has no say in
-# it. The price is power. Beside ``n`` calibration rows no p-value is smaller than
-# ``1 / (n + 1)``, so in a batch of ``m`` rows at least ``m / (0.1 * (n + 1))`` must be
-# more abnormal than all of those before any is called an outlier: a burst of faults can
-# be, a single one in a hundred rows cannot.
+# :func:`scipy.stats.false_discovery_control` keep it for rows that come as the
+# calibration rows came, and the threshold has no say in it. The price is power. Beside
+# ``n`` calibration rows no p-value is smaller than ``1 / (n + 1)``, so in a batch of
+# ``m`` rows at least ``m / (0.1 * (n + 1))`` must be more abnormal than all of those
+# before any is called an outlier: a burst of faults can be, a single one in a hundred
+# rows cannot.
 #
 # Flag and act
 # ------------
@@ -246,8 +247,9 @@ print(log.to_string(formatters=formats))
 # %%
 # What the person gets is not a number. With the alert goes a table of the worst
 # features of the row, under its index and the names of the columns: the pixels are
-# numbered from the top left. Here are the first alerts of the last form, with what the
-# person will have found.
+# numbered from the top left. ``residual`` is in units of what is usual for the column,
+# so that an edge that is nearly always white stands out. Here are the first alerts of
+# the last form, with what the person will have found.
 
 alerts = stream[(form_of == LATER[-1]) & (scores < thresholds)]
 reasons = detector.explain(alerts.head(5)).to_frame(top_k=3)
@@ -258,10 +260,10 @@ print(reasons.to_string(index=False, float_format="{:.2f}".format))
 # What the drift cost
 # -------------------
 #
-# The threshold was set on other digits of the same five hands, and it broke its promise
-# as soon as another hand came. *Rows that are held back at random promise something
-# about more of the same.* For new writers, machines or weeks, calibrate on writers,
-# machines or weeks that the training has not seen.
+# The threshold and the p-values rest on other digits of the same five hands, and both
+# broke their promises as soon as another hand came: see form 6. *Rows that are held
+# back at random promise something about more of the same.* For new writers, machines or
+# weeks, calibrate on writers, machines or weeks that the training has not seen.
 #
 # Does it help to fit again as well? Forms 10 to 14 are judged four times: with the
 # first threshold; with those that were set when the check rang; with one from all that
@@ -373,7 +375,7 @@ bars = middle.bar(
 )
 middle.bar_label(bars, np.where(rang, "rang", ""), color=INK, padding=1)
 middle.axhline(-np.log10(ALARM), **THIN)
-middle.set(ylabel="drift check\n$-\\log_{10}\\,p$", ylim=(0, 4.4))
+middle.set(ylabel="drift check\n$-\\log_{10}\\,p$", ylim=(0, 7.5))
 
 for shift, name, colour, limits in (
     (
