@@ -25,6 +25,8 @@ import pandas as pd
 
 # The path of this script: the gallery does not set __file__.
 DATA = Path(sys.argv[0]).resolve().parents[1] / "data" / "hdfs_sessions.npz"
+if not DATA.exists():
+    raise SystemExit(f"examples/data/{DATA.name} of the repository is not at {DATA}")
 with np.load(DATA) as archive:
     events = [f"event {number}" for number in range(archive["counts"].shape[1])]
     vectors = pd.DataFrame(archive["counts"].astype(float), columns=events)

@@ -30,6 +30,8 @@ import pandas as pd
 
 # The path of this script: the gallery does not set __file__.
 DATA = Path(sys.argv[0]).resolve().parents[1] / "data" / "nyc_taxi.npz"
+if not DATA.exists():
+    raise SystemExit(f"examples/data/{DATA.name} of the repository is not at {DATA}")
 with np.load(DATA) as archive:
     passengers = archive["passengers"].astype(float)
     labelled = archive["labelled"]
@@ -132,7 +134,8 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 # away from the summer, and much of January is beyond its threshold from October. The
 # autoencoder was not told about weeks or half hours: it learns what days look like.
 #
-# Its false alarms are still more than were asked for. The promise of `calibrate` is for
+# Its false alarms are still more than were asked for, and spread over more days than
+# those of any other. The promise of `calibrate` is for
 # windows that come as those of October came, one by one and independent, and these
 # overlap and move into another season. Nor is every false alarm wrong: there are public
 # holidays among them that have no label. In a running system, calibrate again every
@@ -145,7 +148,8 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 # The series with the labelled windows, the score of the autoencoder with its threshold,
 # and the alarms of all four: dark where they are false, light in October. Below, the 24
 # hours with the highest score in each labelled window, and what the model expected of
-# them.
+# them: in the snowstorm less than no passengers at night, for it does not know that
+# counts are not negative.
 
 import matplotlib.pyplot as plt
 from matplotlib.dates import DateFormatter, MonthLocator

@@ -38,11 +38,13 @@ else:
     RDLogger.DisableLog("rdApp.*")  # it reports each string that is no molecule
 
 # The path of this script: the gallery does not set __file__.
-DATA = Path(sys.argv[0]).resolve().parents[1] / "data"
+DATA = Path(sys.argv[0]).resolve().parents[1] / "data" / "zinc.smi.gz"
+if not DATA.exists():
+    raise SystemExit(f"examples/data/{DATA.name} of the repository is not at {DATA}")
 LENGTH = 48
 TOKEN = re.compile(r"\[[^\]]+\]|Br|Cl|.")
 
-with gzip.open(DATA / "zinc.smi.gz", "rt") as file:
+with gzip.open(DATA, "rt") as file:
     molecules = [TOKEN.findall(line.strip()) for line in file]
 n_molecules_with = Counter(token for tokens in molecules for token in set(tokens))
 vocabulary = ["", *sorted(t for t, n in n_molecules_with.items() if n >= 25)]
@@ -291,6 +293,7 @@ def draw(ax, string):
         ax.imshow(Draw.MolToImage(Chem.MolFromSmiles(string), size=(400, 320)))
 
 
+# sphinx_gallery_thumbnail_number = 2
 figure, grid = plt.subplots(2, 6, figsize=(11, 4), layout="constrained")
 for name, axes in zip(models, grid, strict=True):
     draw(axes[0], unseen[0])
