@@ -38,12 +38,16 @@ def foreign(X):
     xp, compliant, device = _array_api.get_namespace_and_device(X)
     if not compliant or _array_api._is_numpy_namespace(xp):
         return None
+    _check_no_gradient(X)
+    return xp, device
+
+
+def _check_no_gradient(X):
     if getattr(X, "requires_grad", False):
         raise ValueError(
-            "X requires a gradient, and the methods of estimators give none: pass "
-            "X.detach(), or the rows to the module that to_torch returns."
+            "A tensor requires a gradient, and the methods of estimators give none: "
+            "pass what its detach() returns, or rows to the module of to_torch."
         )
-    return xp, device
 
 
 def check_namespace(X, estimator, method):
@@ -61,12 +65,19 @@ def check_namespace(X, estimator, method):
 def float_dtypes(X, dtypes):
     """Return the floating types that rows may have; those of NumPy are given."""
     place = foreign(X)
-    return dtypes if place is None else _array_api.supported_float_dtypes(*place)
+    if place is None:
+        return dtypes
+    xp, _ = place
+    supported = _array_api.supported_float_dtypes(*place)
+    return [dtype for dtype in supported if dtype in (xp.float64, xp.float32)]
 
 
 def on_host(array):
     """Return a foreign array, or a tensor on any device, as NumPy's; others as is."""
     if isinstance(array, torch.Tensor):
+        _check_no_gradient(array)
+        if array.dtype == torch.bfloat16:  # which NumPy does not have
+            array = array.float()
         return array.cpu().numpy()
     if isinstance(array, np.ndarray) or foreign(array) is None:
         return array

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -131,8 +132,10 @@ class BaseAutoencoder(
             domain of the loss; if the device is not there; if weights are negative,
             or positive for fewer than two rows.
         """
-        with _all_or_nothing(self), one_blas_thread(), Progress(self) as progress:
-            self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
+        with _all_or_nothing(self):
+            with one_blas_thread(), Progress(self) as progress:
+                self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
+            # Callbacks, too, got NumPy's arrays beside a model with those.
             self._follow(X)
         return self
 
@@ -210,7 +213,8 @@ class BaseAutoencoder(
             Rows in the data's own units.
         """
         model = self._model_of_fitted()
-        check_namespace(X, self, "inverse_transform")
+        if not issparse(X):
+            check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
         X = check_array(X, accept_sparse="csr", dtype=dtype, estimator=self)
         if X.shape[1] != self.n_components_:

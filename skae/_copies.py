@@ -1,8 +1,11 @@
 """Copies of modules and arrays in another precision or place, made once."""
 
+import pickle
+
+import cloudpickle
 import torch
 
-__all__ = ["Constants", "Copies", "modules_of"]
+__all__ = ["Constants", "Copies", "modules_of", "portable"]
 
 
 def modules_of(module):
@@ -15,6 +18,18 @@ def modules_of(module):
     for module in found:
         found.extend(child for child in module._modules.values() if child is not None)
     return found
+
+
+def portable(value):
+    """Return a pickle that a process can load in which nothing was defined.
+
+    Plain pickle takes no class of a script or a notebook there. It is the way out where
+    such a class uses what cannot be pickled, as a lock.
+    """
+    try:
+        return cloudpickle.dumps(value)
+    except (TypeError, pickle.PicklingError):
+        return pickle.dumps(value)
 
 
 class Constants:

@@ -1,6 +1,7 @@
 """Where the codes of the training rows lie, to draw more of their kind."""
 
 import numpy as np
+from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
 from ._subsample import subsample
@@ -63,8 +64,11 @@ class CodeDensity:
             reg_covar=1e-4,
             tol=1e-2,
             max_iter=500,
-        ).fit(code / scale)
-        mixture.random_state = random_state
-        drawn, _ = mixture.sample(n_samples)
+        )
+        # The codes are NumPy's, whatever the rows were; with dispatch on, mixtures do
+        # not take the start that is best.
+        with config_context(array_api_dispatch=False):
+            mixture.fit(code / scale).random_state = random_state
+            drawn, _ = mixture.sample(n_samples)
         # They come part by part.
         return random_state.permutation(drawn) * scale

@@ -107,7 +107,7 @@ def normality(members, device):
     Raises
     ------
     ValueError
-        If a scorer computes with something else than PyTorch.
+        If a scorer or a network computes with something else than PyTorch.
     """
     module = Normality([Abnormality(m.model, m.scorer, m.scale) for m in members])
     width = len(members[0].model.scaling.center)
@@ -116,9 +116,10 @@ def normality(members, device):
         deepcopy(module).to("meta")(torch.empty(2, width, device="meta"))
     except (NotImplementedError, RuntimeError, TypeError) as error:
         raise ValueError(
-            "to_torch(part='score') takes an anomaly score that computes with PyTorch "
-            "alone, and does not look at the numbers to decide how. Got the scorer "
-            f"{type(members[0].scorer).__name__}."
+            "to_torch(part='score') takes networks and anomaly scores that compute "
+            "with PyTorch alone, do not look at the numbers to decide how, and keep "
+            "tensors as parameters or buffers. That did not work for the scorer "
+            f"{type(members[0].scorer).__name__}, or for the networks: {error}"
         ) from error
     return module.to(device).eval()
 

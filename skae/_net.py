@@ -7,13 +7,12 @@ history and checkpoints; what differs is said where it does.
 import math
 from copy import deepcopy
 
-import cloudpickle
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch import callbacks as skc
 
-from ._copies import Copies, modules_of
+from ._copies import Copies, modules_of, portable
 from ._device import multiplications, threads_for
 from ._module import Objective
 from ._progress import Progress
@@ -370,12 +369,10 @@ class Net(NeuralNet):
         )
 
     def __getstate__(self):
-        # skorch's plain pickle takes no component that was written in a notebook into
-        # another process, though joblib, which sends it there, does.
         state = {k: v for k, v in vars(self).items() if k not in _PASSING}
         prefixes = tuple(self.cuda_dependent_attributes_)
         apart = {k: state.pop(k) for k in [*state] if k.startswith(prefixes)}
-        state["__cuda_dependent_attributes__"] = cloudpickle.dumps(apart)
+        state["__cuda_dependent_attributes__"] = portable(apart)
         return state
 
 

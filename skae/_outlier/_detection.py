@@ -159,7 +159,7 @@ class BaseDetector(OutlierMixin, BaseAutoencoder):
         self.offset_ = threshold(scores, weight)
         if X_normal is not None and n_alerts is None:
             self._reference = scores, None
-            self.calibration_scores_ = scores
+            self.calibration_scores_ = like(scores, X_normal)
         return self
 
     def p_values(self, X):

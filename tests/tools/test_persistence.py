@@ -148,3 +148,31 @@ def test_skops_detector():
     data = sio.dumps(detector())
     loaded = sio.loads(data, trusted=sio.get_untrusted_types(data=data))
     assert_same_detector(loaded, detector())
+
+
+def test_what_no_other_process_can_take_is_pickled_as_ever(tmp_path):
+    # Its network uses a lock that its script has, which cloudpickle would take along.
+    script = """if True:
+        import pickle, threading
+        from sklearn.datasets import load_wine
+        from torch import nn
+        from skae import AutoencoderTransformer
+        from skae.architectures import Custom
+
+        LOCK = threading.Lock()
+
+        class Locked(nn.Linear):
+            def forward(self, x):
+                with LOCK:
+                    return super().forward(x)
+
+        X = load_wine().data
+        model = AutoencoderTransformer(
+            2, architecture=Custom(Locked, Locked), max_epochs=1, early_stopping=False
+        ).fit(X)
+        copy = pickle.loads(pickle.dumps(model))
+        assert (copy.transform(X) == model.transform(X)).all()
+    """
+    file = tmp_path / "script.py"
+    file.write_text(script, encoding="utf-8")
+    subprocess.run([sys.executable, file], check=True)
