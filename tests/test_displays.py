@@ -9,14 +9,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC, OneClassSVM
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, displays
@@ -194,6 +195,13 @@ def test_images_have_the_same_grey_levels_and_do_not_overlap(X):
     np.testing.assert_allclose(np.array(labels, float), display.errors, rtol=0.05)
 
 
+def test_a_norm_of_colours_takes_the_place_of_limits(X):
+    display = ReconstructionDisplay.from_estimator(
+        PCA(2).fit(X), X, image_shape=(2, 3), im_kw={"norm": Normalize(-1, 7)}
+    )
+    assert {image.get_clim() for image in display.images_.ravel()} == {(-1, 7)}
+
+
 @pytest.mark.parametrize(
     ("top", "unit"), [(1.0, 1.0), (255.0, 255.0), (None, None)], ids=str
 )
@@ -284,6 +292,14 @@ def test_points_are_the_code(model, X):
     assert display.legend_ is display.colorbar_ is None
 
 
+@pytest.mark.parametrize("name", ["linewidth", "linewidths", "lw"])
+def test_keywords_go_by_any_alias(X, name):
+    display = LatentSpaceDisplay.from_estimator(
+        PCA(2).fit(X), X, scatter_kw={name: 1.5}
+    )
+    assert display.scatter_.get_linewidth() == [1.5]
+
+
 def test_codes_without_shares_or_in_sparse_form(X):
     model = small(
         n_components=4, bottleneck=TopK(2, sparse_output=True), max_epochs=1
@@ -343,6 +359,8 @@ def test_numbers_have_a_colour_bar(X, y):
         ({"components": (0, 2)}, r"two of the 2 components .* Got \[0, 2\]"),
         ({"components": (0,)}, "two of the 2 components"),
         ({"components": 0}, "two of the 2 components"),
+        ({"components": (True, False)}, "two of the 2 components"),
+        ({"components": (True, 0)}, "two of the 2 components"),
         ({"components": (-1, 0)}, "counted from 0"),
         ({"y": [1, 2]}, "inconsistent numbers of samples"),
         ({"y": np.r_[np.nan, np.arange(149.0)]}, "y contains NaN"),
@@ -471,6 +489,7 @@ def test_loss_curve_needs_one_estimator_of_skae(X):
         LocalOutlierFactor(novelty=True),
         OneClassSVM(),
         make_pipeline(StandardScaler(), detector()),
+        make_pipeline(StandardScaler(), make_pipeline(PCA(5), detector())),
     ],
     ids=str,
 )
@@ -551,6 +570,10 @@ def test_every_score_is_in_a_bin(rng, bins, log_scale):
         ({"log_scale": True, "threshold": -1}, "needs positive scores"),
         ({"log_scale": "yes"}, "Got 'yes'"),
         ({"bins": 0}, "bins"),
+        ({"bins": [3]}, r"two or more edges in rising order. Got \[3\]"),
+        ({"bins": [3, 1]}, "two or more edges in rising order"),
+        ({"bins": [[1, 3]]}, "two or more edges in rising order"),
+        ({"abnormality": []}, "at least one row"),
     ],
     ids=str,
 )
@@ -558,6 +581,27 @@ def test_bad_scores(given, message):
     given = {"y_true": None, "abnormality": [1.0, 2.0, 3.0]} | given
     with pytest.raises(ValueError, match=message):
         AnomalyScoreDisplay.from_predictions(**given)
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("log_scale", [True, False])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [1, 1 + 2.3e-16],
+        [1e300] * 10,
+        [1e-20, 1.0000001e-20],
+        [3e-9] * 2,
+        [7, 7 + 1e-14],
+    ],
+    ids=str,
+)
+def test_scores_equal_up_to_rounding_are_drawn(scores, log_scale):
+    display = AnomalyScoreDisplay.from_predictions(None, scores, log_scale=log_scale)
+    values, edges, _ = display.stairs_[0].get_data()
+    assert values.sum() == pytest.approx(1)
+    assert len(values) == 40
+    assert (np.diff(edges) > 0).all()
 
 
 def test_detectors_with_other_methods(X):
@@ -640,6 +684,49 @@ def test_other_columns_are_explained_as_the_detector_sees_them(X):
 
 
 @pytest.mark.parametrize(
+    "steps",
+    [
+        (StandardScaler(), make_pipeline(MinMaxScaler(), detector())),
+        ("passthrough", detector()),
+        ("passthrough", StandardScaler(), detector()),
+        (make_pipeline(StandardScaler()), make_pipeline(detector())),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_steps_of_any_depth_are_explained_in_units_of_the_rows(table, steps, named):
+    rows = table if named else table.to_numpy()
+    pipeline = make_pipeline(*steps).fit(rows)
+    display = ExplanationDisplay.from_estimator(pipeline, rows, row=7)
+    np.testing.assert_allclose(display.value, table.iloc[7])
+    # The detector is invertible like the steps before it.
+    expected = pipeline.inverse_transform(pipeline.transform(rows))[7]
+    np.testing.assert_allclose(display.expected, expected, rtol=1e-5, atol=1e-5)
+    assert list(display.feature_names) == (
+        NAMES if named else [f"x{k}" for k in range(6)]
+    )
+
+
+def test_steps_without_a_way_back_leave_what_the_detector_sees(X):
+    pipeline = make_pipeline(SimpleImputer(), StandardScaler(), detector()).fit(X)
+    display = ExplanationDisplay.from_estimator(pipeline, X, row=7)
+    np.testing.assert_allclose(display.value, pipeline[:-1].transform(X)[7])
+    inner = pipeline[-1].explain(pipeline[:-1].transform(X[7:8]))
+    np.testing.assert_allclose(display.expected, inner.expected[0])
+    assert list(display.feature_names) == [f"x{k}" for k in range(6)]
+
+
+def test_values_are_those_of_the_rows_not_of_a_round_trip(X):
+    class Rounded(StandardScaler):
+        def transform(self, X, copy=None):
+            return np.round(super().transform(X))
+
+    pipeline = make_pipeline(Rounded(), detector()).fit(X)
+    display = ExplanationDisplay.from_estimator(pipeline, X, row=7)
+    np.testing.assert_array_equal(display.value, X[7])
+
+
+@pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"row": 150}, "one of 150 rows, counted from 0. Got 150"),
@@ -717,6 +804,17 @@ def test_default_sizes_are_powers_of_two_that_leave_something_out(X):
     split = [(np.arange(100), np.arange(100, 150))]
     once = CodeSizeDisplay.from_estimator(PCA(), wide, cv=split)
     assert once.bands_ == []
+
+
+def test_sizes_of_a_pipeline_in_a_pipeline(X):
+    inner = make_pipeline(StandardScaler(with_std=False), small())
+    display, expected = (
+        CodeSizeDisplay.from_estimator(model, X, n_components=[1, 2], cv=2)
+        for model in (make_pipeline(StandardScaler(), inner), inner)
+    )
+    assert display.name == "AutoencoderTransformer"
+    assert display.scores.shape == expected.scores.shape
+    assert not np.allclose(display.pca_scores, expected.pca_scores)
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 1], [1.5], "ab"], ids=str)

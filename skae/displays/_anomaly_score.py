@@ -10,6 +10,7 @@ from sklearn.utils import (
     column_or_1d,
 )
 
+from .._arrays import on_host
 from ..metrics import _is_outlier
 from ._plotting import (
     INK,
@@ -113,8 +114,9 @@ class AnomalyScoreDisplay:
         bins : int or array-like, default=40
             How many bins, or their edges.
         log_scale : bool or "auto", default="auto"
-            Whether the axis is logarithmic. "auto" is where all scores are positive
-            and the largest is at least thirty times the smallest.
+            Whether the axis is logarithmic. "auto" is where all scores and the
+            threshold are positive and the largest of these numbers is at least thirty
+            times the smallest.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
         stairs_kw : dict, default=None
@@ -186,7 +188,7 @@ class AnomalyScoreDisplay:
             If the labels are of no such kind or all alike, or scores are not finite.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        abnormality = column_or_1d(abnormality, dtype=np.float64)
+        abnormality = column_or_1d(on_host(abnormality), dtype=np.float64)
         assert_all_finite(abnormality, input_name="abnormality")
         is_outlier = None
         if y_true is not None:
@@ -219,15 +221,16 @@ class AnomalyScoreDisplay:
         Raises
         ------
         ValueError
-            If ``log_scale=True`` with scores that are not positive.
+            If there are no scores, if ``log_scale=True`` with scores that are not
+            positive, or if ``bins`` are no number of bins and no rising edges.
         """
+        if not len(self.abnormality):
+            raise ValueError("abnormality must have at least one row. Got none.")
         log_scale = self._is_logarithmic(log_scale)
-        if np.ndim(bins) == 0:
-            check_scalar(bins, "bins", Integral, min_val=1)
+        edges = self._edges(bins, log_scale)
         ax = prepared_axes(self, ax)
         from matplotlib.patches import StepPatch
 
-        edges = self._edges(bins, log_scale)
         if self.is_outlier is None:
             kinds = [("rows", NORMAL, np.full(len(self.abnormality), True))]
         else:
@@ -287,10 +290,23 @@ class AnomalyScoreDisplay:
         return bool(log_scale)
 
     def _edges(self, bins, log_scale):
-        if np.ndim(bins) == 1:
-            return np.asarray(bins)
+        if np.ndim(bins):
+            edges = np.asarray(bins)
+            if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+                raise ValueError(
+                    "bins must be how many there are, or two or more edges in rising "
+                    f"order. Got {bins!r}."
+                )
+            return edges
+        check_scalar(bins, "bins", Integral, min_val=1)
         scores = np.log(self.abnormality) if log_scale else self.abnormality
-        edges = np.histogram_bin_edges(scores, bins)
+        low, high = scores.min(), scores.max()
+        # Scores that are equal but for rounding leave no room for so many edges.
+        size = max(abs(low), abs(high), 1.0 if log_scale else 0.0)
+        room = 4 * bins * np.spacing(size)
+        if high - low < room:
+            low, high = low - max(room, 0.5), high + max(room, 0.5)
+        edges = np.histogram_bin_edges(scores, bins, (low, high))
         if not log_scale:
             return edges
         edges = np.exp(edges)
@@ -305,7 +321,8 @@ def _abnormality(detector, X):
     if hasattr(detector, "score_samples"):
         offset = getattr(last_step(detector), "offset_", None)
         # OneClassSVM has it in an array.
-        threshold = None if offset is None else -np.asarray(offset).item()
+        offset = offset.item() if hasattr(offset, "item") else offset
+        threshold = None if offset is None else -offset
         return -detector.score_samples(X), threshold
     if hasattr(detector, "decision_function"):
         return -detector.decision_function(X), 0.0

@@ -14,7 +14,6 @@ from ._plotting import (
     BASELINE,
     MODEL,
     check_matplotlib_support,
-    last_step,
     legend,
     merged,
     needs,
@@ -140,9 +139,10 @@ class CodeSizeDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         needs(cls, estimator, "inverse_transform")
-        last, prefix = last_step(estimator), ""
-        if isinstance(estimator, Pipeline):
-            prefix = f"{estimator.steps[-1][0]}__"
+        last, prefix = estimator, ""
+        while isinstance(last, Pipeline):
+            name, last = last.steps[-1]
+            prefix += f"{name}__"
         if "n_components" not in last.get_params(deep=False):
             raise TypeError(
                 "CodeSizeDisplay needs an estimator with n_components, or a Pipeline "

@@ -3,9 +3,12 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.pipeline import Pipeline
+from scipy import sparse
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_scalar
+from sklearn.utils.validation import _get_feature_names
 
+from .._arrays import like, on_host
 from .._outlier._explanation import Explanation
 from ._plotting import (
     BASELINE,
@@ -98,8 +101,9 @@ class ExplanationDisplay:
         detector : estimator or Pipeline
             Fitted, with `explain`: :class:`~skae.AutoencoderOutlierDetector`, or a
             pipeline that ends in one. Where the steps before only change the units of
-            the columns, as :class:`~sklearn.preprocessing.StandardScaler` does, values
-            are those of ``X``; else they are what the detector gets to see.
+            the columns and can be undone, as
+            :class:`~sklearn.preprocessing.StandardScaler` can, values are those of
+            ``X``; else they are what the detector gets to see.
         X : array-like of shape (n_samples, n_features)
             Rows.
         row : int, default=0
@@ -251,19 +255,33 @@ def _check_row(row, n_rows):
 
 def _explain(detector, X):
     """Return an explanation, in the units of ``X`` if its columns are still there."""
-    if not isinstance(detector, Pipeline) or len(detector) == 1:
-        return last_step(detector).explain(X)
-    before = detector[:-1]
-    explanation = last_step(detector).explain(before.transform(X))
+    steps = []
+    while isinstance(detector, Pipeline):
+        steps += [step for _, step in detector.steps[:-1]]
+        detector = detector[-1]
+    if not steps:
+        return detector.explain(X)
+    before = make_pipeline(*steps)
+    seen = before.transform(X)
+    explanation = detector.explain(seen)
+    given = _get_feature_names(X)
+    if given is None:
+        given = getattr(before, "feature_names_in_", None)
+    if given is None:
+        given = [f"x{k}" for k in range(np.shape(X)[1])]
     try:
-        names = before.get_feature_names_out()
+        names = before.get_feature_names_out(given)
     except (AttributeError, ValueError):
         return explanation
     explanation["feature_names"] = names
-    given = getattr(before, "feature_names_in_", None)
-    if given is None:
-        given = [f"x{k}" for k in range(before.n_features_in_)]
-    if list(given) == list(names) and hasattr(before, "inverse_transform"):
-        for key in ("value", "expected"):
-            explanation[key] = np.asarray(before.inverse_transform(explanation[key]))
+    if list(given) != list(names) or not hasattr(before, "inverse_transform"):
+        return explanation
+    try:
+        back = before.inverse_transform(like(explanation.expected, seen))
+        value = X.toarray() if sparse.issparse(X) else on_host(X)
+        value = np.asarray(value, dtype=np.float64)
+    except (ValueError, IndexError):
+        # There is no way back, as from SimpleImputer, or not to numbers.
+        return explanation
+    explanation["value"], explanation["expected"] = value, np.asarray(on_host(back))
     return explanation

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
+from .._arrays import on_host
 from ._plotting import (
     CATEGORIES,
     NORMAL,
@@ -120,10 +121,14 @@ class LatentSpaceDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         needs(cls, estimator, "transform")
-        code = estimator.transform(X)
-        components = np.atleast_1d(components).tolist()
+        code = on_host(estimator.transform(X))
+        # As objects, so that a bool beside a number stays one.
+        components = np.atleast_1d(np.array(components, dtype=object)).tolist()
         width = code.shape[1]
-        known = all(isinstance(k, Integral) and 0 <= k < width for k in components)
+        known = all(
+            isinstance(k, Integral) and not isinstance(k, bool) and 0 <= k < width
+            for k in components
+        )
         if len(components) != 2 or not known:
             raise ValueError(
                 f"components must be two of the {width} components of the code, "
@@ -132,12 +137,13 @@ class LatentSpaceDisplay:
         code = code[:, components] if sparse.issparse(code) else np.asarray(code)
         code = code.toarray() if sparse.issparse(code) else code[:, components]
         shares = getattr(last_step(estimator), "explained_variance_ratio_", None)
+        shares = None if shares is None else on_host(shares)[components]
         name = getattr(y, "name", None)
         display = cls(
             code=code,
             y=y,
             components=tuple(components),
-            explained_variance_ratio=None if shares is None else shares[components],
+            explained_variance_ratio=shares,
             target_name=None if name is None else str(name),
         )
         return display.plot(ax, scatter_kw=scatter_kw)
@@ -216,7 +222,7 @@ class LatentSpaceDisplay:
         """Return colours of the rows, pairs of label and colour, and what ``y`` is."""
         if self.y is None:
             return [NORMAL], [], False
-        y = column_or_1d(self.y)
+        y = column_or_1d(on_host(self.y))
         check_consistent_length(self.code, y)
         if y.dtype.kind in "fiu":
             assert_all_finite(y, input_name="y")

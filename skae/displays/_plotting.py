@@ -77,12 +77,14 @@ def merged(defaults, given, artist):
     """Return keywords for an artist; what the user gave, by any alias, goes first."""
     from matplotlib.cbook import normalize_kwargs
 
-    return defaults | normalize_kwargs(given, artist)
+    return normalize_kwargs(defaults, artist) | normalize_kwargs(given, artist)
 
 
 def last_step(estimator):
     """Return the estimator itself, or the one that a pipeline ends in."""
-    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    while isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    return estimator
 
 
 def needs(display, estimator, *methods):

@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_array, check_scalar
 
+from .._arrays import on_host
 from ._plotting import (
     BASELINE,
     MODEL,
@@ -140,9 +141,9 @@ class ReconstructionDisplay:
             feature_names = [str(name) for name in X.columns]
         display = cls(
             # A reconstruction comes without the names that the rows may have.
-            original=check_array(X, dtype=[np.float64, np.float32]),
+            original=check_array(on_host(X), dtype=[np.float64, np.float32]),
             reconstruction=np.asarray(
-                estimator.inverse_transform(estimator.transform(X))
+                on_host(estimator.inverse_transform(estimator.transform(X)))
             ),
             image_shape=image_shape,
             feature_names=feature_names,
@@ -196,7 +197,9 @@ class ReconstructionDisplay:
             size = (n_rows * inches + 1.4, 2 * inches * high / wide + 0.7)
         ax = prepared_axes(self, ax, figsize=size if ax is None else None)
         low, top = _limits(self.original, shape)
-        style = {"cmap": "gray", "vmin": low, "vmax": top} | (im_kw or {})
+        style = {"cmap": "gray"} | (im_kw or {})
+        if style.get("norm") is None:
+            style = {"vmin": low, "vmax": top} | style
         self.images_ = np.empty((2, n_rows), dtype=object)
         for line, group in enumerate((self.original, self.reconstruction)):
             for column, row in enumerate(group):
