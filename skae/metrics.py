@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
+from ._arrays import on_host
+
 __all__ = ["make_outlier_scorer", "one_standard_error", "reconstruction_scorer"]
 
 
@@ -54,7 +56,10 @@ def reconstruction_scorer(estimator, X, y=None):
     >>> round(reconstruction_scorer(pipeline, X), 6)
     1.0
     """
-    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    last, before = estimator, []
+    while isinstance(last, Pipeline):
+        before += [last[:-1]] if len(last) > 1 else []
+        last = last[-1]
     check_is_fitted(last)
     if not (hasattr(estimator, "inverse_transform") and hasattr(last, "mean_")):
         raise TypeError(
@@ -63,13 +68,14 @@ def reconstruction_scorer(estimator, X, y=None):
             f"Got {estimator!r}."
         )
     mean = last.mean_[np.newaxis]
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        mean = estimator[:-1].inverse_transform(mean)
+    for steps in reversed(before):
+        mean = steps.inverse_transform(mean)
     # A reconstruction comes without the names that the rows may have.
-    values = check_array(X, dtype=[np.float64, np.float32])
-    residual = values - np.asarray(estimator.inverse_transform(estimator.transform(X)))
+    values = check_array(on_host(X), dtype=[np.float64, np.float32])
+    back = on_host(estimator.inverse_transform(estimator.transform(X)))
+    residual = values - np.asarray(back)
     left = np.square(residual, dtype=np.float64).sum()
-    total = np.square(values - np.asarray(mean), dtype=np.float64).sum()
+    total = np.square(values - np.asarray(on_host(mean)), dtype=np.float64).sum()
     if total == 0:
         return 1.0 if left == 0 else 0.0
     return float(1 - left / total)
@@ -202,11 +208,11 @@ def _outlier_score(estimator, X, y, score_func):
     method = (
         "score_samples" if hasattr(estimator, "score_samples") else "decision_function"
     )
-    return float(score_func(is_outlier, -getattr(estimator, method)(X)))
+    return float(score_func(is_outlier, -on_host(getattr(estimator, method)(X))))
 
 
 def _is_outlier(y):
-    y = column_or_1d(y)
+    y = column_or_1d(on_host(y))
     labels = set(np.unique(y).tolist())
     if labels == {False, True}:  # 0 and 1 are equal to them
         return y.astype(bool)

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import OneClassSVM
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
@@ -72,6 +72,14 @@ def test_a_pipeline_is_scored_in_the_units_of_its_input(X, X_new):
     assert reconstruction_scorer(pipeline, X_new) == pytest.approx(expected)
     standardized = StandardScaler().fit(X).transform(X_new)
     assert reconstruction_scorer(pipeline[-1], standardized) != pytest.approx(expected)
+
+
+def test_a_pipeline_in_a_pipeline_is_its_steps(X, X_new):
+    steps = StandardScaler(), MinMaxScaler(), PCA(2)
+    flat = make_pipeline(*steps).fit(X)
+    nested = make_pipeline(steps[0], make_pipeline(*steps[1:])).fit(X)
+    expected = reconstruction_scorer(flat, X_new)
+    assert reconstruction_scorer(nested, X_new) == pytest.approx(expected)
 
 
 def test_a_pipeline_of_one_step_is_that_step(X):
