@@ -17,7 +17,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC, OneClassSVM
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, displays
@@ -714,6 +714,26 @@ def test_steps_without_a_way_back_leave_what_the_detector_sees(X):
     inner = pipeline[-1].explain(pipeline[:-1].transform(X[7:8]))
     np.testing.assert_allclose(display.expected, inner.expected[0])
     assert list(display.feature_names) == [f"x{k}" for k in range(6)]
+
+
+def test_words_are_explained_by_the_numbers_that_the_detector_sees(rng):
+    words = pd.DataFrame(rng.choice(["a", "b", "c"], (60, 3)), columns=["p", "q", "r"])
+    pipeline = make_pipeline(OrdinalEncoder(), detector()).fit(words)
+    display = ExplanationDisplay.from_estimator(pipeline, words, row=7)
+    np.testing.assert_allclose(display.value, pipeline[0].transform(words)[7])
+    assert list(display.feature_names) == ["p", "q", "r"]
+
+
+@pytest.mark.parametrize("error", [ValueError, IndexError])
+def test_a_way_back_that_fails_is_none(X, error):
+    # KBinsDiscretizer looks up bins by what is expected, which may lie beyond them.
+    class Failing(StandardScaler):
+        def inverse_transform(self, X, copy=None):
+            raise error
+
+    pipeline = make_pipeline(Failing(), detector()).fit(X)
+    display = ExplanationDisplay.from_estimator(pipeline, X, row=7)
+    np.testing.assert_allclose(display.value, pipeline[0].transform(X)[7])
 
 
 def test_values_are_those_of_the_rows_not_of_a_round_trip(X):
