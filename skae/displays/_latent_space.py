@@ -134,8 +134,10 @@ class LatentSpaceDisplay:
                 f"components must be two of the {width} components of the code, "
                 f"counted from 0. Got {components}."
             )
-        code = code[:, components] if sparse.issparse(code) else np.asarray(code)
-        code = code.toarray() if sparse.issparse(code) else code[:, components]
+        if sparse.issparse(code):
+            code = code[:, components].toarray()
+        else:
+            code = np.asarray(code)[:, components]
         shares = getattr(last_step(estimator), "explained_variance_ratio_", None)
         shares = None if shares is None else on_host(shares)[components]
         name = getattr(y, "name", None)

@@ -192,10 +192,9 @@ class ReconstructionDisplay:
         shape = _checked_shape(self.image_shape, self.original.shape[1])
         n_rows, (_, height, width) = len(self.original), shape
         high, wide = height * 1.08, width * 1.08
-        if ax is None:
-            inches = min(0.95, 12 / n_rows)
-            size = (n_rows * inches + 1.4, 2 * inches * high / wide + 0.7)
-        ax = prepared_axes(self, ax, figsize=size if ax is None else None)
+        inches = min(0.95, 12 / n_rows)
+        size = (n_rows * inches + 1.4, 2 * inches * high / wide + 0.7)
+        ax = prepared_axes(self, ax, figsize=size)
         low, top = _limits(self.original, shape)
         style = {"cmap": "gray"} | (im_kw or {})
         if style.get("norm") is None:
