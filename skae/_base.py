@@ -11,26 +11,32 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_sample_weight,
     check_is_fitted,
     validate_data,
 )
 
-from ._arrays import SUPPORTED, ArraysMixin, check_namespace, float_dtypes, on_host
-from ._device import one_blas_thread
-from ._diagnosis import diagnose, explained_variance_ratio, linear_components
-from ._export import ExportMixin
-from ._fitting import fit_model
-from ._net import OPTIMIZERS
-from ._progress import CallbackSupportMixin, Progress, callback_state
+from ._compat.sklearn import (
+    HAS_ARRAY_API,
+    CallbackSupportMixin,
+    Interval,
+    RealNotInt,
+    StrOptions,
+    check_feature_names,
+    check_sample_weight,
+    fit_context,
+)
+from ._data.arrays import ArraysMixin, check_namespace, float_dtypes, on_host
+from ._data.validation import DTYPES, checked_rows, weighted_rows
+from ._model.export import ExportMixin
 from ._symbols import SymbolsMixin
-from ._validation import DTYPES, checked_rows, weighted_rows
+from ._training.device import one_blas_thread
+from ._training.diagnosis import diagnose, explained_variance_ratio, linear_components
+from ._training.fit import fit_model
+from ._training.net import OPTIMIZERS
+from ._training.progress import Progress, callback_state
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption
@@ -101,7 +107,7 @@ class BaseAutoencoder(
         With ``alone`` no further network is trained for it.
         """
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, X_val=None):
         """Learn the scaling, the principal axes, and from there the network.
 
@@ -282,7 +288,7 @@ class BaseAutoencoder(
         """
         model = self._model_of_fitted()
         X = self._check_X(X, "score")
-        weight = _check_sample_weight(
+        weight = check_sample_weight(
             on_host(sample_weight), np.empty(X.shape[0]), dtype=np.float64
         )
         left, total = model.sums_of_squares(X, weight, on_host(self.mean_))
@@ -295,7 +301,7 @@ class BaseAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         # Sparse codes are SciPy's.
         sparse = getattr(self.bottleneck, "sparse_output", False)
-        tags.array_api_support = SUPPORTED and not sparse
+        tags.array_api_support = HAS_ARRAY_API and not sparse
         return tags
 
     def _model_of_fitted(self):
@@ -306,7 +312,7 @@ class BaseAutoencoder(
         return checked_rows(self, X, method)
 
     def _check_width(self, X, name, dtype):
-        _check_feature_names(self, X, reset=False)
+        check_feature_names(self, X, reset=False)
         X = check_array(X, dtype=dtype, input_name=name, estimator=self)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(

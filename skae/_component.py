@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import validate_parameter_constraints
 from torch import Tensor
+
+from ._compat.sklearn import validate_parameter_constraints
 
 __all__ = ["Affine", "Component", "Statistics", "weakest"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 
-from ._arrays import check_namespace, like, on_host
+from ._data.arrays import check_namespace, like, on_host
 
 __all__ = ["SymbolsMixin"]
 

@@ -5,7 +5,7 @@ from numbers import Integral
 from sklearn.utils import check_random_state, check_scalar
 
 from ._base import BaseAutoencoder
-from ._density import CodeDensity
+from ._model.density import CodeDensity
 
 __all__ = ["AutoencoderTransformer"]
 

@@ -8,8 +8,8 @@ from abc import abstractmethod
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 
+from ._compat.sklearn import Interval
 from ._component import Component
 
 __all__ = ["Corruption", "Dropout", "Gaussian", "Masking", "SaltAndPepper", "Swap"]

@@ -4,6 +4,9 @@ All derive from :class:`FitWarning`, so that one filter silences them, or turns
 them into errors, together.
 """
 
+import sys
+import warnings
+
 __all__ = [
     "CollapsedCodeWarning",
     "DivergenceWarning",
@@ -36,3 +39,16 @@ class OvercompleteWarning(FitWarning):
 
 class OutOfMemoryWarning(FitWarning):
     """The device ran out of memory; training began anew with half the batch."""
+
+
+def warn_user(message, category):
+    """Warn at the line of the user's that led here: the last outside of libraries."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_library(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_library(frame):
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in ("skae", "sklearn", "joblib")

@@ -10,9 +10,9 @@ from math import inf
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from ._compat.sklearn import Interval
 from ._component import Affine, Component
 
 __all__ = [

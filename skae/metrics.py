@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
-from ._arrays import on_host
+from ._data.arrays import on_host
 
 __all__ = ["make_outlier_scorer", "one_standard_error", "reconstruction_scorer"]
 

@@ -7,8 +7,8 @@ from math import inf
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 
+from ._compat.sklearn import Interval
 from ._component import Component, weakest
 
 __all__ = ["L1", "Contractive", "Decorrelation", "KLSparsity", "Penalty", "Sum"]

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 from sklearn.base import clone
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from ._compat.torch import tree_flatten, tree_leaves, tree_unflatten
 from ._component import Affine, Component
 from ._outlier import AutoencoderOutlierDetector
-from ._preparation import plain_parts
+from ._training.plan import plain_parts
 from ._transformer import AutoencoderTransformer
 from .anomaly_scores import AnomalyScore, Scorer, View
 from .architectures import Architecture

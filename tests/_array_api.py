@@ -183,7 +183,7 @@ def test_warm_starts_go_on(X):
 
 
 def test_chunks_make_one_tensor(X, monkeypatch):
-    from skae import _model
+    from skae._model import inference as _model
 
     tensor = torch.from_numpy(X)
     model = clone(TRANSFORMER).fit(tensor)

@@ -8,8 +8,8 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._component import Affine
-from skae._module import Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.architectures._networks import ACTIVATIONS, Tanh
 from skae.bottlenecks import Plain

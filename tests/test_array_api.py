@@ -11,11 +11,11 @@ import torch
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._arrays import SUPPORTED
+from skae._compat.sklearn import HAS_ARRAY_API
 from skae.architectures import MLP
 
 
-@pytest.mark.skipif(not SUPPORTED, reason="needs scikit-learn 1.9")
+@pytest.mark.skipif(not HAS_ARRAY_API, reason="needs scikit-learn 1.9")
 def test_with_dispatch():
     file = Path(__file__).with_name("_array_api.py")
     command = [

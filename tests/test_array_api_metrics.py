@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from skae._arrays import SUPPORTED
+from skae._compat.sklearn import HAS_ARRAY_API
 
 
-@pytest.mark.skipif(not SUPPORTED, reason="needs scikit-learn 1.9")
+@pytest.mark.skipif(not HAS_ARRAY_API, reason="needs scikit-learn 1.9")
 def test_with_dispatch():
     file = Path(__file__).with_name("_array_api_metrics.py")
     options = ["-q", "-p", "no:cacheprovider"]

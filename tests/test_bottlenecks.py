@@ -7,8 +7,8 @@ from _components import SETTINGS, of_kind
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
-from skae._module import Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import Bottleneck, Plain
 from skae.losses import SquaredError

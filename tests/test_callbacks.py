@@ -12,7 +12,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, _fitting
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._training import fit as _fitting
 from skae.architectures import MLP
 from skae.bottlenecks import Variational
 from skae.corruptions import Gaussian

@@ -9,10 +9,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import AutoencoderTransformer
-from skae._closed_form import ClosedForm
 from skae._component import Affine
-from skae._module import Objective, Parts
-from skae._weights import FlatWeights
+from skae._gradient.closed_form import ClosedForm
+from skae._gradient.flat_weights import FlatWeights
+from skae._model.autoencoder import Objective, Parts
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import Plain, TopK, Variational
 from skae.corruptions import Dropout, Gaussian, Masking

@@ -10,8 +10,8 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._component import Affine
-from skae._module import Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Parts
 from skae.architectures import Conv
 from skae.bottlenecks import Plain
 from skae.losses import SquaredError

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from skae._coordinates import Coordinates, _mean_metric
+from skae._model.coordinates import Coordinates, _mean_metric
 
 N_COMPONENTS = 3
 

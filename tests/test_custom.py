@@ -11,7 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skae import AutoencoderTransformer
-from skae._module import Parts
+from skae._model.autoencoder import Parts
 from skae.architectures import Custom
 from skae.bottlenecks import Plain, Variational
 from skae.losses import SquaredError

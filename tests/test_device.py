@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from skae import AutoencoderTransformer
-from skae._device import (
+from skae._training.device import (
     multiplications,
     one_blas_thread,
     resolve_device,

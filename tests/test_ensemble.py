@@ -9,7 +9,8 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from skae import AutoencoderOutlierDetector, _fitting
+from skae import AutoencoderOutlierDetector
+from skae._training import fit as _fitting
 from skae.anomaly_scores import Mahalanobis, Neighbors, Reconstruction
 from skae.architectures import MLP
 from skae.corruptions import Gaussian

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skae import AutoencoderTransformer, _validation
+from skae import AutoencoderTransformer
+from skae._data import validation as _validation
 
 DTYPES = [np.float32, np.float64]
 

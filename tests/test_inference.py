@@ -9,8 +9,10 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, _model
-from skae._copies import Constants, Copies, modules_of
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._compat.torch import modules_of
+from skae._data.copies import Constants, Copies
+from skae._model import inference as _model
 from skae.anomaly_scores import Neighbors
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar, TopK

@@ -19,9 +19,9 @@ from skae import (
     _pca,
     _rows,
 )
-from skae._pca import PrincipalAxes
-from skae._rows import scaled_rows
-from skae._scaling import Scaling
+from skae._data.principal_axes import PrincipalAxes
+from skae._data.scaling import Scaling
+from skae._data.source import scaled_rows
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar
 from skae.exceptions import WorseThanPCAWarning

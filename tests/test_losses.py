@@ -12,8 +12,8 @@ from torch.distributions import Laplace, Normal
 from torch.distributions import Poisson as Counts
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._closed_form import ClosedForm
 from skae._component import Affine
+from skae._gradient.closed_form import ClosedForm
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
 from skae.losses import (

@@ -68,7 +68,7 @@ def test_rows_that_are_streamed_train_the_same_model(X, monkeypatch):
 
     X = X.astype(np.float32)
     resident = fit(X)
-    monkeypatch.setattr("skae._rows._SMALL", 0)
+    monkeypatch.setattr("skae._data.source._SMALL", 0)
     streamed = fit(X)
     np.testing.assert_array_equal(resident.transform(X), streamed.transform(X))
     assert resident.diagnostics_ == streamed.diagnostics_

@@ -8,8 +8,8 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._component import Affine
-from skae._module import Autoencoder, Objective, Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Autoencoder, Objective, Parts
 from skae.architectures import MLP
 from skae.bottlenecks import (
     Bottleneck,

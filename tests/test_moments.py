@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from skae import _moments
-from skae._moments import chunks, moments, products, squares
+from skae._data import moments as _moments
+from skae._data.moments import chunks, moments, products, squares
 
 PRECISIONS = {np.float32: 1e-5, np.float64: 1e-12}
 in_both_precisions = pytest.mark.parametrize(

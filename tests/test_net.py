@@ -8,9 +8,9 @@ import torch
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
-from skae._module import Objective, Parts
-from skae._net import OPTIMIZERS, Net
-from skae._rows import Data, Rows
+from skae._data.source import Data, Rows
+from skae._model.autoencoder import Objective, Parts
+from skae._training.net import OPTIMIZERS, Net
 from skae.architectures import MLP
 from skae.bottlenecks import Plain
 from skae.corruptions import Gaussian

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_module import N_COMPONENTS, N_FEATURES, Batch, Noisy
 
-from skae._module import Objective, Parts
+from skae._model.autoencoder import Objective, Parts
 from skae.architectures import MLP
 from skae.bottlenecks import (
     FiniteScalar,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
 
 
 def _statistics(X, n_components, weight=None, random_state=None):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.functional import jacobian
 
 from skae import AutoencoderTransformer
-from skae._module import Parts
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP, Conv
 from skae.bottlenecks import (
     FiniteScalar,

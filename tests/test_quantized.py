@@ -7,8 +7,8 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
 from skae import AutoencoderTransformer
-from skae._module import Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar, Plain, TopK, Variational, VectorQuantized
 from skae.losses import SquaredError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae._rows import Batches, Rows
+from skae._data.source import Batches, Rows
 
 
 @pytest.mark.parametrize(

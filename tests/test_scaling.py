@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skae._scaling import Scaling
+from skae._data.scaling import Scaling
 
 KINDS = ["global", "standard", "minmax", None]
 

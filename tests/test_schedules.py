@@ -7,9 +7,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._module import Parts
-from skae._pca import PrincipalAxes
-from skae._subsample import subsample
+from skae._data.principal_axes import PrincipalAxes
+from skae._data.subsample import subsample
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP, Custom
 from skae.bottlenecks import BatchTopK, Plain, TopK, Variational, VectorQuantized
 from skae.corruptions import SaltAndPepper

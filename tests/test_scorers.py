@@ -7,7 +7,8 @@ from _scores import Largest, Silent
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
-from skae import AutoencoderOutlierDetector, _model
+from skae import AutoencoderOutlierDetector
+from skae._model import inference as _model
 from skae.anomaly_scores import (
     Combined,
     Mahalanobis,

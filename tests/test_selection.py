@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skae._selection import Selection, is_clear_gain
+from skae._training.selection import Selection, is_clear_gain
 
 # is_clear_gain
 

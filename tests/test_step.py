@@ -12,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, Freezer
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer, _step
-from skae._net import Net
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._gradient import step as _step
+from skae._training.net import Net
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import (
     BatchTopK,
@@ -129,7 +130,7 @@ def recorder(monkeypatch, request):
     monkeypatch.setattr(_step, "record", recorder)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(
-        "skae._net.choose_step", lambda net, current: choose(Net(net), current)
+        "skae._training.net.choose_step", lambda net, current: choose(Net(net), current)
     )
     return recorder
 

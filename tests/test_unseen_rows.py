@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from test_thresholds import draw, small
 
-from skae import _fitting, _preparation
 from skae._outlier import _thresholds
+from skae._training import fit as fit_layer
+from skae._training import plan
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
 
@@ -24,8 +25,8 @@ def parts(monkeypatch):
         recorded.append(rows)
         return original(self, rows, *args)
 
-    original = _preparation.Training.without
-    monkeypatch.setattr(_preparation.Training, "without", without)
+    original = plan.Training.without
+    monkeypatch.setattr(plan.Training, "without", without)
     return recorded
 
 
@@ -80,8 +81,8 @@ def nets(monkeypatch):
         recorded.append((net.max_epochs, len(data.train), n_judges))
         return original(net, data)
 
-    original = _fitting.Net.partial_fit
-    monkeypatch.setattr(_fitting.Net, "partial_fit", partial_fit)
+    original = fit_layer.Net.partial_fit
+    monkeypatch.setattr(fit_layer.Net, "partial_fit", partial_fit)
     return recorded
 
 

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
 from skae import AutoencoderTransformer
-from skae._module import Parts
-from skae._pca import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes
+from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import Variational
 from skae.exceptions import CollapsedCodeWarning

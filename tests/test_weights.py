@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skae._weights import FlatWeights
+from skae._gradient.flat_weights import FlatWeights
 
 ADAMS = [
     (torch.optim.Adam, {"fused": True}),

@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state
 
-from .._arrays import check_namespace, like, on_host, sides
 from .._base import BaseAutoencoder
-from .._export import normality
+from .._data.arrays import check_namespace, like, on_host, sides
+from .._model.export import normality
 from ..anomaly_scores import Combined
 from . import _thresholds
 from ._explanation import Explanation

@@ -2,8 +2,7 @@
 
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
+from .._compat.sklearn import Interval, StrOptions
 from ..anomaly_scores import AnomalyScore
 from ._detection import BaseDetector
 

@@ -4,7 +4,8 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+from .._compat.sklearn import Interval, validate_parameter_constraints
 
 __all__ = ["Explanation"]
 

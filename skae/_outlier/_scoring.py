@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._arrays import as_double
-from .._fitting import train
-from .._model import Model
-from .._subsample import subsample
+from .._data.arrays import as_double
+from .._data.subsample import subsample
+from .._model.inference import Model
+from .._training.fit import train
 from ..anomaly_scores import Scorer
 from ..anomaly_scores._base import deviation, spread
 

@@ -9,7 +9,8 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+from .._compat.sklearn import Interval, validate_parameter_constraints
 
 __all__ = [
     "FALSE_ALARMS",

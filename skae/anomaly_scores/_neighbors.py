@@ -5,9 +5,9 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._subsample import subsample
+from .._compat.sklearn import Interval, StrOptions
+from .._data.subsample import subsample
 from ._base import AnomalyScore, Joint, Scorer, deviation
 
 __all__ = ["Neighbors"]

@@ -4,9 +4,9 @@ from itertools import pairwise
 from math import ceil, prod
 from numbers import Integral
 
-from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
+from .._compat.sklearn import StrOptions
 from ._base import Architecture
 from ._networks import (
     ACTIVATIONS,

@@ -4,9 +4,9 @@ from itertools import pairwise
 from math import log2
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from .._compat.sklearn import Interval, StrOptions
 from ._base import Architecture
 from ._networks import (
     ACTIVATIONS,

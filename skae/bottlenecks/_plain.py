@@ -3,9 +3,9 @@
 from math import inf
 
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
+from .._compat.sklearn import StrOptions
 from .._component import Affine
 from ._base import Bottleneck
 

@@ -4,9 +4,9 @@ from numbers import Integral, Real
 
 import torch
 from sklearn.cluster import kmeans_plusplus
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from .._compat.sklearn import Interval
 from .._component import Affine
 from ._base import Bottleneck
 

@@ -4,9 +4,9 @@ from abc import abstractmethod
 from numbers import Integral, Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from .._compat.sklearn import Interval
 from .._component import Affine
 from ._base import Bottleneck
 

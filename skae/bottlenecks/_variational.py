@@ -4,9 +4,9 @@ from math import log
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
+from .._compat.sklearn import Interval, StrOptions
 from .._component import Affine
 from ._base import Bottleneck
 

@@ -10,7 +10,7 @@ from sklearn.utils import (
     column_or_1d,
 )
 
-from .._arrays import on_host
+from .._data.arrays import on_host
 from ..metrics import _is_outlier
 from ._plotting import (
     INK,

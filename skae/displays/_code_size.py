@@ -7,8 +7,8 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.model_selection import check_cv, validation_curve
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _num_samples
 
+from .._compat.sklearn import num_samples
 from ..metrics import reconstruction_scorer
 from ._plotting import (
     BASELINE,
@@ -248,7 +248,7 @@ class CodeSizeDisplay:
 def _checked_sizes(n_components, X, folds):
     """Return the sizes in rising order."""
     if n_components is None:
-        n_training = min(_num_samples(train) for train, _ in folds)
+        n_training = min(num_samples(train) for train, _ in folds)
         limit = min(n_training, np.shape(X)[1])
         return [2**k for k in range(max(1, (limit - 1).bit_length()))]
     sizes = np.ravel(n_components).tolist()

@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import _get_feature_names
 
-from .._arrays import like, on_host
+from .._compat.sklearn import get_feature_names
+from .._data.arrays import like, on_host
 from .._outlier._explanation import Explanation
 from ._plotting import (
     BASELINE,
@@ -264,7 +264,7 @@ def _explain(detector, X):
     before = make_pipeline(*steps)
     seen = before.transform(X)
     explanation = detector.explain(seen)
-    given = _get_feature_names(X)
+    given = get_feature_names(X)
     if given is None:
         given = getattr(before, "feature_names_in_", None)
     if given is None:

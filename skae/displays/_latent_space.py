@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
-from .._arrays import on_host
+from .._data.arrays import on_host
 from ._plotting import (
     CATEGORIES,
     NORMAL,

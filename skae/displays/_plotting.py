@@ -1,7 +1,8 @@
 """What all displays share: axes, colours, keywords for artists, steps of pipelines."""
 
 from sklearn.pipeline import Pipeline
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from .._compat.sklearn import check_matplotlib_support
 
 __all__ = [
     "BASELINE",

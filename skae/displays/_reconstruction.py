@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_array, check_scalar
 
-from .._arrays import on_host
+from .._data.arrays import on_host
 from ._plotting import (
     BASELINE,
     MODEL,

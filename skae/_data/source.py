@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from ._scaling import as_tensor
+from .scaling import as_tensor
 
 __all__ = ["Batches", "Data", "Rows", "Streamed", "scaled_rows"]
 

@@ -7,16 +7,16 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ._device import resolve_device
-from ._module import Parts
-from ._pca import PrincipalAxes
-from ._progress import Progress
-from ._rows import Data, Rows, Streamed, scaled_rows
-from ._scaling import Scaling
-from ._selection import MIN_HELD_OUT
-from .architectures import MLP
-from .bottlenecks import Plain
-from .losses import SquaredError
+from .._data.principal_axes import PrincipalAxes
+from .._data.scaling import Scaling
+from .._data.source import Data, Rows, Streamed, scaled_rows
+from .._model.autoencoder import Parts
+from ..architectures import MLP
+from ..bottlenecks import Plain
+from ..losses import SquaredError
+from .device import resolve_device
+from .progress import Progress
+from .selection import MIN_HELD_OUT
 
 __all__ = ["Training", "draw_seeds", "plain_parts", "prepare"]
 

@@ -1,9 +1,10 @@
 """Rows and weights as users give them, made ready or refused."""
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
-from ._arrays import check_namespace, float_dtypes
+from .._compat.sklearn import check_sample_weight
+from .arrays import check_namespace, float_dtypes
 
 __all__ = ["DTYPES", "checked_rows", "weighted_rows"]
 
@@ -40,7 +41,7 @@ def _is_plain(estimator, X):
 
 def weighted_rows(X, sample_weight):
     """Return the rows that count, and their weights: None where all are equal."""
-    weight = _check_sample_weight(
+    weight = check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
     counts = weight > 0

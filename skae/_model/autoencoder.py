@@ -6,7 +6,7 @@ from math import isfinite
 import torch
 from torch import nn
 
-from ._component import Affine, Component, weakest
+from .._component import Affine, Component, weakest
 
 __all__ = ["Autoencoder", "Objective", "Parts"]
 

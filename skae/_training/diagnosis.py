@@ -4,17 +4,17 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ._moments import chunks, moments, squares
-from ._scaling import as_tensor
-from ._subsample import subsample
-from ._warning import warn_user
-from .exceptions import (
+from .._data.moments import chunks, moments, squares
+from .._data.scaling import as_tensor
+from .._data.subsample import subsample
+from ..exceptions import (
     CollapsedCodeWarning,
     DivergenceWarning,
     OvercompleteWarning,
     WorseThanPCAWarning,
+    warn_user,
 )
-from .losses import SquaredError
+from ..losses import SquaredError
 
 __all__ = ["diagnose", "explained_variance_ratio", "linear_components"]
 

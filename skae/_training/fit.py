@@ -7,13 +7,12 @@ from inspect import signature
 import numpy as np
 import torch
 
-from ._coordinates import Coordinates
-from ._model import Model
-from ._net import Net
-from ._pca import PrincipalAxes
-from ._preparation import Training, draw_seeds, prepare
-from ._warning import warn_user
-from .exceptions import OutOfMemoryWarning
+from .._data.principal_axes import PrincipalAxes
+from .._model.coordinates import Coordinates
+from .._model.inference import Model
+from ..exceptions import OutOfMemoryWarning, warn_user
+from .net import Net
+from .plan import Training, draw_seeds, prepare
 
 __all__ = ["Fit", "fit_model", "train"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ._copies import Constants
-from ._moments import moments
+from .copies import Constants
+from .moments import moments
 
 __all__ = ["Scaling", "as_tensor"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ._copies import Constants
-from ._moments import chunks, moments, products
-from ._subsample import subsample
+from .._data.copies import Constants
+from .._data.moments import chunks, moments, products
+from .._data.subsample import subsample
 
 __all__ = ["Coordinates"]
 

@@ -5,19 +5,9 @@ import pickle
 import cloudpickle
 import torch
 
-__all__ = ["Constants", "Copies", "modules_of", "portable"]
+from .._compat.torch import tensors_of, version_of
 
-
-def modules_of(module):
-    """Return a module and all that it is made of.
-
-    What :meth:`torch.nn.Module.modules` gives, in less time than one row takes in a
-    small network; a module that is there twice comes twice.
-    """
-    found = [module]
-    for module in found:
-        found.extend(child for child in module._modules.values() if child is not None)
-    return found
+__all__ = ["Constants", "Copies", "portable"]
 
 
 def portable(value):
@@ -99,17 +89,5 @@ class Copies:
 
 def _state(module):
     """Return the tensors of a module, and what tells whether they were written to."""
-    tensors = []
-    for part in modules_of(module):
-        tensors += part._parameters.values()
-        tensors += part._buffers.values()
-    tensors = [tensor for tensor in tensors if tensor is not None]
-    return tensors, [(id(t), t.data_ptr(), _version(t)) for t in tensors]
-
-
-def _version(tensor):
-    # torch counts what is written to a tensor, unless it was made in inference mode.
-    try:
-        return tensor._version
-    except RuntimeError:
-        return 0
+    tensors = tensors_of(module)
+    return tensors, [(id(t), t.data_ptr(), version_of(t)) for t in tensors]

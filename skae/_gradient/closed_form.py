@@ -11,7 +11,7 @@ from types import NoneType
 import torch
 from torch import nn
 
-from .architectures._networks import (
+from ..architectures._networks import (
     Anchored,
     Branch,
     Network,
@@ -20,8 +20,8 @@ from .architectures._networks import (
     Tanh,
     tanh,
 )
-from .bottlenecks._plain import Identity
-from .losses import SquaredError
+from ..bottlenecks._plain import Identity
+from ..losses import SquaredError
 
 __all__ = ["ClosedForm"]
 

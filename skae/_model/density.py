@@ -4,7 +4,7 @@ import numpy as np
 from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
-from ._subsample import subsample
+from .._data.subsample import subsample
 
 __all__ = ["CodeDensity"]
 

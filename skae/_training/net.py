@@ -12,14 +12,15 @@ import torch
 from skorch import NeuralNet
 from skorch import callbacks as skc
 
-from ._copies import Copies, modules_of, portable
-from ._device import multiplications, threads_for
-from ._module import Objective
-from ._progress import Progress
-from ._rows import Batches, Rows
-from ._selection import Selection
-from ._step import choose_step
-from ._weights import FlatWeights
+from .._compat.torch import modules_of
+from .._data.copies import Copies, portable
+from .._data.source import Batches, Rows
+from .._gradient.flat_weights import FlatWeights
+from .._gradient.step import choose_step
+from .._model.autoencoder import Objective
+from .device import multiplications, threads_for
+from .progress import Progress
+from .selection import Selection
 
 __all__ = ["OPTIMIZERS", "Net"]
 

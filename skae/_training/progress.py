@@ -2,23 +2,18 @@
 
 from tqdm.auto import tqdm
 
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # scikit-learn before 1.9
+from .._compat.sklearn import CALLBACK_STATE
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks."""
-
-
-__all__ = ["CallbackSupportMixin", "Progress", "callback_state"]
-
-# What scikit-learn needs of an estimator to tear callbacks down after its fit.
-_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+__all__ = ["Progress", "callback_state"]
 
 
 def callback_state(estimator):
     """Return the attributes by which scikit-learn ends the callbacks of a fit."""
-    return {name: vars(estimator)[name] for name in _STATE if name in vars(estimator)}
+    return {
+        name: vars(estimator)[name]
+        for name in CALLBACK_STATE
+        if name in vars(estimator)
+    }
 
 
 class Progress:

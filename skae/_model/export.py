@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from .anomaly_scores import View
-from .anomaly_scores._neighbors import _Neighbors
-from .architectures._networks import Tanh
+from ..anomaly_scores import View
+from ..anomaly_scores._neighbors import _Neighbors
+from ..architectures._networks import Tanh
 
 __all__ = ["ExportMixin", "normality"]
 

@@ -7,10 +7,10 @@ import torch
 from scipy import sparse
 from sklearn import get_config
 
-from ._arrays import like, tensor_of
-from ._copies import Copies
-from ._scaling import as_tensor
-from .anomaly_scores import View
+from .._data.arrays import like, tensor_of
+from .._data.copies import Copies
+from .._data.scaling import as_tensor
+from ..anomaly_scores import View
 
 __all__ = ["Model"]
 

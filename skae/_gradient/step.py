@@ -2,8 +2,9 @@
 
 import torch
 
-from ._closed_form import ClosedForm
-from .architectures._networks import Network
+from .._compat.torch import has_hooks
+from ..architectures._networks import Network
+from .closed_form import ClosedForm
 
 __all__ = ["Autograd", "CudaGraph", "choose_step"]
 
@@ -46,24 +47,7 @@ def _is_watched(net):
     That are callbacks with hooks for batches, optimisers of the user's, and hooks of
     modules and of parameters.
     """
-    if net.listens_ or net.weights_.flat.grad is None:
-        return True
-    of_modules = (
-        hooks
-        for module in net.module_.modules()
-        for hooks in (
-            module._forward_pre_hooks,
-            module._forward_hooks,
-            module._backward_pre_hooks,
-            module._backward_hooks,
-        )
-    )
-    of_parameters = (
-        hooks
-        for p in net.module_.parameters()
-        for hooks in (p._backward_hooks, p._post_accumulate_grad_hooks)
-    )
-    return any(of_modules) or any(of_parameters)
+    return net.listens_ or net.weights_.flat.grad is None or has_hooks(net.module_)
 
 
 class Autograd:

@@ -9,10 +9,10 @@ from copy import copy
 import numpy as np
 import torch
 from sklearn import get_config
-from sklearn.utils import _array_api
+
+from .._compat.sklearn import HAS_ARRAY_API, array_api
 
 __all__ = [
-    "SUPPORTED",
     "ArraysMixin",
     "as_double",
     "check_namespace",
@@ -24,19 +24,16 @@ __all__ = [
     "tensor_of",
 ]
 
-# Since scikit-learn 1.9 rows must come from where those of `fit` came from.
-SUPPORTED = hasattr(_array_api, "check_same_namespace")
-
 
 def foreign(X):
     """Return namespace and device of an array of another library, None for NumPy's.
 
     None, too, where dispatch is off, and for lists, data frames and sparse matrices.
     """
-    if not SUPPORTED or not get_config()["array_api_dispatch"]:
+    if not HAS_ARRAY_API or not get_config()["array_api_dispatch"]:
         return None
-    xp, compliant, device = _array_api.get_namespace_and_device(X)
-    if not compliant or _array_api._is_numpy_namespace(xp):
+    xp, compliant, device = array_api.get_namespace_and_device(X)
+    if not compliant or array_api._is_numpy_namespace(xp):
         return None
     _check_no_gradient(X)
     return xp, device
@@ -58,8 +55,8 @@ def check_namespace(X, estimator, method):
     ValueError
         If they do not, and dispatch is on.
     """
-    if SUPPORTED and hasattr(estimator, "mean_"):
-        _array_api.check_same_namespace(X, estimator, attribute="mean_", method=method)
+    if HAS_ARRAY_API and hasattr(estimator, "mean_"):
+        array_api.check_same_namespace(X, estimator, attribute="mean_", method=method)
 
 
 def float_dtypes(X, dtypes):
@@ -68,7 +65,7 @@ def float_dtypes(X, dtypes):
     if place is None:
         return dtypes
     xp, _ = place
-    supported = _array_api.supported_float_dtypes(*place)
+    supported = array_api.supported_float_dtypes(*place)
     return [dtype for dtype in supported if dtype in (xp.float64, xp.float32)]
 
 
@@ -81,15 +78,15 @@ def on_host(array):
         return array.cpu().numpy()
     if isinstance(array, np.ndarray) or foreign(array) is None:
         return array
-    return _array_api.move_to(array, xp=_array_api.np_compat, device="cpu")
+    return array_api.move_to(array, xp=array_api.np_compat, device="cpu")
 
 
 def tensor_of(X, device):
     """Return a foreign array as a tensor: where it is, if PyTorch can get there."""
     if isinstance(X, torch.Tensor):
         return X
-    xp, _ = _array_api.get_namespace(torch.empty(0))
-    return _array_api.move_to(X, xp=xp, device=device)
+    xp, _ = array_api.get_namespace(torch.empty(0))
+    return array_api.move_to(X, xp=xp, device=device)
 
 
 def like(array, X):
@@ -97,7 +94,7 @@ def like(array, X):
     place = foreign(X)
     if place is None:
         return array
-    return _array_api.move_to(array, xp=place[0], device=place[1])
+    return array_api.move_to(array, xp=place[0], device=place[1])
 
 
 def as_double(X):
@@ -106,7 +103,7 @@ def as_double(X):
     if place is None:
         return X.astype(np.float64)
     xp, device = place
-    return xp.astype(X, _array_api.supported_float_dtypes(xp, device)[0])
+    return xp.astype(X, array_api.supported_float_dtypes(xp, device)[0])
 
 
 def sides(decision):

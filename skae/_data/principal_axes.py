@@ -8,9 +8,9 @@ import torch
 from scipy import linalg
 from sklearn.utils.extmath import svd_flip
 
-from ._component import Statistics
-from ._moments import chunks, moments, products
-from ._subsample import subsample
+from .._component import Statistics
+from .moments import chunks, moments, products
+from .subsample import subsample
 
 __all__ = ["PrincipalAxes"]
 

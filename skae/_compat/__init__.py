@@ -1,0 +1,1 @@
+"""The only modules that use private API of scikit-learn, skorch and PyTorch."""

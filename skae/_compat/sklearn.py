@@ -1,0 +1,55 @@
+"""Private API of scikit-learn: one import for each name, so that one file breaks."""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils import _array_api as array_api
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._param_validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils.validation import (
+    _check_feature_names as check_feature_names,
+)
+from sklearn.utils.validation import (
+    _check_sample_weight as check_sample_weight,
+)
+from sklearn.utils.validation import (
+    _get_feature_names as get_feature_names,
+)
+from sklearn.utils.validation import (
+    _num_samples as num_samples,
+)
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks."""
+
+
+__all__ = [
+    "CALLBACK_STATE",
+    "HAS_ARRAY_API",
+    "CallbackSupportMixin",
+    "Interval",
+    "RealNotInt",
+    "StrOptions",
+    "array_api",
+    "check_feature_names",
+    "check_matplotlib_support",
+    "check_sample_weight",
+    "fit_context",
+    "get_feature_names",
+    "num_samples",
+    "validate_parameter_constraints",
+]
+
+# Since scikit-learn 1.9 the rows given to a method must be of the array library and on
+# the device of those given to `fit`, and scikit-learn has the function that checks it.
+HAS_ARRAY_API = hasattr(array_api, "check_same_namespace")
+
+# Attributes by which scikit-learn ends the callbacks of a fit.
+CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")

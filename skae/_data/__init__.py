@@ -1,0 +1,1 @@
+"""What is true of the rows: checks, moments, scaling, principal axes, sources."""

@@ -1,0 +1,1 @@
+"""One training step: the gradient of the objective of a batch."""

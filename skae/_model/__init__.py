@@ -1,0 +1,1 @@
+"""The model: one module from rows to rows, complete without a trainer."""
