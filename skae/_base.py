@@ -1,7 +1,8 @@
-"""What both estimators share: parameters, fit, inference."""
+"""Parameters, fit and inference that both estimators share."""
 
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import fields
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,12 +12,10 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    clone,
 )
-from sklearn.utils import check_array
-from sklearn.utils.validation import (
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat.sklearn import (
     HAS_ARRAY_API,
@@ -28,14 +27,18 @@ from ._compat.sklearn import (
     check_sample_weight,
     fit_context,
 )
-from ._data.arrays import ArraysMixin, check_namespace, float_dtypes, on_host
+from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
+from ._data.source import Dense
 from ._data.validation import DTYPES, checked_rows, weighted_rows
-from ._model.export import ExportMixin
+from ._model.autoencoder import Parts
+from ._model.export import PARTS, exported
+from ._model.model import Model
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
-from ._training.diagnosis import diagnose, explained_variance_ratio, linear_components
-from ._training.fit import fit_model
+from ._training.diagnosis import diagnose
+from ._training.fit import prepare_fit, train
 from ._training.net import OPTIMIZERS
+from ._training.plan import Settings
 from ._training.progress import Progress, callback_state
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
@@ -45,11 +48,12 @@ from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
+_SLOTS = ("architecture", "bottleneck", "loss", "corruption", "penalty")
+
 
 class BaseAutoencoder(
     ArraysMixin,
     CallbackSupportMixin,
-    ExportMixin,
     SymbolsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -90,21 +94,33 @@ class BaseAutoencoder(
         "net_params": [dict, None],
     }
 
-    # What scaling="auto" means for a loss on the whole real line.
+    # What scaling="auto" stands for with a loss on the whole real line.
     _auto_scaling: str
+    # The parts that `to_torch` takes.
+    _torch_parts = tuple(PARTS)
 
     def _withhold(self, X, sample_weight):
-        """Return the rows and weights to learn from: all of them."""
+        """Take calibration rows out before fitting; there are none by default.
+
+        Returns
+        -------
+        X, sample_weight
+            Of the rows to fit.
+        """
         return X, sample_weight
 
-    def _n_networks(self, training):
-        """Return how many networks a fit takes."""
+    def _n_networks(self, plan):
+        """Return how many networks a fit trains."""
         return 1
 
-    def _finish(self, fit, alone=False):
-        """Learn what an estimator needs beyond the model, from a `Fit`: nothing.
+    def _finish(self, fit, progress):
+        """Set the fitted attributes that an estimator needs beyond the model.
 
-        With ``alone`` no further network is trained for it.
+        Parameters
+        ----------
+        fit : Fit
+        progress : Progress or None
+            Receives events of further networks; None trains no further one.
         """
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -116,14 +132,14 @@ class BaseAutoencoder(
         X : array-like of shape (n_samples, n_features)
             Training rows, at least two.
         y : object
-            Ignored, whatever it is.
+            Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts in every mean that is taken: centre, scale,
-            principal axes, training and held-out objective. Equal weights are the
-            same as none; rows of weight zero are dropped before anything is learnt.
+            Weight of each row in every mean: centre, scale, principal axes, training
+            and validation objective. Equal weights are the same as none; rows of weight
+            zero are dropped before anything is learnt.
         X_val : array-like of shape (n_validation, n_features), default=None
-            Rows that judge the training, instead of some that are held out of ``X``.
-            In a pipeline they must have been through the steps before.
+            Validation set, instead of rows that are held out of ``X``. In a pipeline
+            it must have been transformed by the steps before.
 
         Returns
         -------
@@ -135,11 +151,17 @@ class BaseAutoencoder(
         ValueError, TypeError
             If a parameter, or one of a component, is not accepted; if ``X`` or
             ``X_val`` are not finite numbers of the right shape, or outside the
-            domain of the loss; if the device is not there; if weights are negative,
+            domain of the loss; if the device does not exist; if weights are negative,
             or positive for fewer than two rows.
         """
         with _all_or_nothing(self):
-            with one_blas_thread(), Progress(self) as progress:
+            # Also inside of somebody's torch.inference_mode() or no_grad().
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                one_blas_thread(),
+                Progress(self) as progress,
+            ):
                 self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
             # Callbacks, too, got NumPy's arrays beside a model with those.
             self._follow(X)
@@ -147,8 +169,8 @@ class BaseAutoencoder(
 
     def _fit(self, X, sample_weight, X_val, progress):
         warm = self.warm_start and hasattr(self, "_model")
-        before = (self._model, on_host(self.mean_)) if warm else None
-        # What an earlier fit learnt may have no place beside this one.
+        previous = (self._model, on_host(self.mean_)) if warm else None
+        # Attributes of an earlier fit may have no counterpart in this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
@@ -157,32 +179,63 @@ class BaseAutoencoder(
         if sample_weight is not None:
             X, sample_weight = weighted_rows(X, sample_weight)
         X, sample_weight = self._withhold(X, sample_weight)
-        fit = fit_model(self, X, sample_weight, X_val, before, progress)
-        pca_error, diagnostics, reported = diagnose(fit)
-        components = linear_components(fit)
-        vars(self).update(fit.attributes())
-        self.explained_variance_ratio_ = explained_variance_ratio(fit)
-        self.pca_reconstruction_error_ = pca_error
-        self.diagnostics_ = diagnostics
-        if components is not None:
-            reported["components_"] = components
-        vars(self).update(reported)
-        self._finish(fit)
+        settings = self._settings()
+        for name, rows in ("X", X), ("X_val", X_val):
+            if rows is not None:
+                settings.parts.loss.check_domain(rows, name)
+        plan = prepare_fit(
+            settings,
+            Dense(X),
+            sample_weight,
+            None if X_val is None else Dense(X_val),
+            check_random_state(self.random_state),
+            previous,
+        )
+        progress.begin_fit(plan, self._n_networks(plan))
+        fit = train(
+            plan,
+            previous=previous and previous[0],
+            progress=progress,
+            attributes=self._attributes_of,
+        )
+        vars(self).update(fit.attributes() | diagnose(fit))
+        self._finish(fit, progress)
 
-    def _snapshot(self, fit):
-        """Return the attributes to use it with had training come to this `Fit`."""
+    def _settings(self):
+        """Return the parameters that training needs, by value."""
+        given = {name: getattr(self, name) for name in _SLOTS}
+        Parts.of(**given).check()
+        # Copies, that nobody else can change.
+        parts = Parts.of(**{n: clone(part) for n, part in given.items() if part})
+        scaling = self.scaling
+        if scaling == "auto":
+            scaling = None if parts.has_bounded_loss else self._auto_scaling
+        elif parts.has_bounded_loss and scaling is not None:
+            raise ValueError(
+                f"{type(parts.loss).__name__} is a loss for data as they are: scaling "
+                f"must be None or 'auto'. Got {scaling!r} instead."
+            )
+        others = {field.name for field in fields(Settings)} - {"parts", "scaling"}
+        return Settings(
+            parts=parts,
+            scaling=scaling,
+            **{name: getattr(self, name) for name in others},
+        )
+
+    def _attributes_of(self, fit):
+        """Return the fitted attributes as if training had ended with this `Fit`."""
         reached = copy(self)
         vars(reached).update(fit.attributes())
-        reached._finish(fit, alone=True)
+        reached._finish(fit, None)
         return vars(reached)
 
     def __sklearn_is_fitted__(self):
-        """Return whether `fit` came to its end."""
+        """Return whether `fit` has ended without an error."""
         return hasattr(self, "_model")
 
     @property
     def device_(self):
-        """Where the network is."""
+        """Device of the network."""
         return str(self.net_.device)
 
     @property
@@ -190,12 +243,12 @@ class BaseAutoencoder(
         return self.n_components_
 
     def transform(self, X):
-        """Return the code of rows: what PCA would call their scores.
+        """Return the latent code of rows, the counterpart of PCA's scores.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
@@ -203,10 +256,10 @@ class BaseAutoencoder(
             Of the floating type of ``X``, float64 if it has none. Sparse, in CSR
             format, where the bottleneck has ``sparse_output=True``.
         """
-        return self._model_of_fitted().transform(self._check_X(X, "transform"))
+        return self._fitted_model().transform(self._check_X(X, "transform"))
 
     def inverse_transform(self, X):
-        """Return the rows that codes stand for.
+        """Return the rows that latent codes are decoded to.
 
         Parameters
         ----------
@@ -216,9 +269,9 @@ class BaseAutoencoder(
         Returns
         -------
         ndarray of shape (n_samples, n_features_in_)
-            Rows in the data's own units.
+            Rows in the units of the training data.
         """
-        model = self._model_of_fitted()
+        model = self._fitted_model()
         if not issparse(X):
             check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
@@ -229,32 +282,33 @@ class BaseAutoencoder(
                 f"n_components_={self.n_components_}: inverse_transform takes what "
                 "transform returns."
             )
-        return model.decode(X)
+        return model.map(Model.decode, X)
 
     def reconstruct(self, X):
-        """Return rows as they come back: ``inverse_transform(transform(X))``.
+        """Return the reconstruction of rows: ``inverse_transform(transform(X))``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
         """
-        return self._model_of_fitted().reconstruct(self._check_X(X, "reconstruct"))
+        model = self._fitted_model()
+        return model.map(Model.forward, self._check_X(X, "reconstruct"))
 
     def reconstruction_error(self, X, per_feature=False):
-        """Return how far rows are from their reconstruction.
+        """Return the squared error of the reconstruction of rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
         per_feature : bool, default=False
-            Whether to leave the features apart.
+            Whether to return the error of each feature instead of their mean.
 
         Returns
         -------
@@ -262,39 +316,117 @@ class BaseAutoencoder(
             Squared residuals in squared units of the data; their mean over the
             features unless ``per_feature``.
         """
-        model = self._model_of_fitted()
+        model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")
-        return model.squared_residuals(X, per_feature)
+        if per_feature:
+            return model.map(Model.squared_residuals, X)
+        return model.map(lambda model, x: model.squared_residuals(x).mean(dim=1), X)
 
     def score(self, X, y=None, sample_weight=None):
-        """Return the share of the variance that the reconstruction explains, R².
+        """Return R², the share of the variance that the reconstruction explains.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
         y : object
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts.
+            Weight of each row, not negative.
 
         Returns
         -------
         float
-            One minus the squared residuals over the squared distances to the mean of
-            the training rows, each summed over rows and features: at most 1, 0 for
-            reconstructing everything as that mean. Columns count by their variance;
-            the loss of the training does not matter.
+            One minus the sum of squared residuals over the sum of squared distances to
+            the mean of the training rows, over all rows and features: at most 1, and 0
+            for a model that returns that mean. Features count by their variance; the
+            training loss does not matter.
         """
-        model = self._model_of_fitted()
+        model = self._fitted_model()
         X = self._check_X(X, "score")
         weight = check_sample_weight(
-            on_host(sample_weight), np.empty(X.shape[0]), dtype=np.float64
+            on_host(sample_weight),
+            np.empty(X.shape[0]),
+            dtype=np.float64,
+            ensure_non_negative=True,
         )
-        left, total = model.sums_of_squares(X, weight, on_host(self.mean_))
+        mean = torch.from_numpy(on_host(self.mean_))
+
+        def sums_of_squares(model, x):
+            double = x.dtype if x.device.type == "mps" else torch.float64
+            residual, distance = (x - model(x)).to(double), x.to(double) - mean.to(x)
+            return residual.square().sum(dim=1), distance.square().sum(dim=1)
+
+        left, total = (
+            weight @ on_host(as_double(sums)) for sums in model.map(sums_of_squares, X)
+        )
         if total == 0:
             return 1.0 if left == 0 else 0.0
         return float(1 - left / total)
+
+    def to_torch(self, part="encoder"):
+        """Return a part of the fitted model as a plain module of PyTorch.
+
+        Scaling, inverse link of the loss and coordinates of the code are included. The
+        module maps tensors in the units of the training data, needs no estimator, and
+        can be trained further, composed, or written with :func:`torch.export.export`
+        and :func:`torch.onnx.export`.
+
+        Parameters
+        ----------
+        part : {"encoder", "decoder", "autoencoder", "score"}, default="encoder"
+            Which method the module computes.
+
+            - "encoder": `transform`, always dense.
+            - "decoder": `inverse_transform`.
+            - "autoencoder": `reconstruct`.
+            - "score": `score_samples`, of the detector only. Rows outside the domain
+              of the loss have a meaningless score instead of an error. With
+              :class:`~skae.anomaly_scores.Neighbors`, as by default, all distances
+              between the rows and at most 1,024 remembered ones are held at once.
+
+        Returns
+        -------
+        torch.nn.Module
+            A copy, in evaluation mode, with weights in single precision, on the device
+            of the network: neither a later `fit` nor training the module changes the
+            other. Maps tensors of shape (n_samples, n_columns) to (n_samples,
+            n_outputs), or to (n_samples,) for "score". All but the weights of the
+            networks are buffers, which training leaves as they are; scaling and
+            coordinates are kept in double precision and cast to the dtype of the rows.
+            ``module.double()`` has the precision that the estimator has for float64.
+
+        Raises
+        ------
+        ValueError
+            If the estimator has no such part, or a custom score computes with something
+            else than PyTorch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import torch
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import AutoencoderTransformer
+        >>> X = load_digits().data
+        >>> model = AutoencoderTransformer(8, random_state=0).fit(X[:200])
+        >>> module = model.to_torch("encoder").double()
+        >>> with torch.no_grad():
+        ...     code = module(torch.from_numpy(X)).numpy()
+        >>> bool(np.allclose(code, model.transform(X)))
+        True
+        """
+        model = self._fitted_model()
+        if not isinstance(part, str) or part not in self._torch_parts:
+            accepted = ", ".join(map(repr, self._torch_parts))
+            raise ValueError(
+                f"The 'part' parameter of {type(self).__name__}.to_torch must be one "
+                f"of {accepted}. Got {part!r} instead."
+            )
+        return self._exported(model, part)
+
+    def _exported(self, model, part):
+        return exported(model, part)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -304,7 +436,7 @@ class BaseAutoencoder(
         tags.array_api_support = HAS_ARRAY_API and not sparse
         return tags
 
-    def _model_of_fitted(self):
+    def _fitted_model(self):
         check_is_fitted(self)
         return self._model
 
@@ -324,7 +456,7 @@ class BaseAutoencoder(
 
 @contextmanager
 def _all_or_nothing(estimator):
-    """Give an estimator back the attributes that it had if a fit does not end well."""
+    """Restore the attributes of an estimator if its fit fails."""
     before = vars(estimator).copy()
     try:
         yield

@@ -334,11 +334,12 @@ class AutoencoderTransformer(BaseAutoencoder):
             :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson` these are
             probabilities and rates.
         """
-        model = self._model_of_fitted()
+        model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
-    def _finish(self, fit, alone=False):
+    def _finish(self, fit, progress):
         self._density = None
-        if not hasattr(fit.model.net.module_.bottleneck, "prior"):
-            self._density = CodeDensity(fit.code, fit.weight)
+        if not hasattr(fit.model.autoencoder.bottleneck, "prior"):
+            coordinates, weight = fit.model.coordinates, fit.plan.weight
+            self._density = CodeDensity(fit.final.code, coordinates, weight)

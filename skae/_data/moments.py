@@ -1,7 +1,7 @@
-"""Means and products of many rows, chunk by chunk, with no copy of them all.
+"""Mean and second moment of many rows, from chunks that are added one by one.
 
-A chunk is centred by its own mean, and how far that is from the mean of all is added up
-at the end [1]_: one pass is enough, and nothing cancels, wherever the rows lie and
+A chunk is centred by its own mean, and the distance between means is added when chunks
+are merged [1]_: one pass is enough, and nothing cancels, wherever the rows lie and
 however they drift.
 
 .. [1] Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance", The
@@ -10,27 +10,7 @@ however they drift.
 
 import numpy as np
 
-__all__ = ["chunks", "moments", "products", "squares"]
-
-# Numbers in a chunk: few enough to stay in a processor's cache from one operation to
-# the next, and enough for products of matrices to run at full speed.
-_CHUNK_ENTRIES = 2**20
-# Most rows: rounding errors of a sum grow with the number of its terms.
-_MAX_ROWS = 8192
-
-
-def chunks(n_rows, n_columns, least=1):
-    """Yield slices of rows, in their order and of a size that is always the same.
-
-    Parameters
-    ----------
-    n_rows, n_columns : int
-    least : int, default=1
-        Rows of a chunk, however wide they are.
-    """
-    step = max(least, min(_CHUNK_ENTRIES // n_columns, _MAX_ROWS))
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
+__all__ = ["Moments", "moments", "products", "squares"]
 
 
 def products(rows):
@@ -43,47 +23,112 @@ def squares(rows):
     return np.einsum("ij,ij->j", rows, rows)
 
 
-def moments(x, weight=None, dtype=np.float64, second=squares):
-    """Return the mean of rows and their second moment about it.
+class Moments:
+    """Weighted mean of rows and their second moment about it.
 
     Parameters
     ----------
-    x : array-like of shape (n_samples, n_features)
-        What slices of become arrays: an ndarray, a Tensor, or Streamed.
-    weight : ndarray of shape (n_samples,), default=None
-        Sample weights.
+    second : callable, default=squares
+        `squares` for the variance of each column, `products` for the covariance.
     dtype : dtype, default=float64
         Precision within a chunk. Between chunks it is double in any case: errors in
         single precision are those of one chunk, whatever the number of rows.
-    second : callable, default=squares
-        `squares` for the variance of each feature, `products` for the covariance.
+
+    Attributes
+    ----------
+    total : float
+        Sum of the weights of the rows.
+    """
+
+    def __init__(self, second=squares, dtype=np.float64):
+        self.total = 0.0
+        self._second = second
+        self._dtype = dtype
+        # The mean is `_origin + _offset`: the origin is near the rows, where the
+        # offset, and the distance between two means, is not rounded to their size.
+        self._origin = self._offset = self._scatter = None
+
+    def add(self, rows, weight=None):
+        """Take a chunk of rows into account.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows, n_columns)
+        weight : ndarray of shape (n_rows,), default=None
+            Sample weights; None is one for each row.
+        """
+        chunk = Moments(self._second, self._dtype)
+        # One order in memory, whatever that of the rows: sums must not depend on it.
+        rows = np.ascontiguousarray(rows, dtype=self._dtype)
+        counts = np.ones(len(rows)) if weight is None else weight
+        chunk.total = counts.sum()
+        share = (counts / chunk.total).astype(self._dtype)
+        center = share @ rows
+        rows = rows - center
+        # The rounding error of the centre, as far as the precision shows it.
+        chunk._offset = (share @ rows).astype(np.float64)
+        chunk._origin = center.astype(np.float64)
+        if weight is not None:
+            rows *= np.sqrt(counts).astype(self._dtype)[:, np.newaxis]
+        about_center = self._second(rows).astype(np.float64)
+        error = self._second(chunk._offset[np.newaxis])
+        chunk._scatter = about_center - chunk.total * error
+        self.merge(chunk)
+
+    def merge(self, other):
+        """Take the rows of other moments into account.
+
+        Parameters
+        ----------
+        other : Moments
+            With the same ``second``. It is left as it is.
+        """
+        if other.total == 0:
+            return
+        if self.total == 0:
+            self.total = other.total
+            self._origin, self._offset = other._origin, other._offset
+            self._scatter = other._scatter
+            return
+        total = self.total + other.total
+        distance = (other._origin - self._origin) + (other._offset - self._offset)
+        between = self._second(distance[np.newaxis])
+        self._offset = self._offset + distance * (other.total / total)
+        self._scatter = (
+            self._scatter
+            + other._scatter
+            + between * (self.total * other.total / total)
+        )
+        self.total = total
+
+    @property
+    def mean(self):
+        """Weighted mean, float64 of shape (n_columns,)."""
+        return self._origin + self._offset
+
+    @property
+    def second(self):
+        """Variances (n_columns,), or covariances (n_columns, n_columns), float64."""
+        return self._scatter / self.total
+
+
+def moments(rows, weight=None, dtype=np.float64, second=squares):
+    """Return the mean and the second moment of the rows of a source.
+
+    Parameters
+    ----------
+    rows : Source
+    weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
+    dtype, second
+        As `Moments` takes them.
 
     Returns
     -------
     mean : ndarray of shape (n_features,), float64
     moment : ndarray of shape (n_features,) or (n_features, n_features), float64
     """
-    total, totals, means, errors, origin = 0.0, [], [], [], None
-    for rows in chunks(*x.shape):
-        # One order in memory, whatever that of x: sums must not depend on it.
-        chunk = np.ascontiguousarray(x[rows], dtype=dtype)
-        counts = np.ones(len(chunk)) if weight is None else weight[rows]
-        share = (counts / counts.sum()).astype(dtype)
-        center = share @ chunk
-        chunk = chunk - center
-        # The rounding error of the centre, as far as the precision shows it.
-        error = (share @ chunk).astype(np.float64)
-        if weight is not None:
-            chunk *= np.sqrt(counts).astype(dtype)[:, np.newaxis]
-        total = total + second(chunk).astype(np.float64)
-        totals.append(counts.sum())
-        # From where the first chunk is: further away double precision is coarse.
-        center = center.astype(np.float64)
-        origin = center if origin is None else origin
-        means.append(center - origin + error)
-        errors.append(error)
-    means, n_rows = np.array(means), np.sum(totals)
-    share = np.array(totals) / n_rows
-    mean, roots = share @ means, np.sqrt(share)[:, np.newaxis]
-    between = second(roots * (means - mean)) - second(roots * np.array(errors))
-    return origin + mean, total / n_rows + between
+    collected = Moments(second, dtype)
+    for chunk, x in rows.chunks():
+        collected.add(x, None if weight is None else weight[chunk])
+    return collected.mean, collected.second

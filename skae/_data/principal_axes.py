@@ -1,4 +1,4 @@
-"""Principal axes of weighted rows: where training starts, and what it must beat."""
+"""Principal axes of weighted rows: PCA, where training starts."""
 
 from copy import copy
 from numbers import Integral
@@ -9,7 +9,7 @@ from scipy import linalg
 from sklearn.utils.extmath import svd_flip
 
 from .._component import Statistics
-from .moments import chunks, moments, products
+from .moments import moments, products
 from .subsample import subsample
 
 __all__ = ["PrincipalAxes"]
@@ -23,16 +23,20 @@ _MAX_EXACT = 1000
 # Passes of the iteration, and directions it looks for beyond those asked for.
 _N_PASSES = 5
 _N_MORE = 10
-# Share of a block below which what is left of one of its directions is noise.
+# Norm of a direction orthogonal to a space, as a share of its block's norm, below which
+# it is rounding noise.
 _NOISE = 1e-6
 # Rows of a block of scalar products of rows: with fewer, reading would take longer
 # than multiplying.
 _MIN_BLOCK = 256
 # Error of the variances in single precision, as a share of the largest one: four times
-# the most seen in tables of all sorts, with spectra from flat to a single axis.
+# the largest of tables with spectra from flat to a single axis, as
+# tests/benchmarks/bench_constants.py measures it.
 _SINGLE_ERROR = 4e-7
-# Share of PCA's residual that this error may add to it.
+# Shares of PCA's residual: what this error may add to it by turning the axes, and by
+# how much it may change the residual that is read off the spectrum.
 _MAX_EXCESS = 1e-4
+_MAX_SHIFT = 1e-3
 # Rows that the parts may look at before training.
 _MAX_ROWS = 4096
 
@@ -42,8 +46,8 @@ class PrincipalAxes:
 
     Parameters
     ----------
-    x : ndarray, Tensor or Streamed, of shape (n_samples, n_features)
-        Scaled rows. They are read chunk by chunk.
+    x : Source
+        Scaled rows, of shape (n_samples, n_features).
     weight : ndarray of shape (n_samples,) or None
         Sample weights of mean one.
     n_components : int, float or "auto"
@@ -55,6 +59,8 @@ class PrincipalAxes:
     ----------
     n_components : int
         Number of components that ``n_components`` stands for.
+    mean : ndarray of shape (n_features,)
+        Weighted mean of the rows.
     rank : int
         Number of directions in which the rows vary, as far as they were computed.
     total_variance : float
@@ -69,7 +75,7 @@ class PrincipalAxes:
             n_axes = min(int(n_components), *x.shape)
         # Large tables in single precision are multiplied in it first, at twice the
         # speed.
-        single = large and np.asarray(x[:1]).dtype == np.float32
+        single = large and x.dtype == torch.float32
         for dtype in (np.float32, np.float64) if single else (np.float64,):
             too_large = None if dtype == np.float64 else "raise"
             try:
@@ -77,7 +83,8 @@ class PrincipalAxes:
                     spectrum = _spectrum(x, weight, dtype, n_axes, random_state)
             except FloatingPointError:
                 continue  # as double precision will not
-            self._mean, self.total_variance, variances, axes_of = spectrum
+            self.mean, self._variance, variances, axes_of = spectrum
+            self.total_variance = float(self._variance.sum())
             # Variances are squares: what is below the rounding error of the largest
             # one says nothing of the data.
             noise = max(x.shape) * np.finfo(np.float64).eps
@@ -106,11 +113,12 @@ class PrincipalAxes:
         return min(needed, max(1, smaller // 2)) if n_components == "auto" else needed
 
     def _exact_enough(self):
-        """Return whether single precision changes nothing that anybody could see.
+        """Return whether the error of single precision is small beside PCA's residual.
 
-        An error ``e`` of the covariance turns the last axis by ``e / variance``
-        towards what is left out, at most, and so moves ``e**2 / variance`` into the
-        residual. Where PCA is almost perfect this is not little, compared with it.
+        An error ``e`` of the covariance changes the residual variance by ``e``, and
+        turns the last axis towards the discarded ones by at most ``e / variance``,
+        which moves ``e**2 / variance`` into the residual. Where PCA is almost perfect
+        both are large, compared with the residual.
         """
         k = self.n_components
         # Comparisons with what is not finite are false.
@@ -119,7 +127,8 @@ class PrincipalAxes:
         variances = self._variances[:k]
         left = self.total_variance - variances.sum()
         error = _SINGLE_ERROR * variances[0]
-        return k * error**2 / variances[-1] <= _MAX_EXCESS * left
+        turned = k * error**2 / variances[-1]
+        return turned <= _MAX_EXCESS * left and error <= _MAX_SHIFT * left
 
     def cut(self, n_components):
         """Return the same axes for another, not larger, number of components."""
@@ -128,35 +137,45 @@ class PrincipalAxes:
         return axes
 
     def statistics(self, x):
-        """Return what the parts may know, for the resolved number of components.
+        """Return what components may know, for the resolved number of components.
 
         Parameters
         ----------
-        x : Tensor or Streamed, of shape (n_samples, n_features)
+        x : Source
             The rows that the axes are of.
+
+        Returns
+        -------
+        Statistics
         """
         k = self.n_components
-        n_features = len(self._mean)
+        n_features = len(self.mean)
         axes = np.zeros((k, n_features))
         variances = np.zeros(k)
         kept = min(k, self.rank)
         axes[:kept] = self._axes[:kept]
         variances[:kept] = self._variances[:kept]
         left_out = max(n_features - kept, 1)
+        index = torch.from_numpy(subsample(len(x), _MAX_ROWS, self._weight))
         return Statistics(
-            mean=torch.from_numpy(self._mean),
+            mean=torch.from_numpy(self.mean),
             axes=torch.from_numpy(axes),
             variances=torch.from_numpy(variances),
             noise_variance=max(self.total_variance - variances.sum(), 0.0) / left_out,
-            rows=x[subsample(len(x), _MAX_ROWS, self._weight)],
+            rows=x.take(index),
         )
 
-    def residual(self, x):
-        """Return what PCA of the resolved size leaves of rows, in their precision."""
-        axes = self._axes[: self.n_components].astype(x.dtype)
-        left = x - self._mean.astype(x.dtype)
-        left -= (left @ axes.T) @ axes
-        return left
+    @property
+    def variance(self):
+        """Variance of each scaled feature, float64 of shape (n_features,)."""
+        return np.maximum(self._variance, 0.0)
+
+    @property
+    def residual_variance(self):
+        """Mean squared residual of PCA of each scaled feature, from the spectrum."""
+        kept = min(self.n_components, self.rank)
+        explained = self._variances[:kept] @ np.square(self._axes[:kept])
+        return np.maximum(self._variance - explained, 0.0)
 
 
 def _spectrum(x, weight, dtype, n_axes, random_state):
@@ -174,9 +193,10 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
     Returns
     -------
     mean : ndarray of shape (n_features,)
-    total_variance : float
+    variance : ndarray of shape (n_features,)
+        Of each feature.
     variances : ndarray
-        Largest first.
+        Along the axes, largest first.
     axes_of : callable
         Returns that many axes, an ndarray of shape (n_axes, n_features).
     """
@@ -188,12 +208,13 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
     if n_features <= n_samples:
         mean, covariance = moments(x, weight, dtype, products)
         variances, vectors = _largest(covariance, n_axes)
-        return mean, float(np.trace(covariance)), variances, lambda k: vectors[:, :k].T
+        variance = np.diag(covariance)
+        return mean, variance, variances, lambda k: vectors[:, :k].T
     if n_samples * n_features <= _FEW_ENTRIES:
         mean, variance = moments(x, weight)
         (_, rows), *_ = _centered(x, weight, dtype, mean, n_samples)
         _, singular, axes = linalg.svd(rows, full_matrices=False)
-        return mean, float(variance.sum()), singular**2 / n_samples, lambda k: axes[:k]
+        return mean, variance, singular**2 / n_samples, lambda k: axes[:k]
     return _by_rows(x, weight, dtype, n_axes)
 
 
@@ -224,7 +245,7 @@ def _by_rows(x, weight, dtype, n_axes):
             axes += vectors[block, :k].T.astype(dtype) @ rows
         return axes / linalg.norm(axes, axis=1, keepdims=True)
 
-    return mean, float(variance.sum()), variances, axes_of
+    return mean, variance, variances, axes_of
 
 
 def _by_iteration(x, weight, dtype, n_directions, random_state):
@@ -253,12 +274,7 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
         block = image
     variances, vectors = _largest(basis.T @ images / n_samples, n_directions)
-    return (
-        mean,
-        float(variance.sum()),
-        variances,
-        lambda k: (basis @ vectors[:, :k]).T,
-    )
+    return mean, variance, variances, lambda k: (basis @ vectors[:, :k]).T
 
 
 def _orthogonal(block, basis):
@@ -278,8 +294,8 @@ def _orthogonal(block, basis):
 def _centered(x, weight, dtype, mean, least=1):
     """Yield slices, and their rows: centred, times the root of their weight."""
     mean = mean.astype(dtype)
-    for rows in chunks(*x.shape, least):
-        chunk = np.asarray(x[rows], dtype=dtype) - mean
+    for rows, chunk in x.chunks(least=least):
+        chunk = chunk.numpy().astype(dtype, copy=False) - mean
         if weight is not None:
             chunk *= np.sqrt(weight[rows]).astype(dtype)[:, np.newaxis]
         yield rows, chunk

@@ -1,193 +1,274 @@
-"""Rows on the device of the net, and the order in which training sees them."""
+"""Sources of rows: where the rows of a fit come from, one chunk or batch at a time.
+
+Nothing else in the package asks how rows are stored. A further kind of rows (sparse, in
+files, on other machines) is a further class with the members of `Source`.
+"""
 
 import math
-from typing import NamedTuple
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
-from .scaling import as_tensor
+__all__ = [
+    "Dense",
+    "Resident",
+    "Scaled",
+    "Source",
+    "Sparse",
+    "Subset",
+    "chunk_rows",
+    "scaled_rows",
+]
 
-__all__ = ["Batches", "Data", "Rows", "Streamed", "scaled_rows"]
-
+# Numbers in a chunk: few enough to stay in a processor's cache from one operation to
+# the next, and enough for products of matrices to run at full speed.
+_BUDGET = 2**20
+# Rows in a chunk: rounding errors of a sum grow with the number of its terms.
+_MAX_ROWS = 8192
 # Bytes of scaled rows up to which all are scaled in advance.
 _SMALL = 2**26
-# Rows that are scaled at once.
-_CHUNK = 8192
 
 
-def scaled_rows(X, scaling):
-    """Return rows as the network sees them, in single precision.
+def chunk_rows(width, budget=_BUDGET, least=1):
+    """Return how many rows to process at once: the one rule for all chunks.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-    scaling : Scaling
-
-    Returns
-    -------
-    Tensor or Streamed
-        A small table is scaled in advance; of a large one there is no second copy.
+    width : int
+        Numbers per row.
+    budget : int, default=2**20
+        Numbers in a chunk.
+    least : int, default=1
+        Rows in a chunk, however wide they are.
     """
-    streamed = Streamed(X, scaling)
-    return streamed if X.size * 4 > _SMALL else streamed.to_tensor()
+    return max(least, min(budget // max(width, 1), _MAX_ROWS))
 
 
-class Streamed:
-    """Rows that are scaled whenever some of them are looked at.
+@runtime_checkable
+class Source(Protocol):
+    """Rows of a table, read in chunks or by index.
 
-    It can what is asked of a tensor of rows: ``shape``, ``device``, slices,
-    ``index_select``. What it is made of may be a map of a file.
+    Tensors that it returns belong to the caller, who may write to them. `NaN` is
+    reserved for missing entries.
 
-    Parameters
+    Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
-    scaling : Scaling
-    device : torch.device or str
-        Where rows go that are looked at.
+    shape : tuple of (int, int)
+        Rows and columns.
+    dtype : torch.dtype
+        float32 or float64.
+    device : torch.device
+        Where the tensors are that `take` and `chunks` return.
     """
 
-    def __init__(self, X, scaling, device="cpu"):
-        self._X = X
-        self._scaling = scaling
-        self.device = torch.device(device)
-        self.shape = X.shape
+    shape: tuple
+    dtype: torch.dtype
+    device: torch.device
 
     def __len__(self):
-        return len(self._X)
+        """Return the number of rows."""
 
-    def __getitem__(self, rows):
-        return self._scaled(as_tensor(self._X[rows]))
+    def chunks(self, budget=_BUDGET, least=1):
+        """Yield slices of rows, in their order, and the rows as tensors.
 
-    def index_select(self, dim, index):
-        """Return the rows of an index; ``dim`` is 0, as there are no others."""
-        # What NumPy takes is a copy, and free of what torch does not like of an array.
-        X = self._X.take(index.cpu().numpy(), axis=dim)
-        return self._scaled(torch.from_numpy(X))
+        Parameters
+        ----------
+        budget, least
+            As `chunk_rows` takes them.
+        """
 
-    def _scaled(self, x):
-        # The centre is taken off in the precision of X: a column of timestamps would
-        # lose all it says if it were rounded first.
-        x = self._scaling.apply(x, out=x).float()
+    def take(self, index):
+        """Return the rows of an index (a tensor of integers, or a slice)."""
+
+    def to(self, device):
+        """Return the same rows, for a device."""
+
+
+class _Chunked:
+    """What the sources here share: chunks are slices that are taken."""
+
+    def __len__(self):
+        return self.shape[0]
+
+    def chunks(self, budget=_BUDGET, least=1):
+        """Yield slices of rows and their tensors; see `Source.chunks`."""
+        step = chunk_rows(self.shape[1], budget, least)
+        for start in range(0, len(self), step):
+            rows = slice(start, min(start + step, len(self)))
+            yield rows, self.take(rows)
+
+
+class Dense(_Chunked):
+    """Rows of a NumPy array, which may be a map of a file.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_columns)
+        float32 or float64.
+    """
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = X.shape
+        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        self.device = torch.device("cpu")
+
+    def take(self, index):
+        """Return a copy of rows; see `Source.take`."""
+        # Copies, since torch shares memory only with arrays that can be written to and
+        # have no negative strides.
+        if isinstance(index, slice):
+            return torch.from_numpy(np.array(self.X[index], order="C"))
+        return torch.from_numpy(self.X.take(np.asarray(index), axis=0))
+
+    def to(self, device):
+        """Return rows for a device: all of them, moved there."""
+        if torch.device(device) == self.device:
+            return self
+        return Resident(self.take(slice(None)).to(device))
+
+
+class Resident(_Chunked):
+    """Rows of a tensor, on its device.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, n_columns)
+    """
+
+    def __init__(self, x):
+        self.x = x
+        self.shape, self.dtype, self.device = tuple(x.shape), x.dtype, x.device
+
+    def take(self, index):
+        """Return a copy of rows; see `Source.take`."""
+        if isinstance(index, slice):
+            return self.x[index].clone()
+        # Five times as fast as x[index].
+        return self.x.index_select(0, torch.as_tensor(index, device=self.device))
+
+    def to(self, device):
+        """Return the same rows on a device."""
+        return Resident(self.x.to(device))
+
+
+class Sparse(_Chunked):
+    """Rows of a sparse matrix of SciPy, dense when they are read.
+
+    Parameters
+    ----------
+    X : sparse matrix or array of shape (n_samples, n_columns)
+        In CSR format, float32 or float64.
+    """
+
+    def __init__(self, X):
+        self._X = X
+        self.shape = X.shape
+        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        self.device = torch.device("cpu")
+
+    def take(self, index):
+        """Return rows; see `Source.take`."""
+        index = index if isinstance(index, slice) else np.asarray(index)
+        return torch.from_numpy(self._X[index].toarray())
+
+    def to(self, device):
+        """Return rows for a device: all of them, moved there."""
+        if torch.device(device) == self.device:
+            return self
+        return Resident(self.take(slice(None)).to(device))
+
+
+class Subset(_Chunked):
+    """Some rows of another source, without a copy.
+
+    Parameters
+    ----------
+    rows : Source
+    index : ndarray of int of shape (n_rows,)
+    """
+
+    def __init__(self, rows, index):
+        self._rows = rows
+        self._index = index
+        self.shape = len(index), rows.shape[1]
+        self.dtype, self.device = rows.dtype, rows.device
+
+    def take(self, index):
+        """Return rows; see `Source.take`."""
+        return self._rows.take(self._index[index])
+
+    def to(self, device):
+        """Return the same rows for a device."""
+        return Subset(self._rows.to(device), self._index)
+
+
+class Scaled(_Chunked):
+    """Rows of another source, scaled when they are read, in single precision.
+
+    Parameters
+    ----------
+    rows : Source
+        On the CPU.
+    scaling : AffineMap
+        On the CPU.
+    device : torch.device or str, default="cpu"
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, rows, scaling, device="cpu"):
+        self._rows = rows
+        self._scaling = scaling
+        self.shape = rows.shape
+        self.device = torch.device(device)
+
+    def take(self, index):
+        """Return rows, scaled; see `Source.take`."""
+        if isinstance(index, torch.Tensor):
+            index = index.cpu()
+        # The centre is subtracted in the precision of the data: a column of timestamps
+        # would lose all its information if it were rounded first.
+        x = self._scaling(self._rows.take(index)).float()
         if self.device.type == "cuda":
             # From pinned memory a copy does not keep the processor waiting.
             return x.pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
 
     def to(self, device):
-        """Return the same rows for a device: there at once, if they have the room."""
+        """Return the same rows for a device: moved there now, if they have the room."""
         device = torch.device(device)
         if device.type == "cuda" and self._fits(device):
-            return self.to_tensor(device)
-        return Streamed(self._X, self._scaling, device)
+            return self.resident(device)
+        return Scaled(self._rows, self._scaling, device)
 
-    def to_tensor(self, device="cpu"):
+    def resident(self, device="cpu"):
         """Return all rows, scaled chunk by chunk."""
         x = torch.empty(self.shape, dtype=torch.float32, device=device)
-        for i in range(0, len(self), _CHUNK):
-            x[i : i + _CHUNK] = self[i : i + _CHUNK]
-        return x
+        for rows, chunk in self.chunks():
+            x[rows] = chunk
+        return Resident(x)
 
     def _fits(self, device):
-        # The other half is for the model, its optimiser, and what passes through it.
+        # The other half is for the model, its optimiser, and its activations.
         free, _ = torch.cuda.mem_get_info(device)
         return math.prod(self.shape) * 4 <= free / 2
 
 
-class Rows(torch.utils.data.Dataset):
-    """Scaled rows, or some of them, with their weights.
+def scaled_rows(rows, scaling):
+    """Return rows as the network sees them, in single precision.
 
     Parameters
     ----------
-    x : Tensor or Streamed, of shape (n_rows, n_features)
-    weight : Tensor of shape (n_samples,) or None
-    index : Tensor of shape (n_samples,), default=None
-        Which rows of ``x`` are meant, in which order; all of them by default.
+    rows : Source
+    scaling : AffineMap
+
+    Returns
+    -------
+    Resident or Scaled
+        A small table is scaled in advance; of a large one there is no second copy.
     """
-
-    def __init__(self, x, weight=None, index=None):
-        self.x = x
-        self.weight = weight
-        self.index = index
-
-    @property
-    def device(self):
-        """Where rows are looked up."""
-        return "cpu" if isinstance(self.x, Streamed) else self.x.device
-
-    def __len__(self):
-        return len(self.x if self.index is None else self.index)
-
-    def __getitem__(self, rows):
-        """Return rows, of a slice or an index, and their weights."""
-        weight = None if self.weight is None else self.weight[rows]
-        if self.index is not None:
-            rows = self.index[rows]
-        if isinstance(rows, slice):
-            return self.x[rows], weight
-        # Five times as fast as x[rows].
-        return self.x.index_select(0, rows), weight
-
-    def to(self, device):
-        """Return the same rows on a device."""
-        rows = Rows(self.x.to(device), self.weight, self.index)
-        if self.weight is not None:
-            rows.weight = self.weight.to(device)
-        if self.index is not None:
-            rows.index = self.index.to(rows.device)
-        return rows
-
-    def take(self, index):
-        """Return some of the rows, their weights again of mean one, without a copy."""
-        index = torch.from_numpy(index).to(self.device)
-        weight = None if self.weight is None else self.weight[index]
-        if self.index is not None:
-            index = self.index[index]
-        return Rows(self.x, None if weight is None else weight / weight.mean(), index)
-
-    def weight_array(self):
-        """Return the weights as NumPy has them."""
-        return None if self.weight is None else self.weight.double().cpu().numpy()
-
-
-class Data(NamedTuple):
-    """What a net is fitted on; ``valid=None`` holds no rows out."""
-
-    train: Rows
-    valid: Rows | None = None
-
-
-class Batches:
-    """Iterates over rows: in order and chunks, or shuffled and in equal batches.
-
-    Parameters
-    ----------
-    rows : Rows
-    batch_size : int
-        Most rows at once. Shuffled batches differ by at most one row in size: there
-        is no short last one, whose statistics would be poor or, for a single row,
-        undefined.
-    generator : torch.Generator, default=None
-        On the device of the rows. Given one, every pass has a new order.
-    """
-
-    def __init__(self, rows, batch_size, generator=None):
-        self._rows = rows
-        self._batch_size = batch_size
-        self._generator = generator
-
-    def __len__(self):
-        return math.ceil(len(self._rows) / self._batch_size)
-
-    def __iter__(self):
-        if self._generator is None:
-            for start in range(0, len(self._rows), self._batch_size):
-                yield self._rows[start : start + self._batch_size]
-            return
-        device = self._generator.device
-        order = torch.randperm(
-            len(self._rows), generator=self._generator, device=device
-        )
-        # Where rows wait on the host: once an epoch, not in every batch.
-        order = order.to(self._rows.device)
-        for index in order.tensor_split(len(self)):
-            yield self._rows[index]
+    scaled = Scaled(rows, scaling)
+    large = math.prod(rows.shape) * 4 > _SMALL
+    return scaled if large else scaled.resident()

@@ -1,9 +1,9 @@
-"""The gradient of plain networks in closed form.
+"""The gradient of fully connected networks in closed form.
 
-On a small table most of a step is not arithmetic: recording a graph, walking it back,
-finding memory for what passes through. A chain of matrix products and activations needs
-none of this. Its layers are bound to buffers once for every size of batch; a step then
-runs them forward and back.
+On a small table most of a step of autograd is overhead: building a graph, traversing
+it, allocating memory. A chain of matrix products and activations needs none of this.
+Its layers are bound to buffers once for every batch size; a step then runs them forward
+and backward.
 """
 
 from types import NoneType
@@ -11,6 +11,7 @@ from types import NoneType
 import torch
 from torch import nn
 
+from .._compat.torch import aten
 from ..architectures._networks import (
     Anchored,
     Branch,
@@ -53,19 +54,18 @@ class ClosedForm:
             type(module.loss) is SquaredError
             and type(module.bottleneck) is Identity
             and module.penalty is None
-            and not module.listens
+            and not module.has_step_hooks
             and all(map(_is_plain, (module.encoder, module.decoder)))
             and _each_has_a_gradient(module)
         )
 
     @torch.no_grad()
-    def __call__(self, x, weight, draws):
+    def __call__(self, batch, draws):
         """Compute the gradient of the objective of a batch.
 
         Parameters
         ----------
-        x : Tensor of shape (n_rows, n_features)
-        weight : Tensor of shape (n_rows,) or None
+        batch : Batch
         draws : dict
             As `Autoencoder.draw` returns it.
 
@@ -75,6 +75,7 @@ class ClosedForm:
         output : None
             Nothing else is computed.
         """
+        x, weight, _ = batch
         if len(x) not in self._passes:
             self._passes[len(x)] = _Pass(self._module, len(x))
         corruption = self._module.corruption
@@ -84,7 +85,7 @@ class ClosedForm:
 
 
 def _is_plain(network):
-    # What is derived from these classes may do something else.
+    # Subclasses may compute something else.
     if type(network) not in (Network, StartingNetwork):
         return False
     if type(network.linear) not in (nn.Linear, Anchored, NoneType):
@@ -113,7 +114,7 @@ def _each_has_a_gradient(module):
 
 
 class _Pass:
-    """One way forward and back, for batches of one size."""
+    """Forward and backward pass, for batches of one size."""
 
     def __init__(self, module, n_rows):
         self._like = next(module.parameters()).detach()
@@ -138,7 +139,7 @@ class _Pass:
         if weight is None:
             squares = torch.dot(self._flat, self._flat)
         else:
-            # The output has done its part: its place is free for the residual.
+            # The output is not needed any more: its buffer takes the residual.
             residual = self._raw.copy_(self._d_raw)
             self._d_raw.mul_(weight[:, None])
             squares = torch.dot(residual.view(-1), self._flat)
@@ -159,8 +160,8 @@ class _Pass:
         both = network.linear is not None and network.branch is not None
         if network.linear is not None:
             kind = _AnchoredLinear if isinstance(network.linear, Anchored) else _Linear
-            # Forward the path comes first, so that the branch adds to what it gives;
-            # on the way back it comes second.
+            # In the forward pass the path comes first, and the branch adds to its
+            # output; in the backward pass it comes second.
             self._layers.append(
                 kind.of(network.linear, x, y, share=share, adds_back=both)
             )
@@ -186,9 +187,9 @@ class _Pass:
 
 
 class _Signal:
-    """What passes between two layers, and the gradient with respect to it.
+    """The output of a layer, and the gradient with respect to it.
 
-    The input of the model changes from step to step, and has no gradient.
+    The input of the model is another tensor in each step, and has no gradient.
     """
 
     def __init__(self, value, gradient):
@@ -197,7 +198,7 @@ class _Signal:
 
 
 class _Linear:
-    """``share * (x @ weight.T + bias)``, where the gradient knows of the share.
+    """``share * (x @ weight.T + bias)``; gradients include the share.
 
     Parameters
     ----------
@@ -319,28 +320,25 @@ class _Product:
         torch.mul(self._dy, self._mask, out=self._dx)
 
 
-_aten = torch.ops.aten
-
-
 def _relu(x, out):
     return torch.clamp_min(x, 0, out=out)
 
 
 def _relu_backward(d, a, grad_input):
-    return _aten.threshold_backward.grad_input(d, a, 0, grad_input=grad_input)
+    return aten.threshold_backward.grad_input(d, a, 0, grad_input=grad_input)
 
 
 def _elu_backward(d, a, grad_input):
-    return _aten.elu_backward.grad_input(d, 1, 1, 1, True, a, grad_input=grad_input)
+    return aten.elu_backward.grad_input(d, 1, 1, 1, True, a, grad_input=grad_input)
 
 
-# Of each activation: the function; what turns the gradient of its output into that of
-# its input; and whether that looks at the output, or else at the input.
+# Of each activation: the function; its backward kernel; and whether that takes the
+# output of the activation, or else its input.
 _ACTIVATIONS = {
-    nn.ELU: (_aten.elu.out, _elu_backward, True),
-    nn.GELU: (_aten.gelu.out, _aten.gelu_backward.grad_input, False),
+    nn.ELU: (aten.elu.out, _elu_backward, True),
+    nn.GELU: (aten.gelu.out, aten.gelu_backward.grad_input, False),
     nn.ReLU: (_relu, _relu_backward, True),
-    nn.Sigmoid: (torch.sigmoid, _aten.sigmoid_backward.grad_input, True),
-    nn.SiLU: (_aten.silu.out, _aten.silu_backward.grad_input, False),
-    Tanh: (tanh, _aten.tanh_backward.grad_input, True),
+    nn.Sigmoid: (torch.sigmoid, aten.sigmoid_backward.grad_input, True),
+    nn.SiLU: (aten.silu.out, aten.silu_backward.grad_input, False),
+    Tanh: (tanh, aten.tanh_backward.grad_input, True),
 }

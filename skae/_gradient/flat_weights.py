@@ -29,29 +29,82 @@ class FlatWeights:
     """
 
     def __init__(self, parameters, decay):
-        self.parameters = parameters
+        # Weights of layers first, the others (biases, norms, variances) last: weight
+        # decay is for the first part of the buffer only.
+        weights = [p for p in parameters if p.ndim >= 2]
+        self._n_weights = sum(p.numel() for p in weights)
+        self.parameters = weights + [p for p in parameters if p.ndim < 2]
+        pieces = [p.detach().flatten() for p in self.parameters]
         self.flat = nn.Parameter(
-            torch.cat([p.detach().flatten() for p in parameters]), requires_grad=False
+            torch.cat(pieces) if pieces else torch.zeros(0), requires_grad=False
         )
-        self._views(lambda p, piece: setattr(p, "data", piece), self.flat.data)
+        self._views = self._pieces(self.flat.data)
+        self._gradients = None
         self._decay = decay
         self._average = None
         self._frozen = []
         self.n_steps = 0
+        self.bind()
 
-    def _views(self, assign, buffer):
+    def _pieces(self, buffer):
         pieces = buffer.split([p.numel() for p in self.parameters])
-        for p, piece in zip(self.parameters, pieces, strict=True):
-            assign(p, piece.view_as(p))
+        return [
+            piece.view_as(p) for p, piece in zip(self.parameters, pieces, strict=True)
+        ]
 
     def attach_gradient(self):
-        """Make all gradients views of one buffer too, and return the one parameter."""
+        """Make all gradients views of one buffer too."""
         self.flat.grad = torch.zeros_like(self.flat)
-        self._views(lambda p, piece: setattr(p, "grad", piece), self.flat.grad)
-        return self.flat
+        self._gradients = self._pieces(self.flat.grad)
+        self.bind()
+
+    def groups(self, named, weight_decay):
+        """Return named parameters of an optimiser, and settings of those not decayed.
+
+        Parameters
+        ----------
+        named : list of tuple of (str, Parameter) or None
+            None is the flat buffer.
+        weight_decay : float
+            Where it is 0, the parameters need no groups.
+        """
+        if not weight_decay:
+            return [named or [("flat", self.flat)]]
+        if named is not None:
+            return [
+                [(name, p) for name, p in named if p.ndim >= 2],
+                [(name, p) for name, p in named if p.ndim < 2],
+            ]
+        n = self._n_weights
+        groups = []
+        for name, part in ("weights", slice(n)), ("others", slice(n, None)):
+            piece = nn.Parameter(self.flat.data[part], requires_grad=False)
+            piece.grad = self.flat.grad[part]
+            groups.append([(name, piece)])
+        return groups
+
+    def bind(self):
+        """Make parameters and gradients views of the buffers, if they are not.
+
+        A callback may have replaced ``p.data``, or ``p.grad`` by
+        ``module.zero_grad()``: what it wrote is taken over.
+        """
+        for p, view in zip(self.parameters, self._views, strict=True):
+            if p.data_ptr() != view.data_ptr():
+                view.copy_(p.data)
+                p.data = view
+        if self._gradients is None:
+            return
+        for p, view in zip(self.parameters, self._gradients, strict=True):
+            if p.grad is not view:
+                if p.grad is None:
+                    view.zero_()
+                else:
+                    view.copy_(p.grad)
+                p.grad = view
 
     def zero_gradient(self, optimizer):
-        """Forget the gradient; in place where it is a view, which must stay one."""
+        """Set the gradient to zero; in place where it is a view, which must stay one."""
         if self.flat.grad is None:
             optimizer.zero_grad()
         else:
@@ -71,7 +124,7 @@ class FlatWeights:
         self._frozen = [(p.data, p.detach().clone()) for p in frozen]
 
     def start_average(self):
-        """Begin the running average at the weights as they are."""
+        """Begin the running average at the current weights."""
         self.n_steps = 0
         if self._decay > 0:
             self._average = self.flat.detach().clone()
@@ -79,8 +132,8 @@ class FlatWeights:
     def after_step(self):
         """Count a step, and take the weights after it into the average.
 
-        Its memory grows with the steps taken, up to ``decay``, so that it does not
-        linger at the start.
+        The weight of the past grows with the steps taken, up to ``decay``, so that the
+        average does not linger at the initial weights.
         """
         self.n_steps += 1
         for weights, held in self._frozen:
@@ -91,7 +144,7 @@ class FlatWeights:
 
     @contextmanager
     def averaged(self):
-        """Let the model have the averaged weights for a while."""
+        """Swap in the averaged weights; the trained ones are restored on exit."""
         if self._average is None:
             yield
             return

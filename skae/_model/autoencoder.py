@@ -1,4 +1,4 @@
-"""The model: the only place where the parts meet."""
+"""The autoencoder: where the components of a model meet."""
 
 from dataclasses import dataclass, fields
 from math import isfinite
@@ -7,6 +7,11 @@ import torch
 from torch import nn
 
 from .._component import Affine, Component, weakest
+from .._data.affine import AffineMap
+from ..architectures import MLP
+from ..bottlenecks import Plain
+from ..losses import SquaredError
+from .portable import Portable
 
 __all__ = ["Autoencoder", "Objective", "Parts"]
 
@@ -21,6 +26,16 @@ class Parts:
     corruption: Component | None = None
     penalty: Component | None = None
 
+    @classmethod
+    def of(cls, architecture=None, bottleneck=None, loss=None, **others):
+        """Return the components; None stands for the plain one."""
+        return cls(
+            architecture=MLP() if architecture is None else architecture,
+            bottleneck=Plain() if bottleneck is None else bottleneck,
+            loss=SquaredError() if loss is None else loss,
+            **others,
+        )
+
     @property
     def symmetry(self):
         """What may be done to the code after training; see `weakest`."""
@@ -29,7 +44,7 @@ class Parts:
         return weakest(self.bottleneck.symmetry, self.penalty.symmetry)
 
     def check(self):
-        """Check the parts alone and together.
+        """Check the parameters of the components, and that they go together.
 
         Raises
         ------
@@ -49,12 +64,17 @@ class Parts:
             raise ValueError(
                 f"penalty={self.penalty!r} is for codes in [{low}, {high}], but "
                 f"bottleneck={self.bottleneck!r} gives codes in [{least}, {most}]. "
-                "Plain(activation='sigmoid'), for one, gives codes in [0, 1]."
+                "For example, Plain(activation='sigmoid') gives codes in [0, 1]."
             )
 
     @property
-    def guarded(self):
-        """Whether something keeps a code wider than the data from being a copy."""
+    def has_bounded_loss(self):
+        """Whether the loss takes data of a part of the real line only, unscaled."""
+        return any(map(isfinite, self.loss.domain))
+
+    @property
+    def is_regularized(self):
+        """Whether an overcomplete code is kept from being a copy of the data."""
         return (
             self.corruption is not None
             or self.penalty is not None
@@ -62,12 +82,12 @@ class Parts:
         )
 
     @property
-    def plain(self):
-        """Whether only its networks distinguish the model from PCA."""
+    def is_plain(self):
+        """Whether the model differs from PCA by its networks only."""
         return (
-            not self.guarded
+            not self.is_regularized
             and self.bottleneck.symmetry == "rotation"
-            and not any(map(isfinite, self.loss.domain))
+            and not self.has_bounded_loss
         )
 
     def build(self, n_features, n_components, seed):
@@ -77,17 +97,30 @@ class Parts:
         encoder, decoder = self.architecture.build(
             n_features, width, n_components, generator
         )
-        middle = self.bottleneck.build(n_components, generator)
+        bottleneck = self.bottleneck.build(n_components, generator)
+        standardization = None
+        if self.has_bounded_loss:
+            # Counts, which must not be scaled, would saturate the encoder.
+            standardization = AffineMap.identity(n_features)
         module = Autoencoder(
-            encoder, middle, decoder, self.loss, self.corruption, self.penalty
+            encoder,
+            bottleneck,
+            decoder,
+            self.loss,
+            self.corruption,
+            self.penalty,
+            standardization,
         )
-        if any(map(isfinite, self.loss.domain)):
-            module.standardize_input(n_features)
         return module.float()
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Portable):
     """Corruption, encoder, bottleneck, decoder, penalty and loss, put together.
+
+    The hooks that built modules may have (``draw``, ``start``, ``observe``,
+    ``after_step``, ``warming`` and those of bottlenecks) are documented in
+    :class:`skae.architectures.Architecture` and :class:`skae.bottlenecks.Bottleneck`.
+    Each is called from one place, here.
 
     Parameters
     ----------
@@ -96,56 +129,22 @@ class Autoencoder(nn.Module):
     loss : Loss
         Distance between a row and its reconstruction.
     corruption : Corruption or None
-        What is done to the input in training.
+        Applied to the input in training.
     penalty : Penalty or None
-        What shapes the code in training.
-
-    Notes
-    -----
-    A built module may offer these hooks; each is called from one place, here.
-
-    ``draw(n_rows, generator)``
-        Draws what is random in one training step. What it returns comes back as
-        the second argument of ``forward``; without a second argument, or if it is
-        None, the module is deterministic.
-    ``start``
-        Called once before training: ``bottleneck.start(statistics)`` returns the
-        affine maps that encoder and decoder should start from, each a pair of
-        ``weight`` and ``bias`` as :class:`torch.nn.Linear` has them, and
-        ``start(affine)`` of a network makes it equal to one.
-    ``observe``
-        Called after every step, to learn by other ways than a gradient what belongs
-        to the state: ``bottleneck.observe(h, code, draw, weight)`` with what entered
-        and left it and the sample weights or None, ``observe(x, draw)`` of a network.
-        A forward pass only computes.
-    ``after_step(progress)``
-        Called after that with the share of the planned steps done, for warm-ups and
-        windows. In evaluation mode a module uses the final value of what it schedules;
-        while it has a true ``warming``, epochs without a gain do not count.
-
-    Of the bottleneck alone:
-
-    ``likelihood(loss, n_features, degree)``
-        Turns the loss of rows into what it counts in the objective.
-    ``auxiliary(x, reconstruction, h, code, decode)``
-        A further price per row, in the training objective only; ``decode`` maps as many
-        codes to the decoder's output, with its draw held fixed.
-    ``prior(n_rows, generator)``
-        Draws codes that the decoder was trained for.
-    ``project(code)``
-        Returns the nearest possible codes.
-    ``symbols(h)``
-        Returns integers that name a discrete code, shape ``(n_samples, n_symbols)``.
-    ``codes(symbols)``, ``symbols_shape``
-        Returns the codes that they name; how many there are in a row, and of how many
-        values each is.
-    ``report(code, weight)``
-        Returns fitted attributes of the estimator by name, from the codes of the
-        training rows and their weights, which sum to one.
+        Cost of the code in training.
+    standardization : AffineMap or None
+        Applied to rows before the encoder, where the data are not scaled.
     """
 
     def __init__(
-        self, encoder, bottleneck, decoder, loss, corruption=None, penalty=None
+        self,
+        encoder,
+        bottleneck,
+        decoder,
+        loss,
+        corruption=None,
+        penalty=None,
+        standardization=None,
     ):
         super().__init__()
         self.encoder = encoder
@@ -154,20 +153,18 @@ class Autoencoder(nn.Module):
         self.loss = loss
         self.corruption = corruption
         self.penalty = penalty
-        self.register_buffer("center", None)
-        self.register_buffer("spread", None)
-        # Asked once: in every step it would take longer than a layer does.
+        self.standardization = standardization
+        # Looked up once: in every step it would take longer than a layer does.
         self._drawing = [n for n, m in self.named_children() if hasattr(m, "draw")]
 
-    def standardize_input(self, n_features):
-        """Let the encoder see rows centred and divided by one number.
-
-        For losses whose data must not be scaled: counts would saturate a network.
-        """
-        self.center, self.spread = torch.zeros(n_features), torch.ones(())
-
     def draw(self, shape, generator):
-        """Draw all that is random in one pass over a batch of this shape."""
+        """Draw everything random in one pass over a batch of this shape.
+
+        Returns
+        -------
+        dict
+            What each part drew, by the name of the part.
+        """
         draws = {}
         for name in self._drawing:
             draw = getattr(self, name).draw(shape[0], generator)
@@ -179,27 +176,29 @@ class Autoencoder(nn.Module):
                 draws[name] = part.draw(shape, generator)
         return draws
 
-    def forward(self, x, draws=None):
+    def forward(self, x, draws=None, mask=None):
         """Pass rows through the model.
 
         Parameters
         ----------
         x : Tensor of shape (n_samples, n_features)
             Clean rows, scaled.
-        draws : dict or None
-            What `draw` returned: with it the pass is that of the training
-            objective, corrupted and penalised; without, it is plain inference.
+        draws : dict, default=None
+            What `draw` returned: with it the pass is that of the training objective,
+            corrupted and penalised; without, it is plain inference.
+        mask : Tensor of bool of shape (n_samples, n_features), default=None
+            Which entries are known and count in the loss. None is all of them.
 
         Returns
         -------
         raw : Tensor of shape (n_samples, n_features)
-            Output of the decoder; the loss has the link to the data.
+            Output of the decoder, before the inverse link of the loss.
         code : Tensor of shape (n_samples, n_components)
         terms : Tensor of shape (n_samples,)
-            What each row adds to the objective: its loss and the price of its code.
+            Terms of the objective: loss and cost of the code of each row.
         h : Tensor of shape (n_samples, encoder_width)
-            What the bottleneck made the code of. (A plain tuple: skorch cannot move a
-            named one to a device.)
+            Output of the encoder. (A plain tuple: skorch cannot move a named one to a
+            device.)
         """
         training = draws is not None
         draws = draws or {}
@@ -209,7 +208,7 @@ class Autoencoder(nn.Module):
         h = self._encode(seen, draws)
         code, terms = _call(self.bottleneck, h, draws.get("bottleneck"))
         raw = self._decode(code, draws)
-        loss = self.loss(raw, x)
+        loss = self.loss(raw, x) if mask is None else self.loss(raw, x, mask)
         if hasattr(self.bottleneck, "likelihood"):
             loss = self.bottleneck.likelihood(loss, x.shape[1], self.loss.degree)
         terms = terms + loss
@@ -229,10 +228,10 @@ class Autoencoder(nn.Module):
         return raw, code, terms, h
 
     def _standardized(self, x):
-        return x if self.center is None else (x - self.center) / self.spread
+        return x if self.standardization is None else self.standardization(x)
 
-    # What the networks return has the precision of the rows, if not of the networks:
-    # half of it is enough for their products, not for what comes after.
+    # What the networks return is cast to the dtype of the rows: half precision is
+    # enough for their products, not for sums of losses.
 
     def _encode(self, x, draws):
         h = _call(self.encoder, self._standardized(x), draws.get("encoder"))
@@ -247,19 +246,19 @@ class Autoencoder(nn.Module):
         return code
 
     def encode(self, x):
-        """Return the code of rows, in inference."""
+        """Return the code of rows, without corruption or noise."""
         return self._code(x, {})
+
+    def decode(self, code):
+        """Return scaled rows from codes, inverse link included."""
+        return self.loss.inverse_link(self.decoder(code))
 
     def symbols(self, x):
         """Return the integers that name the discrete code of rows."""
         return self.bottleneck.symbols(self._encode(x, {}))
 
-    def reconstruct(self, x):
-        """Return rows as the decoder gives them back, in inference."""
-        return self.loss.inverse_link(self.decoder(self.encode(x)))
-
     def start(self, statistics):
-        """Set the weights before training from what is known of the rows.
+        """Set the initial weights from statistics of the training rows.
 
         Parameters
         ----------
@@ -269,22 +268,24 @@ class Autoencoder(nn.Module):
         Returns
         -------
         bool
-            Whether the whole model was set, so that it is one worth keeping before
-            its first step.
+            Whether both networks were set, so that the initial weights are a model
+            worth keeping.
         """
-        if self.center is not None:
-            self.center.copy_(statistics.mean)
-            spread = (statistics.rows - statistics.mean).square().mean().sqrt()
-            self.spread.fill_(spread if spread > 0 else 1.0)
+        standardization = self.standardization
+        if standardization is not None:
+            mean = statistics.mean
+            spread = (statistics.rows - mean).square().mean().sqrt()
+            standardization.center.copy_(mean)
+            standardization.scale.fill_(spread if spread > 0 else 1.0)
         if not hasattr(self.bottleneck, "start"):
             return False
         encoding, reconstruction = (
             Affine(*pair) for pair in self.bottleneck.start(statistics)
         )
-        if self.center is not None:
+        if standardization is not None:
             weight, bias = encoding
-            center, spread = self.center.to(weight), self.spread.to(weight)
-            encoding = Affine(weight * spread, bias + weight @ center)
+            center, scale = standardization.center, standardization.scale
+            encoding = Affine(weight * scale, bias + weight @ center)
         starts = (
             (self.encoder, encoding),
             (self.decoder, self.loss.start(reconstruction)),
@@ -296,12 +297,12 @@ class Autoencoder(nn.Module):
 
     @property
     def warming(self):
-        """Whether some schedule has not come to its end."""
+        """Whether the warm-up of some part has not ended."""
         return any(getattr(module, "warming", False) for module in self.children())
 
     @property
-    def listens(self):
-        """Whether some module wants to be told of the steps."""
+    def has_step_hooks(self):
+        """Whether some part is called after every step."""
         return any(
             getattr(module, hook, None) is not None
             for module in self.children()
@@ -309,26 +310,26 @@ class Autoencoder(nn.Module):
         )
 
     @torch.no_grad()
-    def after_step(self, progress, x, draws, output, weight=None):
-        """Tell the modules that listen that a step was taken.
+    def after_step(self, progress, batch, draws, output):
+        """Call the hooks of the parts after a step.
 
         Parameters
         ----------
         progress : float
             Share of the planned steps done, in (0, 1].
-        x, draws, output
+        batch : Batch
+        draws, output
             Of the step: what `forward` got and returned.
-        weight : Tensor of shape (n_samples,) or None
-            Sample weights.
         """
         _, code, _, h = output
+        x = batch.x
         if getattr(self.encoder, "observe", None) is not None:
             seen = x
             if self.corruption is not None:
                 seen = self.corruption(x, draws["corruption"])
             self.encoder.observe(self._standardized(seen), draws.get("encoder"))
         if hasattr(self.bottleneck, "observe"):
-            self.bottleneck.observe(h, code, draws.get("bottleneck"), weight)
+            self.bottleneck.observe(h, code, draws.get("bottleneck"), batch.weight)
         if getattr(self.decoder, "observe", None) is not None:
             self.decoder.observe(code, draws.get("decoder"))
         for module in self.children():
@@ -341,16 +342,15 @@ def _call(module, x, draw):
 
 
 class Objective(nn.Module):
-    """What training minimises: weighted mean over rows, plus the price of the batch.
+    """The training objective: weighted mean over rows, plus the cost of the batch.
 
     Parameters
     ----------
     loss : Loss
-        Only says here which rows it trusts; the loss of a row is part of the model's
-        ``terms``.
+        Only trims the terms here; the loss of a row is in the model's ``terms``.
     penalty : Penalty or None
-        Only its price of the batch counts here; the price per row is part of the
-        model's ``terms``.
+        Only its cost per batch counts here; its cost per row is in the model's
+        ``terms``.
     """
 
     def __init__(self, loss, penalty=None):
@@ -372,12 +372,12 @@ class Objective(nn.Module):
         return mean if self.penalty is None else mean + self.per_batch(output, weight)
 
     def per_sample(self, output, weight=None):
-        """Return the terms that belong to one row each, shape ``(n_samples,)``."""
+        """Return the terms of the rows, shape ``(n_samples,)``."""
         _, _, terms, _ = output
         return self.loss.trusted(terms, weight)
 
     def per_batch(self, output, weight=None):
-        """Return the price of the batch as a whole, shape ``()``."""
+        """Return the cost of the batch as a whole, shape ``()``."""
         if self.penalty is None:
             return 0.0
         _, code, _, _ = output

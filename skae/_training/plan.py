@@ -1,204 +1,213 @@
-"""What comes before training: components, scaling, principal axes, held-out rows."""
+"""The plan of a fit: settings by value, and all that is known before training."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.utils import check_random_state
 
+from .._data.affine import AffineMap
 from .._data.principal_axes import PrincipalAxes
-from .._data.scaling import Scaling
-from .._data.source import Data, Rows, Streamed, scaled_rows
+from .._data.scaling import fit_scaling
+from .._data.source import Source, Subset, scaled_rows
 from .._model.autoencoder import Parts
-from ..architectures import MLP
-from ..bottlenecks import Plain
-from ..losses import SquaredError
+from .batches import Data, Rows
 from .device import resolve_device
-from .progress import Progress
-from .selection import MIN_HELD_OUT
+from .selection import MIN_VALIDATION
 
-__all__ = ["Training", "draw_seeds", "plain_parts", "prepare"]
+__all__ = ["Plan", "Settings", "draw_seeds", "prepare"]
 
 
-@dataclass
-class Training:
-    """Rows that are ready to train on: scaled, with axes, some of them held out.
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of an estimator that training needs, by value.
+
+    The fields are those that the estimators document, but for:
 
     Attributes
     ----------
-    settings : BaseAutoencoder
-        Has the parameters.
     parts : Parts
-    scaling : Scaling
-    mean : ndarray of shape (n_features,)
-    axes : PrincipalAxes
-    X : ndarray of shape (n_samples, n_features)
-    x : Tensor or Streamed, of shape (n_samples, n_features)
-        The rows, scaled.
-    weight : ndarray of shape (n_samples,) or None
-        Of mean one.
-    unseen : ndarray or None
-        Indices of the rows that no step of the training sees.
-    X_val : ndarray or None
-        Rows that were given to judge the training.
-    device : str
-    max_epochs : int
-        Most passes over the rows.
-    seeds : tuple of int
-        Of the first network and its training.
-    random_state : RandomState
-        Source of the others.
-    batch_size : int or None
-        Rows per step, where memory has room for no more.
-    progress : Progress
-        Who hears of it.
+        The components: checked, and copies that nobody else can change.
+    scaling : {"global", "standard", "minmax", None}
+        With "auto" resolved.
     """
 
-    settings: object
     parts: Parts
-    scaling: Scaling
+    scaling: str | None
+    n_components: object
+    optimizer: object
+    lr: float
+    weight_decay: float
+    gradient_clip: float | None
+    batch_size: object
+    max_epochs: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    warm_start: bool
+    verbose: int
+    device: object
+    precision: str
+    net_params: dict | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Training rows with their scaling and axes, and how to train on them.
+
+    Attributes
+    ----------
+    settings : Settings
+    scaling : AffineMap
+    mean : ndarray of shape (n_features,)
+        Weighted mean of the rows.
+    axes : PrincipalAxes
+        Of the scaled rows.
+    rows : Source
+        The training rows, in the data's units.
+    x : Source
+        The same rows, scaled.
+    weight : ndarray of shape (n_samples,) or None
+        Of mean one.
+    validation : ndarray or None
+        Indices of the validation rows among the training rows.
+    X_val : Source or None
+        Validation rows given by the user, instead.
+    device : str
+    batch_size : int
+        Largest number of rows per step.
+    max_epochs : int
+    seeds : tuple of int
+        Of the weights and of the training of the first network.
+    random_state : RandomState
+        Source of further seeds.
+    """
+
+    settings: Settings
+    scaling: AffineMap
     mean: np.ndarray
     axes: PrincipalAxes
-    X: np.ndarray
-    x: torch.Tensor | Streamed
+    rows: Source
+    x: Source
     weight: np.ndarray | None
-    unseen: np.ndarray | None
-    X_val: np.ndarray | None
+    validation: np.ndarray | None
+    X_val: Source | None
     device: str
+    batch_size: int
     max_epochs: int
     seeds: tuple
     random_state: np.random.RandomState
-    batch_size: int | None = None
-    progress: Progress = field(default_factory=Progress)
 
-    def without(self, rows, max_epochs):
-        """Return the same for all but these rows: scaling and axes are learnt anew."""
-        kept = np.setdiff1d(np.arange(len(self.X)), rows)
-        weight = None if self.weight is None else self.weight[kept]
-        training = prepare(
-            self.settings,
-            self.X[kept],
-            weight,
-            n_components=self.axes.n_components,
-            random_state=self.random_state,
-        )
-        if self.unseen is not None and training.unseen is None:
-            # Trained in the same way, if judged by fewer rows than would be held out.
-            order = self.random_state.permutation(len(kept))
-            training = replace(training, unseen=np.sort(order[: len(kept) // 4]))
-        return replace(
-            training,
-            max_epochs=max_epochs,
-            batch_size=self.batch_size,
-            progress=self.progress,
-        )
+    @property
+    def parts(self):
+        """The components of the model."""
+        return self.settings.parts
+
+    @property
+    def n_validation(self):
+        """Number of validation rows."""
+        if self.X_val is not None:
+            return len(self.X_val)
+        return 0 if self.validation is None else len(self.validation)
 
     def data(self):
-        """Return the rows as the net takes them, on its device."""
-        rows = Rows(self.x, _weight_tensor(self.weight)).to(self.device)
+        """Return training and validation set for the net, on its device."""
+        weight = self.weight
+        if weight is not None:
+            weight = torch.from_numpy(weight.astype(np.float32))
+        rows = Rows(self.x, weight).to(self.device)
         if self.X_val is not None:
-            return Data(
-                rows, Rows(scaled_rows(self.X_val, self.scaling)).to(self.device)
-            )
-        if self.unseen is None:
+            validation = Rows(scaled_rows(self.X_val, self.scaling)).to(self.device)
+            return Data(rows, validation)
+        if self.validation is None:
             return Data(rows)
-        seen = np.setdiff1d(np.arange(len(self.X)), self.unseen)
-        return Data(rows.take(seen), rows.take(self.unseen))
+        trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
+        return Data(rows.take(trained_on), rows.take(self.validation))
+
+    def without(self, rows, max_epochs):
+        """Return a plan for all but some rows: scaling and axes are learnt anew."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
+        plan = prepare(
+            self.settings,
+            Subset(self.rows, kept),
+            None if self.weight is None else self.weight[kept],
+            random_state=self.random_state,
+            n_components=self.axes.n_components,
+        )
+        validation = plan.validation
+        if self.validation is not None and validation is None:
+            # Trained in the same way, if with fewer validation rows than usual.
+            order = self.random_state.permutation(len(kept))
+            validation = np.sort(order[: len(kept) // 4])
+        return replace(
+            plan,
+            validation=validation,
+            max_epochs=max_epochs,
+            batch_size=min(plan.batch_size, self.batch_size),
+        )
 
 
 def prepare(
     settings,
-    X,
+    rows,
     sample_weight=None,
     X_val=None,
     *,
+    random_state,
     scaling=None,
     n_components=None,
-    random_state=None,
 ):
-    """Make rows ready to train on.
+    """Make the plan of a fit.
 
     Parameters
     ----------
-    settings, X, sample_weight, X_val
-        As `fit_model` takes them.
-    scaling : tuple of (Scaling, ndarray), default=None
-        What to scale by, and the mean that came with it, instead of learning them.
+    settings : Settings
+    rows : Source
+        Training rows.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Positive.
+    X_val : Source, default=None
+        Validation rows.
+    random_state : RandomState
+    scaling : tuple of (AffineMap, ndarray), default=None
+        A scaling and the mean that came with it, instead of learning them.
     n_components : int, default=None
-        Instead of what the settings say.
-    random_state : RandomState, default=None
-        Likewise.
+        Instead of that of the settings.
 
     Returns
     -------
-    Training
+    Plan
     """
-    parts = _parts(settings)
-    parts.loss.check_domain(X, "X")
-    if X_val is not None:
-        parts.loss.check_domain(X_val, "X_val")
     device = resolve_device(settings.device)
-    if random_state is None:
-        random_state = check_random_state(settings.random_state)
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     if scaling is None:
-        scaling = Scaling.fit(_scaling_kind(settings, parts.loss), X, weight)
+        scaling = fit_scaling(settings.scaling, rows, weight)
     scaling, mean = scaling
-    x = scaled_rows(X, scaling)
+    x = scaled_rows(rows, scaling)
     if n_components is None:
         n_components = settings.n_components
     axes = PrincipalAxes(x, weight, n_components, random_state)
     seeds = draw_seeds(random_state)
-    unseen = None
+    validation = None
     if X_val is None and settings.early_stopping:
-        unseen = _hold_out(len(X), settings.validation_fraction, random_state)
-    return Training(
+        fraction = settings.validation_fraction
+        validation = _draw_validation(len(rows), fraction, random_state)
+    return Plan(
         settings=settings,
-        parts=parts,
         scaling=scaling,
         mean=mean,
         axes=axes,
-        X=X,
+        rows=rows,
         x=x,
         weight=weight,
-        unseen=unseen,
+        validation=validation,
         X_val=X_val,
         device=device,
+        batch_size=_batch_size(settings.batch_size, len(rows)),
         max_epochs=settings.max_epochs,
         seeds=seeds,
         random_state=random_state,
     )
-
-
-def plain_parts(architecture=None, bottleneck=None, loss=None, **others):
-    """Return the components of a model, with the plain ones where none is given."""
-    return Parts(
-        architecture=MLP() if architecture is None else architecture,
-        bottleneck=Plain() if bottleneck is None else bottleneck,
-        loss=SquaredError() if loss is None else loss,
-        **others,
-    )
-
-
-def _parts(settings):
-    """Return the components: checked, and copies that nobody else can change."""
-    names = ("architecture", "bottleneck", "loss", "corruption", "penalty")
-    given = {name: getattr(settings, name) for name in names}
-    plain_parts(**given).check()
-    return plain_parts(**{n: clone(part) for n, part in given.items() if part})
-
-
-def _scaling_kind(settings, loss):
-    bounded = np.isfinite(loss.domain).any()
-    if settings.scaling == "auto":
-        return None if bounded else settings._auto_scaling
-    if bounded and settings.scaling is not None:
-        raise ValueError(
-            f"{type(loss).__name__} is a loss for data as they are: scaling must be "
-            f"None or 'auto'. Got {settings.scaling!r} instead."
-        )
-    return settings.scaling
 
 
 def draw_seeds(random_state):
@@ -206,13 +215,18 @@ def draw_seeds(random_state):
     return tuple(map(int, random_state.randint(np.iinfo(np.int32).max, size=2)))
 
 
-def _hold_out(n_samples, fraction, random_state):
-    """Return the rows to hold out, or None where there are too few to judge by."""
-    n_held_out = max(round(fraction * n_samples), min(MIN_HELD_OUT, n_samples // 4))
-    if n_held_out < MIN_HELD_OUT or n_held_out >= n_samples:
+def _draw_validation(n_samples, fraction, random_state):
+    """Return the indices of validation rows, or None where there are too few."""
+    n_rows = max(round(fraction * n_samples), min(MIN_VALIDATION, n_samples // 4))
+    if n_rows < MIN_VALIDATION or n_rows >= n_samples:
         return None
-    return np.sort(random_state.permutation(n_samples)[:n_held_out])
+    return np.sort(random_state.permutation(n_samples)[:n_rows])
 
 
-def _weight_tensor(weight):
-    return None if weight is None else torch.from_numpy(weight.astype(np.float32))
+def _batch_size(batch_size, n_samples):
+    if batch_size != "auto":
+        return min(batch_size, n_samples)
+    # About 32 steps an epoch, in powers of two: more noise than that only slows small
+    # tables down, larger batches bring large ones no further per epoch.
+    wanted = 2 ** round(np.log2(max(n_samples / 32, 1)))
+    return int(min(max(wanted, 32), 256, n_samples))

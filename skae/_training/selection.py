@@ -1,34 +1,35 @@
-"""Which weights to keep, and when to stop."""
+"""Selection: which weights to keep, and when to stop."""
 
 from math import inf, sqrt
 
 import numpy as np
 
-__all__ = ["MIN_HELD_OUT", "Selection"]
+__all__ = ["MIN_VALIDATION", "Selection"]
 
-# Fewer held-out rows than this cannot say whether a change is a gain.
-MIN_HELD_OUT = 50
-# Standard errors by which a gain must exceed zero to be clear of noise.
+# Fewer validation rows than this cannot tell a gain from noise.
+MIN_VALIDATION = 50
+# Standard errors by which a gain must exceed zero to be clear of noise. This and the
+# next one: tests/benchmarks/bench_constants.py.
 _CLEAR = 2.0
-# Share of the rows whose gains count in full. A gain that rests on a few rows far out
-# says little about the next ones; losses count in full, wherever they are.
+# Share of the rows whose gains count in full. A gain that rests on a few extreme rows
+# says little about new ones; losses of all rows count in full.
 _TRUSTED = 0.95
 
 
 class Selection:
-    """Follows the epochs of a fit, and settles which weights it ends with.
+    """Follow the epochs of a fit, keep the best weights, say when to stop.
 
     Parameters
     ----------
     module : torch.nn.Module
         The model, before its first step.
-    held_out : ndarray of shape (n_held_out,) or None
-        Objective of each held-out row before the first step. None: the weights of
+    validation : ndarray of shape (n_validation,) or None
+        Objective of each validation row before the first step. None: the weights of
         the last epoch are kept, and the training objective says when to stop.
-    weight : ndarray of shape (n_held_out,) or None
-        Sample weights of the held-out rows.
+    weight : ndarray of shape (n_validation,) or None
+        Sample weights of the validation rows.
     starts_fitted : bool
-        Whether the weights before the first step are left only for a clear gain.
+        Whether the initial weights are replaced only after a clear gain.
     n_iter_no_change : int
         Epochs without a counted improvement before stopping.
     tol : float
@@ -36,7 +37,7 @@ class Selection:
     """
 
     def __init__(
-        self, module, held_out, weight, *, starts_fitted, n_iter_no_change, tol
+        self, module, validation, weight, *, starts_fitted, n_iter_no_change, tol
     ):
         self._module = module
         self._weight = weight
@@ -44,9 +45,9 @@ class Selection:
         self._patience = n_iter_no_change
         self._tol = tol
         self._start = self._weights = self._copy()
-        self._start_rows = self._best_rows = held_out
+        self._start_rows = self._best_rows = validation
         self.initial_loss = self.best_loss = self._reference = (
-            inf if held_out is None else self._mean(held_out)
+            inf if validation is None else self._mean(validation)
         )
         self.best_epoch = 0
         self._waited = 0
@@ -59,9 +60,10 @@ class Selection:
         epoch : int
             Counted from 1.
         loss : float
-            Objective of this epoch: held out where rows are, else in training.
-        rows : ndarray of shape (n_held_out,) or None
-            Objective of each held-out row.
+            Objective of this epoch: on the validation set if there is one, else on the
+            training set.
+        rows : ndarray of shape (n_validation,) or None
+            Objective of each validation row.
         counts : bool, default=True
             Whether the epoch counts as one without an improvement if it has none.
         """
@@ -106,7 +108,7 @@ def is_clear_gain(gains, weight=None):
     Parameters
     ----------
     gains : ndarray of shape (n_rows,)
-        By how much each held-out row became better; negative if worse.
+        Decrease of the objective of each validation row; negative if worse.
     weight : ndarray of shape (n_rows,) or None
         Sample weights.
 

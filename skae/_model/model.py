@@ -1,0 +1,120 @@
+"""The fitted model: one module from rows, in the data's units, to rows and back."""
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn import get_config
+
+from ..anomaly_scores import View
+from .inference import RowModule
+
+__all__ = ["Model"]
+
+
+class Model(RowModule):
+    """Scaling, autoencoder and coordinates of the code; complete without a trainer.
+
+    Its methods map tensors; `map` applies them to arrays: ``model.map(Model.encode,
+    X)``.
+
+    Parameters
+    ----------
+    scaling : AffineMap
+        From the data's units to those of the network.
+    autoencoder : Autoencoder
+    coordinates : AffineMap
+        From the network's code to the code that users see.
+    sparse_output : bool, default=False
+        Whether users get codes as sparse matrices.
+    """
+
+    def __init__(self, scaling, autoencoder, coordinates, sparse_output=False):
+        super().__init__()
+        self.scaling = scaling
+        self.autoencoder = autoencoder
+        self.coordinates = coordinates
+        self.sparse_output = sparse_output
+        self.width = max(len(scaling), len(coordinates))
+
+    @property
+    def loss(self):
+        """The loss, which has the inverse link."""
+        return self.autoencoder.loss
+
+    def encode(self, x):
+        """Return the code of rows."""
+        return self.coordinates(self.autoencoder.encode(self.scaling(x)))
+
+    def decode(self, code):
+        """Return the rows that codes stand for."""
+        return self.decode_raw(self.coordinates.inverse(code))
+
+    def decode_raw(self, code):
+        """Return the rows that codes in the network's coordinates stand for."""
+        return self.scaling.inverse(self.autoencoder.decode(code))
+
+    def forward(self, x):
+        """Return the reconstruction of rows."""
+        return self.decode_raw(self.autoencoder.encode(self.scaling(x)))
+
+    def squared_residuals(self, x):
+        """Return the squared residual of each entry."""
+        return (x - self(x)).square_()
+
+    def view(self, x):
+        """Return what anomaly scores see of rows, a `View`."""
+        x = self.scaling(x)
+        raw, code, objective, _ = self.autoencoder(x)
+        residual = x - self.loss.inverse_link(raw)
+        return View(x, raw, residual, self.coordinates(code), objective)
+
+    def symbols(self, x):
+        """Return the integers that name the discrete code of rows."""
+        return self.autoencoder.symbols(self.scaling(x))
+
+    def decode_symbols(self, symbols):
+        """Return the rows that symbols stand for."""
+        return self.decode_raw(self.autoencoder.bottleneck.codes(symbols))
+
+    def transform(self, X):
+        """Return the code of an array of rows, sparse where users want it so."""
+        if not self.sparse_output:
+            return self.map(Model.encode, X)
+        # Chunk by chunk, so that it is never dense as a whole.
+        chunks = self.chunks(Model.encode, X)
+        codes = [sparse.csr_array(code.cpu().numpy()) for _, code in chunks]
+        code = sparse.vstack(codes, format="csr")
+        as_array = get_config().get("sparse_interface") == "sparray"
+        return code if as_array else sparse.csr_matrix(code)
+
+    def sample(self, n_samples, random_state, density):
+        """Return new rows: of codes from the prior, or possible ones from a density.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : RandomState
+        density : CodeDensity or None
+            None where the bottleneck has a prior.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float64
+        """
+        bottleneck = self.in_precision(torch.float64).autoencoder.bottleneck
+        if density is None:
+            seed = random_state.randint(np.iinfo(np.int32).max)
+            generator = torch.Generator().manual_seed(int(seed))
+            code = bottleneck.prior(n_samples, generator).double().numpy()
+            return self.map(_decode_possible, code)
+        drawn = density.sample(n_samples, random_state)
+        return self.map(_decode_nearest, drawn)
+
+
+def _decode_possible(model, code):
+    project = getattr(model.autoencoder.bottleneck, "project", lambda code: code)
+    return model.decode_raw(project(code))
+
+
+def _decode_nearest(model, code):
+    return _decode_possible(model, model.coordinates.inverse(code))

@@ -1,0 +1,67 @@
+"""Cross-fitting: scores of few training rows by models that have not seen them."""
+
+import numpy as np
+
+from .._data.source import Subset
+from .._training.fit import train
+from ._ensemble import FEW_ROWS, fit_ensemble
+
+__all__ = ["N_PARTS", "cross_fitted", "few_rows"]
+
+# Rows that count as few per component and per column, up to as many in all; see
+# tests/benchmarks/bench_constants.py.
+_ROWS_PER_COMPONENT = 20
+_ROWS_PER_COLUMN = 10
+_MAX_ROWS = 2000
+# Parts into which few rows are split, each scored by a model of the others, and the
+# fewest rows that are split.
+N_PARTS = 5
+_MIN_ROWS = 10
+
+
+def few_rows(plan):
+    """Return whether there are so few training rows that cross-fitting pays.
+
+    Either the validation rows are too few to set a threshold, or there are so few rows
+    per component or column that principal axes fit the training rows much better than
+    new rows. A validation set of the user's needs no such help.
+    """
+    n, width = plan.rows.shape
+    k = plan.axes.n_components
+    needed = max(_ROWS_PER_COMPONENT * k, _ROWS_PER_COLUMN * width)
+    few = _MIN_ROWS <= n < max(FEW_ROWS, min(needed, _MAX_ROWS))
+    return few and plan.X_val is None
+
+
+def cross_fitted(fit, unchanged, progress, **how):
+    """Return a score of every training row by an ensemble that has not seen it.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of the first member of the ensemble of all rows.
+    unchanged : bool
+        Whether the networks of all rows kept their initial weights.
+    progress : Progress
+    **how
+        As `fit_ensemble` takes it.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+    """
+    plan = fit.plan
+    # Models that kept the start with all rows will do so with fewer, at no cost.
+    skip = unchanged and not plan.settings.warm_start
+    max_epochs = 0 if skip else plan.max_epochs
+    scores = np.empty(len(plan.rows))
+    order = plan.random_state.permutation(len(scores))
+    for rows in np.array_split(order, N_PARTS):
+        first = train(
+            plan.without(rows, max_epochs),
+            progress=progress,
+            attributes=lambda fit: fit.attributes(),
+        )
+        fitted = fit_ensemble(first, progress=progress, **how)
+        scores[rows] = fitted.ensemble.score(Subset(plan.rows, rows))
+    return scores

@@ -1,0 +1,253 @@
+"""Fitted models with their scorers: one score per row, and its parts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .._data.arrays import as_double
+from .._data.source import Subset
+from .._data.subsample import subsample
+from .._model.inference import RowModule
+from .._model.model import Model
+from .._training.fit import train
+from ..anomaly_scores import View
+from ..anomaly_scores._base import deviation, spread
+
+__all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
+
+# Rows that a scorer may learn from: of the training rows and of the validation rows.
+_MAX_ROWS = 8192
+# Training rows below which scorers take residuals of all of them for residuals of
+# validation rows; see tests/benchmarks/bench_constants.py.
+FEW_ROWS = 500
+
+
+class Member(RowModule):
+    """A model with the scorer that reads its output.
+
+    Parameters
+    ----------
+    model : Model
+    scorer : Scorer
+        In double precision.
+    scale : float
+        Divides the scores.
+    spread : ndarray of shape (n_features,)
+        RMS of the residual on validation rows, scaled.
+    """
+
+    def __init__(self, model, scorer, scale, spread):
+        super().__init__()
+        self.model = model
+        self.scorer = scorer
+        self.scale = scale
+        self.spread = spread
+        self.width = model.width
+
+    @property
+    def device(self):
+        """Where the model is; the scorer is on the CPU until it is copied."""
+        return self.model.device
+
+    def in_precision(self, dtype, device=None):
+        """Return a copy with model and scorer in one dtype; see `RowModule`."""
+        if dtype == torch.float32:
+            # Not this one, whose scorer is in double precision.
+            return self._copy(dtype, self.device if device is None else device)
+        return super().in_precision(dtype, device)
+
+    def forward(self, x):
+        """Return the score of rows."""
+        return self.score_view(self.model.view(x))
+
+    def score_view(self, view):
+        """Return the score of the model's output for rows."""
+        return self.scorer(view) / self.scale
+
+    def explain(self, x):
+        """Return the contributions to the score, and the expected rows.
+
+        Returns
+        -------
+        parts : Tensor of shape (n_samples, n_features + 1)
+            Of each feature, then of the code.
+        expected : Tensor of shape (n_samples, n_features)
+            The reconstruction.
+        """
+        view = self.model.view(x)
+        by_feature, by_code = self.scorer.contributions(view)
+        parts = torch.cat([by_feature, by_code[:, None]], dim=1) / self.scale
+        expected = self.model.loss.inverse_link(view.raw)
+        return parts, self.model.scaling.inverse(expected)
+
+
+class Ensemble:
+    """Members whose scores are averaged, each in units of its own spread.
+
+    Parameters
+    ----------
+    members : list of Member
+    """
+
+    def __init__(self, members):
+        self.members = members
+
+    def score(self, X):
+        """Return how abnormal rows are, float64 of shape (n_samples,)."""
+        scores = (as_double(m.map(Member.forward, X)) for m in self.members)
+        return sum(scores) / len(self.members)
+
+    def explain(self, X):
+        """Return contributions to the score and expected rows; see `Member.explain`."""
+        parts, expected = zip(
+            *(member.map(Member.explain, X) for member in self.members), strict=True
+        )
+        n = len(self.members)
+        return sum(p.astype(np.float64) for p in parts) / n, sum(expected) / n
+
+    @property
+    def residual_spread(self):
+        """RMS of the residual of each feature, in the units of the training data."""
+        scale = self.members[0].model.scaling.scale.cpu().numpy()
+        return scale * np.mean([member.spread for member in self.members], axis=0)
+
+
+@dataclass(frozen=True)
+class FittedEnsemble:
+    """An ensemble, and what is known of its training rows without another pass.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    row_scores : ndarray of shape (n_samples,) or None
+        Scores of all training rows, if there are few enough.
+    validation_scores : ndarray of shape (n_validation,) or None
+        Scores of all validation rows, if there are any and few enough.
+    unchanged : bool
+        Whether all networks kept their initial weights.
+    """
+
+    ensemble: Ensemble
+    row_scores: np.ndarray | None
+    validation_scores: np.ndarray | None
+    unchanged: bool
+
+
+def fit_ensemble(fit, score, n_estimators=1, sizes="same", previous=(), progress=None):
+    """Train the further members of an ensemble, and fit the scorers.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of the first member.
+    score : AnomalyScore
+    n_estimators : int
+        Number of members.
+    sizes : {"same", "smaller"}
+        Whether further members have as many components, or from as many down to half.
+    previous : sequence of Member
+        Of an ensemble that the members continue from.
+    progress : Progress, default=None
+
+    Returns
+    -------
+    FittedEnsemble
+    """
+    k = fit.axes.n_components
+    last = k if sizes == "same" else -(-k // 2)
+    fits = [fit]
+    for i, size in enumerate(np.linspace(k, last, n_estimators).round()[1:], 1):
+        before = None
+        if i < len(previous):
+            before = previous[i].model
+            size = len(before.coordinates)
+        fits.append(
+            train(fit.plan, int(size), before, progress, lambda fit: fit.attributes())
+        )
+    # One score needs no unit: it is what its documentation says.
+    fitted = [_fit_member(each, score, unit=n_estimators > 1) for each in fits]
+    members, of_rows, of_validation = zip(*fitted, strict=True)
+    return FittedEnsemble(
+        ensemble=Ensemble(list(members)),
+        row_scores=_mean(of_rows),
+        validation_scores=_mean(of_validation),
+        unchanged=all(each.net.best_epoch_ == 0 for each in fits),
+    )
+
+
+def _mean(scores):
+    return None if scores[0] is None else sum(scores) / len(scores)
+
+
+def _fit_member(fit, score, unit):
+    """Fit a scorer to the rows of a fit.
+
+    Returns
+    -------
+    member : Member
+    row_scores, validation_scores : ndarray or None
+        As `FittedEnsemble` has them.
+    """
+    model, plan = fit.model, fit.plan
+    rows, sample = _views(model, plan.rows, plan.weight)
+    validation = held_out = None
+    if plan.X_val is not None:
+        validation, held_out = _views(model, plan.X_val, None)
+    elif plan.validation is not None:
+        index = plan.validation
+        weight = None if plan.weight is None else plan.weight[index]
+        if rows is None:
+            subset = Subset(plan.rows, index)
+            validation, held_out = _views(model, subset, weight)
+        else:
+            validation = _pick(rows, index)
+            held_out = _sampled(validation, weight)
+    if held_out is None or (plan.X_val is None and len(plan.rows) < FEW_ROWS):
+        # A few dozen rows are no measure of a spread; and all parts that few rows are
+        # split into must have the same one.
+        held_out = sample
+    sample, held_out = (View(*(t.double() for t in v)) for v in (sample, held_out))
+    scorer = score.build(plan.parts.loss)
+    scorer.start(sample, held_out)
+    scale = float(deviation(scorer(held_out)))
+    scale = scale if scale > 0 and unit else 1.0
+    member = Member(model, scorer, scale, spread(held_out.residual).numpy())
+    in_precision = member.in_precision(plan.rows.dtype, torch.device("cpu"))
+    with torch.inference_mode():
+        scores = (
+            None if view is None else in_precision.score_view(view).double().numpy()
+            for view in (rows, validation)
+        )
+        return member, *scores
+
+
+def _views(model, rows, weight):
+    """Return the output of a model for rows, and for a sample of them.
+
+    Returns
+    -------
+    view : View or None
+        Of all rows; None where there are too many.
+    sample : View
+        Each row about as often as its weight says.
+    """
+    n_rows = len(rows)
+    if n_rows > _MAX_ROWS:
+        return None, _view(model, Subset(rows, subsample(n_rows, _MAX_ROWS, weight)))
+    view = _view(model, rows)
+    return view, _sampled(view, weight)
+
+
+def _view(model, rows):
+    return View(*map(torch.from_numpy, model.map(Model.view, rows)))
+
+
+def _sampled(view, weight):
+    if weight is None:
+        return view
+    return _pick(view, subsample(len(view.x), _MAX_ROWS, weight))
+
+
+def _pick(view, index):
+    return View(*(tensor[index] for tensor in view))

@@ -1,0 +1,114 @@
+"""Rows and their weights on the device of the net, and the batches of an epoch."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "Batches", "Data", "Rows"]
+
+
+class Batch(NamedTuple):
+    """Rows of one step.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_rows, n_features)
+        Scaled.
+    weight : Tensor of shape (n_rows,) or None
+        Sample weights, of mean one over the training rows.
+    mask : Tensor of bool of shape (n_rows, n_features) or None
+        Which entries are known. None is all of them.
+    """
+
+    x: Tensor
+    weight: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class Rows(torch.utils.data.Dataset):
+    """Scaled rows of a source, or some of them, with their weights.
+
+    Parameters
+    ----------
+    source : Source
+    weight : Tensor of shape (n_rows,), default=None
+    index : Tensor of shape (n_rows,), default=None
+        Which rows of the source, in which order; all of them by default.
+    """
+
+    def __init__(self, source, weight=None, index=None):
+        self.source = source
+        self.weight = weight
+        self.index = index
+
+    def __len__(self):
+        return len(self.source if self.index is None else self.index)
+
+    def __getitem__(self, rows):
+        """Return the batch of a slice or an index."""
+        weight = None if self.weight is None else self.weight[rows]
+        if self.index is not None:
+            rows = self.index[rows]
+        return Batch(self.source.take(rows), weight)
+
+    def to(self, device):
+        """Return the same rows on a device."""
+        weight = None if self.weight is None else self.weight.to(device)
+        index = None if self.index is None else self.index.to(device)
+        return Rows(self.source.to(device), weight, index)
+
+    def take(self, index):
+        """Return some of the rows, their weights again of mean one, without a copy."""
+        index = torch.as_tensor(index, device=self.source.device)
+        weight = None if self.weight is None else self.weight[index]
+        if self.index is not None:
+            index = self.index[index]
+        return Rows(
+            self.source, None if weight is None else weight / weight.mean(), index
+        )
+
+    def weight_array(self):
+        """Return the weights as an ndarray of float64, or None."""
+        return None if self.weight is None else self.weight.double().cpu().numpy()
+
+
+class Data(NamedTuple):
+    """The training set and the validation set, if there is one."""
+
+    train: Rows
+    validation: Rows | None = None
+
+
+class Batches:
+    """Iterates over rows: in order and chunks, or shuffled and in equal batches.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch_size : int
+        Largest number of rows in a batch. Shuffled batches differ by at most one row in
+        size: there is no short last one, whose statistics would be poor or, for a
+        single row, undefined.
+    generator : torch.Generator, default=None
+        On the device of the rows. Given one, every pass has a new order.
+    """
+
+    def __init__(self, rows, batch_size, generator=None):
+        self._rows = rows
+        self._batch_size = batch_size
+        self._generator = generator
+
+    def __len__(self):
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    def __iter__(self):
+        n_rows, generator = len(self._rows), self._generator
+        if generator is None:
+            for start in range(0, n_rows, self._batch_size):
+                yield self._rows[start : start + self._batch_size]
+            return
+        order = torch.randperm(n_rows, generator=generator, device=generator.device)
+        for index in order.tensor_split(len(self)):
+            yield self._rows[index]

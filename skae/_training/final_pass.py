@@ -1,0 +1,216 @@
+"""The pass over the training rows after training: codes, coordinates, errors."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .._data.affine import AffineMap
+from .._data.moments import Moments, products, squares
+from .._data.scaling import unit_of
+from .._data.source import Dense
+from .._data.subsample import subsample
+from .._model.coordinates import N_PROBES, fit_coordinates
+from .._model.model import Model
+
+__all__ = ["FinalPass", "explained_variance_ratio", "final_pass"]
+
+# `explained_variance_ratio` decodes some rows once for each component. All together
+# that may be as many rows as this many passes over the table decode, and as many
+# numbers as this, and the rows may have as many numbers as that.
+_MAX_PASSES = 40
+_MAX_ENTRIES = 2**24
+_MAX_HELD = 2**22
+_MIN_ROWS = 200
+
+
+@dataclass(frozen=True)
+class FinalPass:
+    """What one pass over the training rows found.
+
+    Attributes
+    ----------
+    code : Dense
+        Codes of the training rows, in the coordinates of the network.
+    variance : ndarray of shape (n_components,)
+        Weighted variance of the code, in the coordinates of the model.
+    error : ndarray of shape (n_features,)
+        Weighted mean squared residual of each feature, scaled.
+    sample : ndarray of int of shape (n_sampled,)
+        Indices of the rows that follow.
+    x : ndarray of shape (n_sampled, n_features)
+        Some of the rows, scaled.
+    """
+
+    code: Dense
+    variance: np.ndarray
+    error: np.ndarray
+    sample: np.ndarray
+    x: np.ndarray
+
+
+def final_pass(plan, autoencoder, k):
+    """Pass the training rows through a trained network once.
+
+    Parameters
+    ----------
+    plan : Plan
+    autoencoder : Autoencoder
+    k : int
+        Width of the code.
+
+    Returns
+    -------
+    model : Model
+        The network with the scaling of the plan and the coordinates of its code.
+    final : FinalPass
+    """
+    parts, weight = plan.parts, plan.weight
+    n_samples, width = plan.rows.shape
+    scaling = deepcopy(plan.scaling)
+    raw = Model(scaling, autoencoder, AffineMap.identity(k)).to(plan.device)
+    rotates = parts.symmetry == "rotation"
+    moments = Moments(products if rotates else squares)
+    shared = _Loadings(plan) if rotates else None
+    affordable = min(
+        _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
+    )
+    sample = subsample(n_samples, max(_MIN_ROWS, affordable))
+    code, error, kept = None, 0.0, []
+    for rows, (x, z, residual) in raw.chunks(_outputs, plan.rows):
+        x, z, residual = (part.cpu().numpy() for part in (x, z, residual))
+        if code is None:
+            code = np.empty((n_samples, k), z.dtype)
+        code[rows] = z
+        counts = None if weight is None else weight[rows]
+        moments.add(z, counts)
+        if rotates:
+            shared.add(x, z, counts)
+        error = error + sum_of_squares(residual, counts)
+        first, last = np.searchsorted(sample, [rows.start, rows.start + len(x)])
+        kept.append(x[sample[first:last] - rows.start])
+    coordinates = fit_coordinates(
+        parts.symmetry,
+        lambda code: raw.map(_decoder, code),
+        moments,
+        shared.value if rotates else None,
+        code[subsample(n_samples, N_PROBES)],
+        unit_of(scaling),
+    )
+    sparse_output = parts.bottleneck.sparse_output
+    model = Model(scaling, autoencoder, coordinates.to(raw.device), sparse_output)
+    final = FinalPass(
+        code=Dense(code),
+        variance=_variance(moments, coordinates),
+        error=error / n_samples,
+        sample=sample,
+        x=np.concatenate(kept),
+    )
+    return model, final
+
+
+def _outputs(model, x):
+    """Return scaled rows, their codes and their residuals."""
+    x = model.scaling(x)
+    code = model.autoencoder.encode(x)
+    return x, code, x - model.autoencoder.decode(code)
+
+
+def _decoder(model, code):
+    return model.autoencoder.decoder(code)
+
+
+class _Loadings:
+    """Covariances of code and scaled rows, up to a factor, from chunks."""
+
+    def __init__(self, plan):
+        self._mean = plan.axes.mean
+        self._origin = None
+        self._products = self._of_code = self._of_rows = self._total = 0.0
+
+    def add(self, x, code, weight):
+        if self._origin is None:
+            self._origin = code.mean(axis=0)
+            # Keeps very small or large codes within single precision.
+            largest = np.abs(code - self._origin).max()
+            self._unit = max(largest, np.finfo(code.dtype).tiny)
+        code = (code - self._origin) / self._unit
+        x = x - self._mean.astype(x.dtype)
+        weighted = code if weight is None else code * weight[:, None].astype(code.dtype)
+        self._products = self._products + (weighted.T @ x).astype(np.float64)
+        self._of_code = self._of_code + weighted.sum(axis=0, dtype=np.float64)
+        if weight is not None:
+            x = x * weight[:, None].astype(x.dtype)
+        self._of_rows = self._of_rows + x.sum(axis=0, dtype=np.float64)
+        self._total += len(x) if weight is None else weight.sum()
+
+    @property
+    def value(self):
+        between = np.outer(self._of_code, self._of_rows / self._total)
+        return self._products - between
+
+
+def _variance(code, coordinates):
+    """Return the variance of each component, in coordinates."""
+    if coordinates.matrix is not None:
+        matrix = coordinates.matrix.cpu().numpy()
+        return np.einsum("ij,ik,kj->j", matrix, code.second, matrix, optimize=True)
+    order, scale = coordinates.order, coordinates.scale.cpu().numpy()
+    variance = code.second
+    variance = np.diag(variance) if variance.ndim == 2 else variance
+    return (variance if order is None else variance[order.cpu().numpy()]) / scale**2
+
+
+def sum_of_squares(values, weight):
+    """Return the weighted sum of squares of each column; ``values`` is overwritten."""
+    if weight is not None:
+        values *= np.sqrt(weight).astype(values.dtype)[:, np.newaxis]
+    total = squares(values)
+    if not 1e-30 < total.sum() < np.inf:
+        # Single precision does not hold squares of what is very small or large.
+        total = squares(values.astype(np.float64))
+    return total
+
+
+def explained_variance_ratio(plan, model, final):
+    """Return the gain in R² from decoding ``k + 1`` instead of ``k`` components.
+
+    Components that are left out are set to their mean, and the decoded rows are shifted
+    so that their mean is that of the rows; no component at all is that mean. For a
+    linear network the gains are those of PCA; for others they need not fall, nor be
+    positive. Their sum is the R² of the model on these rows.
+
+    Parameters
+    ----------
+    plan : Plan
+    model : Model
+    final : FinalPass
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+    """
+    x = final.x
+    weight = None if plan.weight is None else plan.weight[final.sample]
+    scaling = model.scaling
+    units = np.square(scaling.scale.cpu().numpy())
+    mean = scaling(torch.from_numpy(plan.mean)[None].to(scaling.center))
+    mean = mean.cpu().numpy().astype(x.dtype)
+    code = final.code.take(final.sample).to(model.device)
+    code = model.coordinates(code).cpu().numpy()
+    k = code.shape[1]
+    truncated = np.empty_like(code)
+    truncated[:] = np.average(code, axis=0, weights=weight)
+    left = [sum_of_squares(x - mean, weight) @ units]
+    for component in range(k):
+        truncated[:, component] = code[:, component]
+        residual = x - model.map(_decode_scaled, truncated)
+        if component < k - 1:
+            residual -= np.average(residual, axis=0, weights=weight)
+        left.append(sum_of_squares(residual, weight) @ units)
+    return -np.diff(left) / left[0] if left[0] > 0 else np.zeros(k)
+
+
+def _decode_scaled(model, code):
+    return model.autoencoder.decode(model.coordinates.inverse(code))
