@@ -10,18 +10,13 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.utils.extmath import randomized_svd
 
-from skae import (
-    AutoencoderOutlierDetector,
-    AutoencoderTransformer,
-    _coordinates,
-    _diagnosis,
-    _moments,
-    _pca,
-    _rows,
-)
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._data import principal_axes as _pca
+from skae._data import source
 from skae._data.principal_axes import PrincipalAxes
-from skae._data.scaling import Scaling
-from skae._data.source import scaled_rows
+from skae._data.scaling import fit_scaling
+from skae._data.source import Dense, Scaled, scaled_rows
+from skae._training import final_pass
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar
 from skae.exceptions import WorseThanPCAWarning
@@ -30,8 +25,8 @@ from skae.exceptions import WorseThanPCAWarning
 @pytest.fixture
 def nothing_is_small(monkeypatch):
     monkeypatch.setattr(_pca, "_FEW_ENTRIES", 0)
-    monkeypatch.setattr(_rows, "_SMALL", 0)
-    monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", 2000)
+    monkeypatch.setattr(source, "_SMALL", 0)
+    monkeypatch.setattr(source, "_BUDGET", 2000)
 
 
 def _table(rng, shape, spectrum):
@@ -40,6 +35,16 @@ def _table(rng, shape, spectrum):
     right, _ = np.linalg.qr(rng.normal(size=(shape[1], len(spectrum))))
     X = np.sqrt(shape[0]) * left * spectrum @ right.T
     return (X + rng.normal(size=shape[1])).astype(np.float32)
+
+
+def _axes(X, *args):
+    return PrincipalAxes(Dense(X), *args)
+
+
+def _residual(axes, X):
+    """Return the residual of PCA with these axes, in double precision."""
+    X = X.astype(float) - axes.mean
+    return X - X @ axes._axes[: axes.n_components].T @ axes._axes[: axes.n_components]
 
 
 def _pca_of(X, k, weight=None):
@@ -66,17 +71,20 @@ def test_axes_are_those_of_a_whole_decomposition(
     X = _table(rng, SHAPES[shape], SPECTRUM).astype(np.float32 if single else float)
     weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
     weight = weight / weight.mean() if weighted else None
-    axes = PrincipalAxes(X, weight, n_components, None)
+    axes = _axes(X, weight, n_components, None)
     k = axes.n_components
     variances, expected, left = _pca_of(X, k, weight)
-    found = axes.statistics(torch.from_numpy(X))
+    found = axes.statistics(Dense(X))
     tolerance = 1e-5 if single else 1e-9
     np.testing.assert_allclose(found.variances, variances, rtol=tolerance)
     cosines = np.abs(np.sum(found.axes.numpy() * expected, axis=1))
     np.testing.assert_allclose(cosines, 1, atol=tolerance)
-    residual = axes.residual(X.astype(float))
+    residual = _residual(axes, X)
     residual = (np.ones(len(X)) if weight is None else weight) @ residual**2 / len(X)
     assert residual.sum() == pytest.approx(left, rel=tolerance)
+    np.testing.assert_allclose(
+        axes.residual_variance, residual, atol=tolerance * axes.total_variance
+    )
     if n_components == 0.9:
         share = np.cumsum(_pca_of(X, 30, weight)[0]) / (variances.sum() + left)
         assert k == np.searchsorted(share, 0.9, side="right") + 1
@@ -94,13 +102,13 @@ def test_iteration_comes_as_near_as_the_randomised_decomposition(
     weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
     weight = weight / weight.mean() if weighted else None
     _, _, best = _pca_of(X, 3, weight)
-    axes = PrincipalAxes(X, weight, 3, np.random.RandomState(seed))
+    axes = _axes(X, weight, 3, np.random.RandomState(seed))
     monkeypatch.setattr(_pca, "_by_rows", None)  # not called
     monkeypatch.setattr(_pca, "_largest", None)
     roots = np.sqrt(np.ones(len(X)) if weight is None else weight)[:, np.newaxis]
     rows = (X - np.average(X, axis=0, weights=weight)) * roots
     _, _, other = randomized_svd(rows, 3, random_state=seed)
-    left = np.square(roots * axes.residual(X)).sum() / len(X)
+    left = np.square(roots * _residual(axes, X)).sum() / len(X)
     others = np.square(rows - rows @ other.T @ other).sum() / len(X)
     assert best <= left * (1 + 1e-12)
     assert left / best - 1 <= max(others / best - 1, 1e-7)
@@ -110,9 +118,9 @@ def test_iteration_comes_as_near_as_the_randomised_decomposition(
 def test_iteration_ends_where_there_is_nothing_more_to_find(rng, monkeypatch):
     monkeypatch.setattr(_pca, "_MAX_EXACT", 100)
     X = _table(rng, (400, 300), np.array([4.0, 2.0, 1.0])).astype(float)
-    axes = PrincipalAxes(X, None, 4, np.random.RandomState(0))
+    axes = _axes(X, None, 4, np.random.RandomState(0))
     assert axes.rank == 3
-    np.testing.assert_allclose(axes.residual(X), 0, atol=1e-6)
+    np.testing.assert_allclose(_residual(axes, X), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +138,10 @@ def test_single_precision_is_left_where_it_would_show(
     monkeypatch.setattr(
         _pca, "_spectrum", lambda *args: used.append(args[2]) or spectrum(*args)
     )
-    axes = PrincipalAxes(X, None, 3, None)
+    axes = _axes(X, None, 3, None)
     assert used == dtypes
     _, _, left = _pca_of(X, 3)
-    found = np.square(axes.residual(X.astype(float))).sum() / len(X)
+    found = np.square(_residual(axes, X)).sum() / len(X)
     assert found == pytest.approx(left, rel=1e-4)
 
 
@@ -142,12 +150,12 @@ def test_streamed_rows_have_the_axes_of_those_in_memory(
     kind, nothing_is_small, rng, monkeypatch
 ):
     X = _table(rng, (300, 20), SPECTRUM[:15])
-    scaling, _ = Scaling.fit(kind, X)
-    streamed = scaled_rows(X, scaling)
-    assert isinstance(streamed, _rows.Streamed)
+    scaling, _ = fit_scaling(kind, Dense(X))
+    streamed = scaled_rows(Dense(X), scaling)
+    assert isinstance(streamed, Scaled)
     one, other = (
         PrincipalAxes(x, None, 3, None).statistics(x)
-        for x in (streamed, streamed.to_tensor())
+        for x in (streamed, streamed.resident())
     )
     for name in ("mean", "axes", "variances", "rows"):
         assert torch.equal(getattr(one, name), getattr(other, name))
@@ -206,7 +214,7 @@ def test_squares_beyond_single_precision_are_taken_in_double(size, rng):
     np.testing.assert_allclose(model.mean_, X_far.mean(axis=0), rtol=1e-4)
 
 
-def test_the_residual_of_an_almost_perfect_pca_is_measured_not_subtracted(rng):
+def test_the_residual_of_an_almost_perfect_pca_is_not_lost_to_cancellation(rng):
     X = _table(rng, (600, 10), np.r_[9.0, 3.0, np.full(6, 1e-5)]).astype(float)
     pca = PCA(2).fit(X)
     expected = np.square(X - pca.inverse_transform(pca.transform(X))).mean()
@@ -222,9 +230,8 @@ def test_there_is_no_second_copy_of_the_rows(
     early_stopping, nothing_is_small, tmp_path, rng, monkeypatch
 ):
     # NumPy tells tracemalloc of its arrays; a map of a file is none.
-    monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", 2**14)
-    monkeypatch.setattr(_coordinates, "_MAX_HELD", 2**14)
-    monkeypatch.setattr(_diagnosis, "_MAX_HELD", 2**14)
+    monkeypatch.setattr(source, "_BUDGET", 2**14)
+    monkeypatch.setattr(final_pass, "_MAX_HELD", 2**14)
     np.save(tmp_path / "X.npy", _table(rng, (20_000, 100), SPECTRUM))
     X = np.load(tmp_path / "X.npy", mmap_mode="r")
     model = AutoencoderTransformer(
@@ -298,7 +305,7 @@ def test_constant_columns_add_no_directions_to_the_iteration(n_informative, dtyp
     spreads = np.linspace(1, 3, n_informative)
     X[:, :n_informative] = rng.normal(size=(1300, n_informative)) * spreads
     k = 5
-    axes = PrincipalAxes(X, None, k, rng)
+    axes = _axes(X, None, k, rng)
     found = axes._axes
     assert len(found) == min(k, n_informative)
     np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-6)
@@ -306,7 +313,7 @@ def test_constant_columns_add_no_directions_to_the_iteration(n_informative, dtyp
         axis=0, dtype=np.float64
     )
     singular = np.linalg.svd(centered, compute_uv=False)
-    left = np.square(axes.residual(X), dtype=np.float64).sum()
+    left = np.square(_residual(axes, X), dtype=np.float64).sum()
     everything = np.square(singular).sum()
     assert left == pytest.approx(np.square(singular[k:]).sum(), abs=1e-5 * everything)
 
@@ -315,7 +322,5 @@ def test_squares_too_large_for_single_precision_are_taken_in_double(
     nothing_is_small, rng
 ):
     X = _table(rng, (300, 40), SPECTRUM)
-    axes, larger = (
-        PrincipalAxes(rows, None, 5, rng) for rows in (X, X * np.float32(1e25))
-    )
+    axes, larger = (_axes(rows, None, 5, rng) for rows in (X, X * np.float32(1e25)))
     np.testing.assert_allclose(np.abs(larger._axes), np.abs(axes._axes), atol=1e-4)

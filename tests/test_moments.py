@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from skae._data import moments as _moments
-from skae._data.moments import chunks, moments, products, squares
+from skae._data import source
+from skae._data.moments import Moments, products, squares
+from skae._data.moments import moments as moments_of
+from skae._data.source import Dense, chunk_rows
 
 PRECISIONS = {np.float32: 1e-5, np.float64: 1e-12}
 in_both_precisions = pytest.mark.parametrize(
@@ -14,7 +16,11 @@ in_both_precisions = pytest.mark.parametrize(
 
 @pytest.fixture(params=[1, 64, 2**20])
 def chunk_entries(request, monkeypatch):
-    monkeypatch.setattr(_moments, "_CHUNK_ENTRIES", request.param)
+    monkeypatch.setattr(source, "_BUDGET", request.param)
+
+
+def moments(X, *args):
+    return moments_of(Dense(X), *args)
 
 
 def _expected(X, weight=None):
@@ -25,14 +31,16 @@ def _expected(X, weight=None):
 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (7, 3), (64, 8), (65, 100)])
 def test_chunks_are_all_rows_in_their_order(n_rows, n_columns, chunk_entries):
-    rows = [np.arange(n_rows)[rows] for rows in chunks(n_rows, n_columns)]
+    X = np.zeros((n_rows, n_columns))
+    rows = [np.arange(n_rows)[rows] for rows, _ in Dense(X).chunks()]
     assert np.array_equal(np.concatenate(rows), np.arange(n_rows))
     sizes = {len(r) for r in rows[:-1]}
     assert len(sizes) <= 1
 
 
 def test_chunks_have_the_least_number_of_rows():
-    assert len(list(chunks(600, 2**20, least=256))) == 3
+    assert chunk_rows(2**20) == 1
+    assert chunk_rows(2**20, least=256) == 256
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -82,3 +90,26 @@ def test_the_order_in_memory_does_not_matter(chunk_entries, rng):
     X = rng.normal(size=(100, 7))
     for a, b in zip(moments(X), moments(np.asfortranarray(X)), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("second", [squares, products])
+@in_both_precisions
+def test_merged_moments_are_those_of_all_rows(dtype, tolerance, second, weighted, rng):
+    X = (rng.normal(size=(300, 4)) + np.linspace(0, 50, 300)[:, None]).astype(dtype)
+    weight = rng.uniform(0.1, 2, size=300) if weighted else None
+    parts = []
+    for rows in (slice(0, 7), slice(7, 7), slice(7, 200), slice(200, 300)):
+        part = Moments(second, dtype)
+        if len(X[rows]):
+            part.add(X[rows], None if weight is None else weight[rows])
+        parts.append(part)
+    merged = Moments(second, dtype)
+    for part in parts[::-1]:  # in any order
+        merged.merge(part)
+    mean, covariance = _expected(X, weight)
+    np.testing.assert_allclose(merged.mean, mean, rtol=tolerance)
+    expected = covariance if second is products else np.diag(covariance)
+    scale = tolerance * np.abs(expected).max()
+    np.testing.assert_allclose(merged.second, expected, atol=scale)
+    assert merged.total == pytest.approx(300 if weight is None else weight.sum())

@@ -8,8 +8,8 @@ import torch
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 from torch import nn
 
-from skae._data.source import Data, Rows
 from skae._model.autoencoder import Objective, Parts
+from skae._training.batches import Data, Rows
 from skae._training.net import OPTIMIZERS, Net
 from skae.architectures import MLP
 from skae.bottlenecks import Plain

@@ -4,16 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from skae._data.source import Batches, Rows
+from skae._data.source import Resident
+from skae._training.batches import Batches, Rows
+
+
+def _column(n_rows):
+    return Resident(torch.arange(n_rows).reshape(-1, 1))
 
 
 @pytest.mark.parametrize(
     ("n_rows", "batch_size"), [(1, 1), (7, 7), (7, 100), (100, 32), (129, 64), (10, 1)]
 )
 def test_an_epoch_has_every_row_once_in_equal_batches(n_rows, batch_size, generator):
-    rows = Rows(torch.arange(n_rows).reshape(-1, 1))
+    rows = Rows(Resident(torch.arange(n_rows).reshape(-1, 1)))
     batches = Batches(rows, batch_size, generator)
-    passes = [[x for x, _ in batches] for _ in range(2)]
+    passes = [[batch.x for batch in batches] for _ in range(2)]
     sizes = [len(x) for x in passes[0]]
     assert len(sizes) == len(batches) == -(-n_rows // batch_size)
     assert max(sizes) <= batch_size
@@ -24,10 +29,12 @@ def test_an_epoch_has_every_row_once_in_equal_batches(n_rows, batch_size, genera
 
 
 def test_the_order_comes_from_the_generator_alone(seed):
-    rows = Rows(torch.arange(50))
+    rows = Rows(_column(50))
     before = torch.get_rng_state()
     first, again = (
-        torch.cat([x for x, _ in Batches(rows, 8, torch.Generator().manual_seed(seed))])
+        torch.cat(
+            [batch.x for batch in Batches(rows, 8, torch.Generator().manual_seed(seed))]
+        )
         for _ in range(2)
     )
     assert torch.equal(first, again)
@@ -35,15 +42,17 @@ def test_the_order_comes_from_the_generator_alone(seed):
 
 
 def test_without_a_generator_rows_come_in_order():
-    rows = Rows(torch.arange(9), torch.arange(9) * 2.0)
-    x, weight = (torch.cat(column) for column in zip(*Batches(rows, 4), strict=True))
-    assert torch.equal(x, rows.x)
+    rows = Rows(_column(9), torch.arange(9) * 2.0)
+    x, weight, masks = zip(*Batches(rows, 4), strict=True)
+    x, weight = torch.cat(x), torch.cat(weight)
+    assert masks == (None, None, None)
+    assert torch.equal(x, rows.source.x)
     assert torch.equal(weight, rows.weight)
 
 
 def test_rows_keep_their_weights_when_some_are_taken():
-    taken = Rows(torch.arange(10), torch.arange(10) * 2.0).take(np.array([7, 2]))
-    x, weight = taken[:]
-    assert x.tolist() == [7, 2]
+    taken = Rows(_column(10), torch.arange(10) * 2.0).take(np.array([7, 2]))
+    x, weight, _ = taken[:]
+    assert x.flatten().tolist() == [7, 2]
     assert torch.equal(weight, taken.weight)
     assert taken.weight_array().tolist() == pytest.approx([14 / 9, 4 / 9])

@@ -30,19 +30,20 @@ _MAX_ROWS = 8192
 _SMALL = 2**26
 
 
-def chunk_rows(width, budget=_BUDGET, least=1):
+def chunk_rows(width, budget=None, least=1):
     """Return how many rows to process at once: the one rule for all chunks.
 
     Parameters
     ----------
     width : int
         Numbers per row.
-    budget : int, default=2**20
-        Numbers in a chunk.
+    budget : int, default=None
+        Numbers in a chunk. None is 2**20.
     least : int, default=1
         Rows in a chunk, however wide they are.
     """
-    return max(least, min(budget // max(width, 1), _MAX_ROWS))
+    budget = _BUDGET if budget is None else budget
+    return max(least, 1, min(budget // max(width, 1), _MAX_ROWS))
 
 
 @runtime_checkable
@@ -69,7 +70,7 @@ class Source(Protocol):
     def __len__(self):
         """Return the number of rows."""
 
-    def chunks(self, budget=_BUDGET, least=1):
+    def chunks(self, budget=None, least=1):
         """Yield slices of rows, in their order, and the rows as tensors.
 
         Parameters
@@ -91,7 +92,7 @@ class _Chunked:
     def __len__(self):
         return self.shape[0]
 
-    def chunks(self, budget=_BUDGET, least=1):
+    def chunks(self, budget=None, least=1):
         """Yield slices of rows and their tensors; see `Source.chunks`."""
         step = chunk_rows(self.shape[1], budget, least)
         for start in range(0, len(self), step):
