@@ -11,8 +11,11 @@ from torch import nn
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._compat.torch import modules_of
-from skae._data.copies import Constants, Copies
-from skae._model import inference as _model
+from skae._data.affine import AffineMap
+from skae._data.source import Dense, Sparse
+from skae._model import inference
+from skae._model.copies import Copies
+from skae._model.model import Model
 from skae.anomaly_scores import Neighbors
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar, TopK
@@ -52,7 +55,7 @@ def _code(model, X):
     with torch.no_grad():
         raw = model.net_.module_.encode(_scaled(model, X)).double().numpy()
     coordinates = model._model.coordinates
-    return raw, (raw - coordinates.center) @ coordinates.turn
+    return raw, coordinates(torch.from_numpy(raw)).numpy()
 
 
 def _rows(model, raw):
@@ -77,13 +80,18 @@ def test_what_comes_out_is_what_the_module_makes_of_scaled_rows(model, X, dtype)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def _raw_code(model, rows):
+    """Return the code in the coordinates of the network."""
+    return model._model.map(lambda m, x: m.autoencoder.encode(m.scaling(x)), rows)
+
+
 # Chunks
 
 
 @pytest.fixture
 def in_chunks(monkeypatch):
     def set_rows(n_rows):
-        monkeypatch.setattr(_model, "_CHUNK_ROWS", n_rows)
+        monkeypatch.setattr(inference, "chunk_rows", lambda *args: n_rows)
 
     return set_rows
 
@@ -105,7 +113,7 @@ def test_results_are_equal_whatever_the_chunk(model, X, in_chunks, n_rows, dtype
             model.inverse_transform(sparse.csr_matrix(code)),
             np.array(model.score(X, sample_weight=weight)),
             np.array(model.score(X)),
-            *(part.numpy() for part in model._model.view(X)),
+            *model._model.map(Model.view, X),
         ]
 
     whole = results()
@@ -165,13 +173,14 @@ def passes(monkeypatch):
     """Record how many numbers come as one tensor."""
     shapes = []
 
-    def recorded(X):
-        x = original(X)
-        shapes.append(tuple(x.shape))
-        return x
+    for cls in (Dense, Sparse):
 
-    original = _model.as_tensor
-    monkeypatch.setattr(_model, "as_tensor", recorded)
+        def recorded(self, index, take=cls.take):
+            x = take(self, index)
+            shapes.append(tuple(x.shape))
+            return x
+
+        monkeypatch.setattr(cls, "take", recorded)
     return shapes
 
 
@@ -216,7 +225,7 @@ def test_rows_are_left_as_they_are(X):
     rows = X.astype(np.float32)
     before = rows.copy()
     model.transform(rows)
-    model._model.run(lambda module, x: x.mul_(2.0), rows)
+    model._model.map(lambda module, x: x.mul_(2.0), rows)
     assert np.array_equal(rows, before)
 
 
@@ -248,11 +257,11 @@ CHANGES = [_write, _replace_parameters, _replace_modules, _replace_data]
 def test_weights_that_the_user_changes_count(model, X, change, dtype):
     other = small(random_state=1).fit(X)
     rows = X.astype(dtype)
-    before = model._model.raw_code(rows)
+    before = _raw_code(model, rows)
     change(model.net_.module_, other.net_.module_)
-    after = model._model.raw_code(rows)
+    after = _raw_code(model, rows)
     assert not np.allclose(before, after, rtol=1e-2)
-    np.testing.assert_allclose(after, other._model.raw_code(rows), rtol=1e-6)
+    np.testing.assert_allclose(after, _raw_code(other, rows), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -291,7 +300,7 @@ def test_modules_are_in_evaluation_mode_whoever_left_them_in_another(model, dtyp
     for part in (module, module.encoder.branch):
         module.eval()
         part.train()
-        assert not any(m.training for m in model.net_.module_in(dtype).modules())
+        assert not any(m.training for m in model._model.in_precision(dtype).modules())
 
 
 def test_nothing_that_is_kept_is_pickled(X):
@@ -326,44 +335,64 @@ def test_modules_of_finds_what_torch_finds(model):
     assert {id(m) for m in found} == {id(m) for m in expected}
 
 
-def test_a_copy_is_made_once_for_each_place_and_original():
-    module, made = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), []
+def test_a_copy_is_made_once_for_each_place():
+    module, copies = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), Copies()
 
-    def get(original, dtype=torch.float64):
-        def make():
-            made.append(original)
-            return len(made)
+    def get(dtype=torch.float64):
+        return copies.get(module, dtype, torch.device("cpu"))
 
-        return copies.get(original, dtype, torch.device("cpu"), make)
-
-    copies = Copies()
-    assert get(module) == get(module) == 1
-    assert get(module, torch.float16) == 2
+    first = get()
+    assert get() is first
+    assert first[0].weight.dtype == torch.float64
+    assert get(torch.float16)[0].weight.dtype == torch.float16
+    assert get() is first
     module[1].running_mean += 1
-    assert get(module) == get(module) == 3
-    assert get(module[0]) == 4
-    assert made == [module] * 3 + [module[0]]
-    # What has no weights is told from others like it.
-    assert get(nn.Identity()) != get(nn.Identity())
+    assert get() is not first
+    assert torch.equal(get()[1].running_mean, module[1].running_mean.double())
 
 
 def test_a_copy_of_what_was_made_in_inference_mode_is_one():
     with torch.inference_mode():
-        module = nn.Linear(2, 2)
-        assert Copies().get(module, torch.float64, "cpu", lambda: 1) == 1
-    assert Copies().get(module, torch.float64, "cpu", lambda: 1) == 1
+        module, copies = nn.Linear(2, 2), Copies()
+        first = copies.get(module, torch.float64, torch.device("cpu"))
+    assert copies.get(module, torch.float64, torch.device("cpu")) is first
+
+
+# The affine map
+
+
+@pytest.fixture
+def maps(rng):
+    matrix = rng.normal(size=(4, 4))
+    inverse = np.linalg.inv(matrix)
+    order = [2, 0, 3, 1]
+    return [
+        AffineMap(rng.normal(size=4), rng.uniform(1, 2, size=4)),
+        AffineMap(rng.normal(size=4), rng.uniform(1, 2, size=4), order=order),
+        AffineMap(rng.normal(size=4), matrix=matrix, inverse=inverse),
+    ]
+
+
+def test_an_affine_map_is_what_its_docstring_says(maps, rng):
+    x = rng.normal(size=(7, 4))
+    diagonal, ordered, turned = (m(torch.from_numpy(x)).numpy() for m in maps)
+    center, scale = maps[0].center.numpy(), maps[0].scale.numpy()
+    np.testing.assert_allclose(diagonal, (x - center) / scale)
+    center, scale = maps[1].center.numpy(), maps[1].scale.numpy()
+    np.testing.assert_allclose(ordered, (x - center)[:, [2, 0, 3, 1]] / scale)
+    center, matrix = maps[2].center.numpy(), maps[2].matrix.numpy()
+    np.testing.assert_allclose(turned, (x - center) @ matrix)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_constants_are_made_once_and_good_outside_of_inference(dtype):
-    constants = Constants(np.arange(3.0), np.array([2, 0, 1]))
-    x = torch.ones(3, dtype=dtype)
-    with torch.inference_mode():
-        floats, integers = constants.like(x)
-    assert constants.like(x)[0] is floats
-    assert floats.dtype == dtype
-    assert integers.dtype == torch.int64
-    w = torch.ones(3, dtype=dtype, requires_grad=True)
-    (w * floats)[integers].sum().backward()
-    assert torch.equal(w.grad, torch.arange(3.0, dtype=dtype))
-    assert constants.like(x.half())[0].dtype == torch.float16
+def test_an_affine_map_keeps_double_precision_and_the_dtype_of_rows(maps, dtype, rng):
+    x = torch.from_numpy(rng.normal(size=(7, 4))).to(dtype)
+    for one in maps:
+        expected = {k: t.clone() for k, t in one.state_dict().items()}
+        module = nn.Sequential(nn.Linear(4, 4), one).half().float()
+        assert module[0].weight.dtype == torch.float32
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, expected[name])
+        assert one(x).dtype == one.inverse(x).dtype == dtype
+        torch.testing.assert_close(one.inverse(one(x)), x)
+        assert module.to("meta")[1].center.device.type == "meta"

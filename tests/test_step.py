@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, Freezer
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._gradient import step as _step
+from skae._gradient import cuda_graph
+from skae._gradient.step import choose_step
 from skae._training.net import Net
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import (
@@ -91,7 +92,7 @@ def test_callbacks_that_look_into_steps_see_what_passes(X):
 
 
 class _Recorder:
-    """Stands for `record`: the result keeps its place in memory, as in a recording."""
+    """Stands for `capture`: the result keeps its place in memory, as in a recording."""
 
     def __init__(self, wrong=False, empty=False, fails=False):
         self.n_recorded = self.n_replayed = 0
@@ -114,7 +115,6 @@ class _Recorder:
 @pytest.fixture
 def recorder(monkeypatch, request):
     recorder = _Recorder(**getattr(request, "param", {}))
-    choose = _step.choose_step
 
     class Net:
         """A net that says it is on a GPU."""
@@ -127,10 +127,11 @@ def recorder(monkeypatch, request):
         def __getattr__(self, name):
             return getattr(self.net, name)
 
-    monkeypatch.setattr(_step, "record", recorder)
+    monkeypatch.setattr(cuda_graph, "capture", recorder)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(
-        "skae._training.net.choose_step", lambda net, current: choose(Net(net), current)
+        "skae._training.net.choose_step",
+        lambda net, *others: choose_step(Net(net), *others),
     )
     return recorder
 

@@ -34,8 +34,16 @@ def _flat(module, decay=0.0):
     return FlatWeights(list(module.parameters()), decay)
 
 
+def _attached(module):
+    weights = _flat(module)
+    weights.attach_gradient()
+    return weights
+
+
 def _joined(module, what="data"):
-    return torch.cat([getattr(p, what).flatten() for p in module.parameters()])
+    """Return all numbers in the order of the buffer: weights of layers first."""
+    parameters = sorted(module.parameters(), key=lambda p: p.ndim < 2)
+    return torch.cat([getattr(p, what).flatten() for p in parameters])
 
 
 def test_weights_keep_their_values_and_become_views(module):
@@ -51,15 +59,15 @@ def test_weights_keep_their_values_and_become_views(module):
 
 def test_gradients_arrive_in_the_buffer(module, x):
     reference = deepcopy(module)
-    flat = _flat(module).attach_gradient()
+    flat = _attached(module).flat
     for network in (module, reference):
         network(x).square().sum().backward()
     assert torch.equal(flat.grad, _joined(reference, "grad"))
 
 
 def test_forgetting_the_gradient_keeps_the_views(module, x):
-    weights = _flat(module)
-    flat = weights.attach_gradient()
+    weights = _attached(module)
+    flat = weights.flat
     for _ in range(2):
         weights.zero_gradient(None)
         assert not flat.grad.any()
@@ -70,8 +78,8 @@ def test_forgetting_the_gradient_keeps_the_views(module, x):
 @pytest.mark.parametrize(("optimizer", "kwargs"), ADAMS, ids=str)
 def test_one_flat_step_is_a_step_of_each_parameter(optimizer, kwargs, module, x):
     reference = deepcopy(module)
-    weights = _flat(module)
-    flat = optimizer([weights.attach_gradient()], lr=0.1, **kwargs)
+    weights = _attached(module)
+    flat = optimizer([weights.flat], lr=0.1, **kwargs)
     each = optimizer(reference.parameters(), lr=0.1, **kwargs)
     for _ in range(5):
         weights.zero_gradient(flat)
@@ -151,3 +159,62 @@ def test_release_gives_every_parameter_its_own_memory(module, x):
     for p in module.parameters():
         assert p.grad is None
         assert p.untyped_storage().nbytes() == p.numel() * p.element_size()
+
+
+def test_weight_decay_is_for_the_weights_of_layers_only(module, x):
+    reference = deepcopy(module)
+    weights = _attached(module)
+    decayed, others = (
+        [p for _, p in group] for group in weights.groups(None, weight_decay=0.1)
+    )
+    flat = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        lr=0.1,
+        weight_decay=0.1,
+    )
+    of = {1: [], 2: []}
+    for p in reference.parameters():
+        of[p.ndim].append(p)
+    each = torch.optim.AdamW(
+        [{"params": of[2]}, {"params": of[1], "weight_decay": 0.0}],
+        lr=0.1,
+        weight_decay=0.1,
+    )
+    for _ in range(5):
+        weights.zero_gradient(flat)
+        each.zero_grad()
+        for network in (module, reference):
+            network(x).square().sum().backward()
+        flat.step()
+        each.step()
+    torch.testing.assert_close(_joined(module), _joined(reference))
+
+
+@pytest.mark.parametrize("replace", ["data", "gradient", "no gradient"])
+def test_what_replaced_a_view_is_taken_over(replace, module, x):
+    weights = _attached(module)
+    module(x).square().sum().backward()
+    expected = weights.flat.detach().clone(), weights.flat.grad.clone()
+    bias = module[0].bias
+    if replace == "data":
+        bias.data = bias.data + 1
+        assert torch.equal(weights.flat, expected[0])
+    elif replace == "gradient":
+        bias.grad = bias.grad + 1
+    else:
+        module.zero_grad()
+    weights.bind()
+    assert torch.equal(weights.flat, _joined(module))
+    assert torch.equal(weights.flat.grad, _joined(module, "grad"))
+    changed = (
+        (weights.flat != expected[0]).sum(),
+        (weights.flat.grad != expected[1]).sum(),
+    )
+    n = bias.numel()
+    assert [int(c) for c in changed] == {
+        "data": [n, 0],
+        "gradient": [0, n],
+        "no gradient": [0, int((expected[1] != 0).sum())],
+    }[replace]
+    weights.flat.zero_()
+    assert not bias.any()
