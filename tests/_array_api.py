@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._model.model import Model
 from skae.anomaly_scores import Mahalanobis
 from skae.architectures import MLP
 from skae.bottlenecks import TopK, VectorQuantized
@@ -183,12 +184,12 @@ def test_warm_starts_go_on(X):
 
 
 def test_chunks_make_one_tensor(X, monkeypatch):
-    from skae._model import inference as _model
+    from skae._model import inference
 
     tensor = torch.from_numpy(X)
     model = clone(TRANSFORMER).fit(tensor)
     expected, score = model.transform(tensor), model.score(tensor)
-    monkeypatch.setattr(_model, "_CHUNK_ROWS", 7)
+    monkeypatch.setattr(inference, "chunk_rows", lambda *args: 7)
     torch.testing.assert_close(model.transform(tensor), expected)
     assert model.score(tensor) == pytest.approx(score)
 
@@ -196,7 +197,7 @@ def test_chunks_make_one_tensor(X, monkeypatch):
 def test_rows_are_left_as_they_are(X):
     rows = torch.from_numpy(X).float()
     model = clone(TRANSFORMER).set_params(scaling=None).fit(rows)
-    model._model.run(lambda module, x: x.mul_(2.0), rows)
+    model._model.map(lambda module, x: x.mul_(2.0), rows)
     assert np.array_equal(rows.numpy(), X.astype(np.float32))
 
 
@@ -233,17 +234,20 @@ def test_the_model_goes_where_rows_are(X):
     model = clone(TRANSFORMER).fit(X)._model
     rows = torch.empty(9000, 6, device="meta")
     for dtype in (torch.float32, torch.float64):
-        results = model.code(rows.to(dtype)), model.reconstruct(rows.to(dtype))
+        results = (
+            model.map(Model.encode, rows.to(dtype)),
+            model.map(Model.forward, rows.to(dtype)),
+        )
         for result, n_columns in zip(results, (3, 6), strict=True):
             assert result.device.type == "meta"
             assert result.dtype == dtype
             assert result.shape == (9000, n_columns)
     # The network itself stays where it was, and copies are made once.
-    assert model.net.module_in(torch.float32) is model.net.module_
-    there = [model.net.module_in(torch.float32, rows.device) for _ in range(2)]
+    assert model.in_precision(torch.float32) is model
+    there = [model.in_precision(torch.float32, rows.device) for _ in range(2)]
     assert there[0] is there[1]
     here = torch.device("cpu")
-    assert model.net.module_in(torch.float32, here) is model.net.module_
+    assert model.in_precision(torch.float32, here) is model
 
 
 @all_estimators

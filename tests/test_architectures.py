@@ -9,6 +9,7 @@ from torch import nn
 from skae import AutoencoderTransformer
 from skae._component import Affine
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.architectures._networks import ACTIVATIONS, Tanh
@@ -100,8 +101,8 @@ def test_training_starts_at_pca(mlp, n_components, X):
     parts = Parts(mlp, Plain(), SquaredError())
     module = parts.build(X.shape[1], n_components, seed=0).double()
     x = torch.from_numpy(X)
-    axes = PrincipalAxes(X, None, n_components, None)
-    assert module.start(axes.statistics(x))
+    axes = PrincipalAxes(Dense(X), None, n_components, None)
+    assert module.start(axes.statistics(Resident(x)))
     raw, code, _, _ = module(x)
     np.testing.assert_allclose(code.detach(), pca.transform(X), atol=1e-10)
     expected = pca.inverse_transform(pca.transform(X))
@@ -113,8 +114,8 @@ def test_a_random_start_cannot_be_set(sizes):
     parts = Parts(MLP(sizes, start="random"), Plain(), SquaredError())
     module = parts.build(6, 2, seed=0)
     before = {name: p.clone() for name, p in module.state_dict().items()}
-    axes = PrincipalAxes(np.eye(6), None, 2, None)
-    assert not module.start(axes.statistics(torch.eye(6)))
+    axes = PrincipalAxes(Dense(np.eye(6)), None, 2, None)
+    assert not module.start(axes.statistics(Resident(torch.eye(6))))
     for name, p in module.state_dict().items():
         assert torch.equal(p, before[name])
 
@@ -213,7 +214,7 @@ def test_gradient_reaches_every_weight_after_one_step(activation, start, X):
     )
     module = parts.build(X.shape[1], 2, seed=0).double()
     x = torch.from_numpy(X)
-    module.start(PrincipalAxes(X, None, 2, None).statistics(x))
+    module.start(PrincipalAxes(Dense(X), None, 2, None).statistics(Resident(x)))
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
@@ -355,7 +356,9 @@ def test_training_starts_at_pca_whatever_regularises_it(norm, dropout, X):
         MLP((5,), norm=norm, dropout=dropout), Plain(), SquaredError()
     ).build(6, 2, seed=0)
     x = torch.from_numpy(X)
-    module.double().start(PrincipalAxes(X, None, 2, None).statistics(x))
+    module.double().start(
+        PrincipalAxes(Dense(X), None, 2, None).statistics(Resident(x))
+    )
     draws = module.draw(x.shape, torch.Generator())
     for training in (False, True):
         raw, code, _, _ = module.train(training)(x, draws)

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import Bottleneck, Plain
@@ -65,7 +66,9 @@ def test_projection_gives_possible_codes_and_leaves_them_alone(bottleneck, gener
 def test_pca_start_makes_the_whole_model_better_than_the_mean(bottleneck, X):
     module = Parts(MLP((8,)), bottleneck, SquaredError()).build(6, 3, 0).double()
     x = torch.from_numpy(X)
-    started = module.start(PrincipalAxes(X, None, 3, None).statistics(x))
+    started = module.start(
+        PrincipalAxes(Dense(X), None, 3, None).statistics(Resident(x))
+    )
     assert started is (
         bottleneck != Plain("relu") and hasattr(module.bottleneck, "start")
     )
@@ -99,8 +102,8 @@ def test_a_code_that_saturates_starts_near_pca(activation, n_components, X, rng)
     train, test = X[:100], X[100:]
     parts = Parts(MLP((8,)), Plain(activation), SquaredError())
     module = parts.build(6, n_components, 0).double()
-    axes = PrincipalAxes(train, None, n_components, None)
-    assert module.start(axes.statistics(torch.from_numpy(train)))
+    axes = PrincipalAxes(Dense(train), None, n_components, None)
+    assert module.start(axes.statistics(Resident(torch.from_numpy(train))))
 
     def r2(reconstruction):
         left = np.square(test - reconstruction).sum()
@@ -115,7 +118,9 @@ def test_a_code_that_saturates_starts_near_pca(activation, n_components, X, rng)
 def test_a_rectified_code_has_no_start(X):
     parts = Parts(MLP((8,)), Plain("relu"), SquaredError())
     module = parts.build(6, 2, 0).double()
-    statistics = PrincipalAxes(X, None, 2, None).statistics(torch.from_numpy(X))
+    statistics = PrincipalAxes(Dense(X), None, 2, None).statistics(
+        Resident(torch.from_numpy(X))
+    )
     assert not module.start(statistics)
 
 

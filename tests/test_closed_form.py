@@ -13,6 +13,7 @@ from skae._component import Affine
 from skae._gradient.closed_form import ClosedForm
 from skae._gradient.flat_weights import FlatWeights
 from skae._model.autoencoder import Objective, Parts
+from skae._training.batches import Batch
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import Plain, TopK, Variational
 from skae.corruptions import Dropout, Gaussian, Masking
@@ -53,7 +54,8 @@ def _prepare(module, generator):
                 Affine(weight.detach() + 0.3, torch.full_like(weight[:, 0], 0.1))
             )
     weights = FlatWeights(list(module.parameters()), 0.0)
-    gradient = weights.attach_gradient().grad
+    weights.attach_gradient()
+    gradient = weights.flat.grad
     weights.flat.data.copy_(
         torch.randn(weights.flat.shape, generator=generator, dtype=torch.float64)
     )
@@ -62,7 +64,7 @@ def _prepare(module, generator):
 
 def _expected(module, gradient, batch):
     gradient.zero_()
-    x, weight, draws = batch
+    (x, weight, _), draws = batch
     objective = Objective(module.loss)(module(x, draws), weight)
     objective.backward()
     return objective.detach(), gradient.clone()
@@ -73,7 +75,7 @@ def _batch(module, n_rows, weighted, generator):
     weight = None
     if weighted:
         weight = torch.rand(n_rows, generator=generator, dtype=torch.float64)
-    return x, weight, module.draw(x.shape, generator)
+    return Batch(x, weight), module.draw(x.shape, generator)
 
 
 @pytest.mark.parametrize("corruption", [None, Gaussian(0.5), Masking(), Dropout()])
@@ -140,8 +142,8 @@ def test_what_has_no_closed_form_is_left_to_torch(parts, generator):
 
 def test_a_loss_of_somebody_elses_is_left_to_torch():
     class Own(SquaredError):
-        def __call__(self, raw, x):
-            return 2 * super().__call__(raw, x)
+        def per_entry(self, raw, x):
+            return 2 * super().per_entry(raw, x)
 
     module = _module(loss=Own())
     FlatWeights(list(module.parameters()), 0.0).attach_gradient()

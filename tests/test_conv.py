@@ -11,6 +11,7 @@ from torch import nn
 from skae import AutoencoderTransformer
 from skae._component import Affine
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import Conv
 from skae.bottlenecks import Plain
@@ -154,7 +155,7 @@ def test_start_makes_a_network_equal_to_an_affine_map(shape, upsampling, generat
 def test_training_starts_at_pca(shape, X):
     module = Parts(Conv(shape), Plain(), SquaredError()).build(6, 2, seed=0).double()
     x = torch.from_numpy(X)
-    assert module.start(PrincipalAxes(X, None, 2, None).statistics(x))
+    assert module.start(PrincipalAxes(Dense(X), None, 2, None).statistics(Resident(x)))
     raw, code, _, _ = module(x)
     pca = PCA(2).fit(X)
     np.testing.assert_allclose(code.detach(), pca.transform(X), atol=1e-10)
@@ -175,7 +176,7 @@ def test_gradient_reaches_every_weight_after_one_step(upsampling, start, generat
     )
     module = Parts(conv, Plain(), SquaredError()).build(20, 2, seed=0).double()
     x = _rows((1, 5, 4), generator, 50).double()
-    module.start(PrincipalAxes(x.numpy(), None, 2, None).statistics(x))
+    module.start(PrincipalAxes(Dense(x.numpy()), None, 2, None).statistics(Resident(x)))
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()

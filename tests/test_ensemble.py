@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderOutlierDetector
+from skae._outlier._ensemble import Member
 from skae._training import fit as _fitting
 from skae.anomaly_scores import Mahalanobis, Neighbors, Reconstruction
 from skae.architectures import MLP
@@ -49,11 +50,11 @@ def members(model):
 
 
 def weights(model):
-    return torch.cat([p.flatten() for p in model.net.module_.parameters()])
+    return torch.cat([p.flatten() for p in model.parameters()])
 
 
 def sizes(model):
-    return [m.code(np.zeros((1, 10))).shape[1] for m in members(model)]
+    return [len(m.coordinates) for m in members(model)]
 
 
 def test_one_is_the_default(X):
@@ -69,7 +70,7 @@ def test_the_score_is_the_mean_in_units_of_the_spread(X, judges, score):
     model = small(anomaly_score=score).fit(X, X_val=judges)
     expected = 0.0
     for member in model._ensemble.members:
-        one, usual = (member.model.score(r, member.scorer) for r in (X, judges))
+        one, usual = (member.map(Member.forward, r) for r in (X, judges))
         unit = np.abs(usual - np.median(usual)).mean()
         expected += one / unit / 3
     np.testing.assert_allclose(-model.score_samples(X), expected, rtol=1e-9)
@@ -84,7 +85,7 @@ def test_the_first_member_is_what_one_alone_would_be(X, judges):
     # Its scores are the same, too: they are one of three.
     first = many._ensemble.members[0]
     np.testing.assert_array_equal(
-        -one.score_samples(X), first.model.score(X, first.scorer)
+        -one.score_samples(X), first.map(Member.forward, X) * first.scale
     )
     assert not np.array_equal(many.score_samples(X), one.score_samples(X))
 
@@ -92,20 +93,21 @@ def test_the_first_member_is_what_one_alone_would_be(X, judges):
 def test_members_differ_in_weights_and_share_the_rest(X, monkeypatch):
     given = []
 
-    def recorded(net, data):
+    def recorded(net, data, **params):
         given.append(data)
-        return original(net, data)
+        return original(net, data, **params)
 
     original = _fitting.Net.partial_fit
     monkeypatch.setattr(_fitting.Net, "partial_fit", recorded)
     model = small().fit(X)
     first, *others = members(model)
     for member, data in zip(others, given[1:3], strict=True):
-        assert member.scaling is first.scaling
+        assert torch.equal(member.scaling.center, first.scaling.center)
+        assert torch.equal(member.scaling.scale, first.scaling.scale)
         assert not torch.equal(weights(member), weights(first))
-        assert len(data.valid) == 50
-        assert torch.equal(data.train.x, given[0].train.x)
-        assert torch.equal(data.valid.x, given[0].valid.x)
+        assert len(data.validation) == 50
+        assert torch.equal(data.train[:].x, given[0].train[:].x)
+        assert torch.equal(data.validation[:].x, given[0].validation[:].x)
     assert not torch.equal(*map(weights, others))
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from skae import AutoencoderTransformer
 from skae._component import Affine
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Autoencoder, Objective, Parts
 from skae.architectures import MLP
 from skae.bottlenecks import (
@@ -322,7 +323,9 @@ def test_a_loss_on_part_of_the_line_lets_the_encoder_see_standard_rows(loss, rng
     seen = []
     module.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     x = torch.from_numpy(X)
-    assert module.start(PrincipalAxes(X, None, N_COMPONENTS, None).statistics(x))
+    assert module.start(
+        PrincipalAxes(Dense(X), None, N_COMPONENTS, None).statistics(Resident(x))
+    )
     code = module.encode(x)
     (given,) = seen
     np.testing.assert_allclose(given.mean(dim=0), 0, atol=1e-4)

@@ -99,4 +99,4 @@ def test_parts_know_what_they_allow(parts, symmetry, guarded):
         }
     )
     assert made.symmetry == symmetry
-    assert made.guarded is guarded
+    assert made.is_regularized is guarded

@@ -6,11 +6,19 @@ import torch
 from sklearn.decomposition import PCA
 
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
+
+
+def _residual(axes, X):
+    """Return the residual of PCA with these axes."""
+    found = axes.statistics(Dense(X)).axes.numpy()
+    X = X - axes.mean
+    return X - X @ found.T @ found
 
 
 def _statistics(X, n_components, weight=None, random_state=None):
-    axes = PrincipalAxes(X, weight, n_components, random_state)
-    return axes.statistics(torch.from_numpy(X))
+    axes = PrincipalAxes(Dense(X), weight, n_components, random_state)
+    return axes.statistics(Resident(torch.from_numpy(X)))
 
 
 def _tall(rng):
@@ -57,7 +65,7 @@ def test_residual_is_what_pca_does_not_reconstruct(table, rng):
     X = table(rng)
     pca = PCA(2, svd_solver="full").fit(X)
     expected = pca.inverse_transform(pca.transform(X))
-    residual = PrincipalAxes(X, None, 2, None).residual(X)
+    residual = _residual(PrincipalAxes(Dense(X), None, 2, None), X)
     np.testing.assert_allclose(residual, X - expected, atol=1e-8)
 
 
@@ -75,23 +83,23 @@ def test_noise_variance_is_that_of_probabilistic_pca(table, rng):
 @all_tables
 def test_a_share_takes_as_many_components_as_in_pca(table, share, rng):
     X = table(rng)
-    axes = PrincipalAxes(X, None, share, None)
+    axes = PrincipalAxes(Dense(X), None, share, None)
     assert axes.n_components == PCA(share, svd_solver="full").fit(X).n_components_
 
 
 def test_auto_is_a_share_of_nine_tenths_at_most_half_of_the_smaller_side(rng):
     explained = rng.normal(size=(200, 10)) * np.r_[9, 5, np.full(8, 0.1)]
     alike = rng.normal(size=(200, 10))
-    assert PrincipalAxes(explained, None, "auto", None).n_components == 2
-    assert PrincipalAxes(alike, None, 0.9, None).n_components > 5
-    assert PrincipalAxes(alike, None, "auto", None).n_components == 5
-    assert PrincipalAxes(alike[:, :1], None, "auto", None).n_components == 1
+    assert PrincipalAxes(Dense(explained), None, "auto", None).n_components == 2
+    assert PrincipalAxes(Dense(alike), None, 0.9, None).n_components > 5
+    assert PrincipalAxes(Dense(alike), None, "auto", None).n_components == 5
+    assert PrincipalAxes(Dense(alike[:, :1]), None, "auto", None).n_components == 1
 
 
 @pytest.mark.parametrize("dtype", [int, np.int64, np.int32])
 def test_a_number_of_components_may_be_any_integer(dtype, rng):
     # np.arange in the grid of a search gives NumPy's.
-    assert PrincipalAxes(_tall(rng), None, dtype(2), None).n_components == 2
+    assert PrincipalAxes(Dense(_tall(rng)), None, dtype(2), None).n_components == 2
 
 
 @pytest.mark.parametrize("table", [_tall, _wide])
@@ -108,15 +116,15 @@ def test_integer_weights_are_repeated_rows(table, rng):
         np.testing.assert_allclose(
             getattr(weighted, name), getattr(repeated, name), atol=1e-8
         )
-    weighted = PrincipalAxes(X, mean_one, 2, None)
-    repeated = PrincipalAxes(np.repeat(X, weight, axis=0), None, 2, None)
+    weighted = PrincipalAxes(Dense(X), mean_one, 2, None)
+    repeated = PrincipalAxes(Dense(np.repeat(X, weight, axis=0)), None, 2, None)
     np.testing.assert_allclose(weighted.residual(X), repeated.residual(X), atol=1e-8)
     assert weighted.total_variance == pytest.approx(repeated.total_variance)
 
 
 @pytest.mark.parametrize(("table", "rank"), [(_tall, 6), (_wide, 5), (_deficient, 3)])
 def test_rank_counts_the_directions_in_which_rows_vary(table, rank, rng):
-    assert PrincipalAxes(table(rng), None, 2, None).rank == rank
+    assert PrincipalAxes(Dense(table(rng)), None, 2, None).rank == rank
 
 
 def test_axes_beyond_the_rank_are_zero(rng):
@@ -125,24 +133,24 @@ def test_axes_beyond_the_rank_are_zero(rng):
     assert statistics.axes.shape == (5, 6)
     assert not statistics.axes[3:].any()
     assert not statistics.variances[3:].any()
-    residual = PrincipalAxes(X, None, 5, None).residual(X)
+    residual = _residual(PrincipalAxes(Dense(X), None, 5, None), X)
     np.testing.assert_allclose(residual, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_components", [2, 0.9, "auto"])
 def test_rows_that_do_not_vary_have_no_axes(n_components):
     X = np.full((20, 4), 0.5)
-    axes = PrincipalAxes(X, None, n_components, None)
+    axes = PrincipalAxes(Dense(X), None, n_components, None)
     assert axes.rank == 0
     assert axes.n_components == (2 if n_components == 2 else 1)
-    assert not axes.statistics(torch.from_numpy(X)).axes.any()
+    assert not axes.statistics(Resident(torch.from_numpy(X))).axes.any()
     np.testing.assert_allclose(axes.residual(np.full((3, 4), 0.5)), 0)
 
 
 def test_the_rows_are_left_alone(rng):
     X = _tall(rng)
     before = X.copy()
-    PrincipalAxes(X, rng.uniform(size=len(X)), 2, None)
+    PrincipalAxes(Dense(X), rng.uniform(size=len(X)), 2, None)
     assert np.array_equal(X, before)
 
 

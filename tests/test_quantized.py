@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits, make_blobs
 
 from skae import AutoencoderTransformer
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar, Plain, TopK, Variational, VectorQuantized
@@ -72,9 +73,9 @@ def test_symbols_name_the_code_bit_for_bit(bottleneck, dtype, X):
     symbols, code = model.quantize(X), model.transform(X)
     assert code.dtype == dtype
     assert np.issubdtype(symbols.dtype, np.integer)
-    module = model.net_.module_in(
+    module = model._model.in_precision(
         torch.float64 if dtype == np.float64 else torch.float32
-    )
+    ).autoencoder
     if isinstance(bottleneck, FiniteScalar):
         assert symbols.shape == code.shape
         levels = np.linspace(-1, 1, bottleneck.levels)
@@ -258,7 +259,7 @@ def test_a_start_takes_codes_of_training_rows(X):
     parts = Parts(MLP((8,)), VectorQuantized(20, n_groups=2), SquaredError())
     module = parts.build(6, 4, seed=0).double()
     x = torch.from_numpy(X)
-    assert module.start(PrincipalAxes(X, None, 4, None).statistics(x))
+    assert module.start(PrincipalAxes(Dense(X), None, 4, None).statistics(Resident(x)))
     codes = module.encoder(x).detach()
     for piece, rows in zip(
         codes.split(2, dim=1), module.bottleneck.codebook, strict=True
@@ -320,7 +321,7 @@ def test_levels_are_evenly_spaced(levels, generator):
 def test_levels_start_decoded_by_the_line_that_fits_them_best(X):
     module = Parts(MLP((8,)), FiniteScalar(5), SquaredError()).build(6, 2, 0).double()
     x = torch.from_numpy(X)
-    statistics = PrincipalAxes(X, None, 2, None).statistics(x)
+    statistics = PrincipalAxes(Dense(X), None, 2, None).statistics(Resident(x))
     assert module.start(statistics)
     code, left = module.encode(x), x - module.reconstruct(x)
     # What is left over along an axis has nothing in common with its level.

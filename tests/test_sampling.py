@@ -36,7 +36,7 @@ def _fit(X, n_components=2, sample_weight=None, **params):
 
 def _codes(model, n_samples, random_state=0):
     """Return the codes that the decoder makes samples of."""
-    decoder = model.net_.module_in(torch.float64).decoder
+    decoder = model._model.in_precision(torch.float64).autoencoder.decoder
     seen = []
     handle = decoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     model.sample(n_samples, random_state=random_state)
@@ -113,7 +113,9 @@ def test_samples_of_two_clusters_lie_in_them_by_weight(rng):
 def test_sampled_codes_of_a_codebook_are_its_rows(architecture, X):
     bottleneck = VectorQuantized(7, n_groups=2)
     model = _fit(X, 4, bottleneck=bottleneck, architecture=architecture)
-    codebook = model.net_.module_in(torch.float64).bottleneck.codebook.numpy()
+    codebook = model._model.in_precision(
+        torch.float64
+    ).autoencoder.bottleneck.codebook.numpy()
     codes = _codes(model, 300)
     for piece, rows in zip(np.split(codes, 2, axis=1), codebook, strict=True):
         assert (piece[:, None] == rows).all(axis=2).any(axis=1).all()

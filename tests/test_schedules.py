@@ -8,6 +8,7 @@ from torch import nn
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._data.subsample import subsample
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP, Custom
@@ -91,10 +92,10 @@ def test_every_group_of_a_codebook_gets_large_and_small_axes(X):
     parts = Parts(MLP(()), VectorQuantized(8, n_groups=2), SquaredError())
     module = parts.build(6, 4, seed=0).double()
     x = torch.from_numpy(X)
-    axes = PrincipalAxes(X, None, 4, None)
-    module.start(axes.statistics(x))
+    axes = PrincipalAxes(Dense(X), None, 4, None)
+    module.start(axes.statistics(Resident(x)))
     spread = module.encoder(x).detach().var(dim=0, correction=0)
-    expected = axes.statistics(x).variances[[0, 2, 1, 3]]
+    expected = axes.statistics(Resident(x)).variances[[0, 2, 1, 3]]
     torch.testing.assert_close(spread, expected)
 
 
@@ -104,7 +105,7 @@ def test_the_variational_start_is_where_no_linear_step_leads_on(beta, X):
     bottleneck = Variational(beta, decoder_variance=noise)
     module = Parts(MLP(()), bottleneck, SquaredError()).build(6, k, seed=0).double()
     x = torch.from_numpy(X)
-    module.start(PrincipalAxes(X, None, k, None).statistics(x))
+    module.start(PrincipalAxes(Dense(X), None, k, None).statistics(Resident(x)))
     module.bottleneck.double()
     # The expectation over the noise in closed form, of a linear decoder.
     mean, log_variance = module.bottleneck.posterior(module.encoder(x))
@@ -124,7 +125,7 @@ def test_a_variance_far_above_the_noise_is_no_infinity(rng):
     X = rng.normal(size=(300, 1)) * [[1e9, 2e9]]
     module = Parts(MLP(()), Variational(), SquaredError()).build(2, 1, seed=0).double()
     x = torch.from_numpy(X)
-    assert module.start(PrincipalAxes(X, None, 1, None).statistics(x))
+    assert module.start(PrincipalAxes(Dense(X), None, 1, None).statistics(Resident(x)))
     for output in module(x):
         assert output.isfinite().all()
 

@@ -25,8 +25,8 @@ def parts(monkeypatch):
         recorded.append(rows)
         return original(self, rows, *args)
 
-    original = plan.Training.without
-    monkeypatch.setattr(plan.Training, "without", without)
+    original = plan.Plan.without
+    monkeypatch.setattr(plan.Plan, "without", without)
     return recorded
 
 
@@ -76,10 +76,10 @@ def nets(monkeypatch):
     """Record the epochs that networks may take, and the rows that they have."""
     recorded = []
 
-    def partial_fit(net, data):
-        n_judges = 0 if data.valid is None else len(data.valid)
-        recorded.append((net.max_epochs, len(data.train), n_judges))
-        return original(net, data)
+    def partial_fit(net, data, **params):
+        n_validation = 0 if data.validation is None else len(data.validation)
+        recorded.append((net.max_epochs, len(data.train), n_validation))
+        return original(net, data, **params)
 
     original = fit_layer.Net.partial_fit
     monkeypatch.setattr(fit_layer.Net, "partial_fit", partial_fit)

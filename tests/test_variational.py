@@ -9,6 +9,7 @@ from torch.distributions import Normal, kl_divergence
 
 from skae import AutoencoderTransformer
 from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP
 from skae.bottlenecks import Variational
@@ -129,7 +130,9 @@ def _started(X, n_components, hidden=(), loss=None, **params):
     parts = Parts(MLP(hidden), Variational(**params), loss or SquaredError())
     module = parts.build(X.shape[1], n_components, seed=0).double()
     x = torch.from_numpy(X)
-    assert module.start(PrincipalAxes(X, None, n_components, None).statistics(x))
+    assert module.start(
+        PrincipalAxes(Dense(X), None, n_components, None).statistics(Resident(x))
+    )
     return module, x
 
 
@@ -313,7 +316,7 @@ def test_transform_is_the_mean_of_the_posterior_whenever_called(X):
     model = _fit(X, max_epochs=5)
     code = model.transform(X)
     assert np.array_equal(code, model.transform(X))
-    module = model.net_.module_in(torch.float64)
+    module = model._model.in_precision(torch.float64).autoencoder
     x = torch.from_numpy((X - model.mean_) / model.scale_)
     mean, _ = module.bottleneck.posterior(module.encoder(x))
     order = np.abs(mean.detach().numpy().T @ code).argmax(axis=0)
