@@ -265,6 +265,63 @@ def test_hooks_of_modules_and_gradients_are_called(register, epoch, X):
     assert model.diagnostics_["step"] == "autograd"
 
 
+def test_global_hooks_and_replaced_methods_are_called(X):
+    calls = []
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda *args: calls.append(1)
+    )
+    try:
+        assert _fit(X).diagnostics_["step"] == "autograd"
+    finally:
+        handle.remove()
+    assert calls
+
+    class Replace(Callback):
+        def on_train_begin(self, net, **kwargs):
+            last, forward = net.module_.encoder.branch.last, torch.nn.Linear.forward
+            last.forward = lambda x: calls.append(x) or forward(last, x)
+
+        def on_train_end(self, net, **kwargs):
+            del net.module_.encoder.branch.last.forward
+
+    calls.clear()
+    model = _fit(X, net_params={"callbacks": [Replace()]})
+    assert model.diagnostics_["step"] == "autograd"
+    assert len(calls) >= model.n_iter_
+
+
+class _Disturb(Callback):
+    """Replaces gradients or weights by equal ones, at the beginning of every epoch."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.what == "zero_grad":
+            net.module_.zero_grad()
+        else:
+            for p in net.module_.parameters():
+                p.data = p.data.clone()
+
+
+class _DisturbBatches(_Disturb):
+    def on_batch_begin(self, net, **kwargs):
+        self.on_epoch_begin(net)
+
+
+@pytest.mark.parametrize("what", ["zero_grad", "data"])
+@pytest.mark.parametrize("kind", [_Disturb, _DisturbBatches])
+@pytest.mark.parametrize("penalty", [None, L1(0.01)])
+def test_training_goes_on_where_gradients_or_weights_are_replaced(
+    penalty, kind, what, X
+):
+    before = _fit(X, penalty=penalty, net_params={"callbacks": [_Listener()]})
+    model = _fit(X, penalty=penalty, net_params={"callbacks": [kind(what)]})
+    losses = [m.history_["train_loss"] for m in (before, model)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert losses[1][-1] < losses[1][0]
+
+
 @pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_frozen_weights_stay_as_they_are(at, weight_decay, X):
