@@ -1,19 +1,19 @@
 """
-Codes of handwritten digits
-===========================
+Latent codes of handwritten digits: plotting, clustering, classification
+========================================================================
 
-A code of a few numbers per image has three uses: to look at, to group images by, and to
-tell them apart by. Here each is tried on the digits of scikit-learn, with the code of
-an autoencoder, that of PCA, and all pixels. Labels are shown to the classifiers only,
-and every score is that of images which neither the code nor what is behind it was
-trained on.
+A code of a few numbers per image has three uses: plotting, clustering and
+classification. This example compares the code of an autoencoder, the code of PCA and
+all pixels on the digits of scikit-learn. Labels are used for training classifiers only.
+All scores are computed on images that were used to fit neither the code nor the model
+that follows.
 """
 
 # %%
-# To look at
-# ----------
+# Plotting
+# --------
 #
-# Two numbers per image. The autoencoder starts at the map of PCA, and then bends it.
+# Two numbers per image. The autoencoder is initialised as PCA and trained from there.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,26 +61,25 @@ for ax, (name, model) in zip(axes, maps.items(), strict=True):
         )
     ax.set(
         title=f"{name}: R² {reconstruction_scorer(model, X_test):.2f}, "
-        f"neighbours are right on {neighbours.score(code, y_test):.0%}",
+        f"accuracy of 10 neighbours {neighbours.score(code, y_test):.0%}",
         xticks=[],
         yticks=[],
     )
     ax.spines[:].set_visible(False)
 
 # %%
-# Twice as much of the images is in the two numbers, and digits that PCA has on top of
-# each other lie apart. Methods made for maps, such as :class:`~sklearn.manifold.TSNE`,
-# draw islands that are clearer still, but have no ``transform`` for new images and no
-# way back.
+# The autoencoder explains twice as much of the variance, and separates digits that
+# overlap with PCA. Methods for visualisation, such as :class:`~sklearn.manifold.TSNE`,
+# give clearer clusters, but have no ``transform`` for new images and no inverse.
 #
-# To group and to classify by
-# ---------------------------
+# Clustering and classification
+# -----------------------------
 #
-# K-means with ten clusters is fitted on the codes of training images and gives each
-# test image a cluster. The adjusted Rand index compares these with the digits: 1 if
-# they agree, 0 if by chance. Three random starts, of which the tightest is kept, for
-# each of five seeds. Then two classifiers: a linear one, on standardised codes, and ten
-# nearest neighbours.
+# K-means with ten clusters is fitted on the codes of the training images and assigns a
+# cluster to each test image. The adjusted Rand index compares the clusters with the
+# digits: 1 for perfect agreement, 0 for chance. The index is the mean over five seeds;
+# each run uses the best of three random starts. The classifiers are a linear one, on
+# standardised codes, and ten nearest neighbours.
 
 SIZES = [2, 4, 8, 16]
 MODELS = {
@@ -90,7 +89,7 @@ MODELS = {
 
 
 def evaluate(train, test):
-    """Score codes by what can be done with them."""
+    """Return clustering and classification scores of codes."""
     rand = [
         adjusted_rand_score(
             y_test, KMeans(10, n_init=3, random_state=seed).fit(train).predict(test)
@@ -113,32 +112,33 @@ for name, make in MODELS.items():
         model = make(size).fit(X_train)
         codes = model.transform(X_train), model.transform(X_test)
         r2 = reconstruction_scorer(model, X_test)
-        results.append({"code": name, "numbers": size, "R2": r2} | evaluate(*codes))
-results.append({"code": "all pixels", "numbers": 64, "R2": 1.0})
+        results.append({"code": name, "components": size, "R2": r2} | evaluate(*codes))
+results.append({"code": "all pixels", "components": 64, "R2": 1.0})
 results[-1] |= evaluate(X_train, X_test)
 results = pd.DataFrame(results)
-print("Digits, scores on 540 images that nothing was trained on")
+print("Digits, scores on 540 test images")
 print(results.to_string(index=False, float_format="{:.3f}".format))
 
 # %%
-# With two or four numbers the autoencoder is clearly ahead of PCA, for clusters and for
-# both classifiers: what PCA cannot say in so few, a bent map can. From eight numbers on
-# k-means gains little, even by all pixels. With sixteen numbers PCA is as good for all
-# three uses, though the autoencoder still reconstructs more: what it adds are details
-# of the strokes that tell no digit from another. For both classifiers all pixels are
-# best, if not by much.
+# With two or four components the autoencoder is clearly better than PCA, for clustering
+# and for both classifiers: it is not restricted to a linear map. From eight components
+# on k-means gains little, even with all pixels. With sixteen components PCA is as good
+# for all three uses, although the autoencoder still reconstructs more: the additional
+# details of the strokes do not help to distinguish digits. Both classifiers are best
+# with all pixels, by a small margin.
 #
-# So the code depends on its use. To draw and to group, take a small code of an
-# autoencoder. To classify images as small as these, sixteen numbers of PCA will do.
+# The choice depends on the use. For plots and clusters take a small code of an
+# autoencoder. To classify images as small as these, sixteen components of PCA are
+# enough.
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 COLOURS = {"PCA": "#8a8f98", "autoencoder": "#d1495b"}
 for ax, score in zip(axes, results.columns[3:], strict=True):
     for name, colour in COLOURS.items():
         rows = results[results["code"] == name]
-        ax.plot(rows["numbers"], rows[score], "o-", color=colour, label=name)
+        ax.plot(rows["components"], rows[score], "o-", color=colour, label=name)
     ax.axhline(results[score].iloc[-1], color="#30638e", ls="--", lw=1)
-    ax.set(title=score, xlabel="numbers per image", xscale="log")
+    ax.set(title=score, xlabel="components", xscale="log")
     ax.set_xticks(SIZES, SIZES)
     ax.minorticks_off()
     ax.spines[["top", "right"]].set_visible(False)

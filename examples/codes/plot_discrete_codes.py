@@ -1,20 +1,20 @@
 """
-Images as a few symbols
-=======================
+Discrete codes: images as a few integers
+========================================
 
-A discrete code turns an image into a few integers: to store, to count, to hash, or to
-model like words. Two bottlenecks do that, :class:`~skae.bottlenecks.VectorQuantized`,
-which looks pieces of the code up in learnt codebooks, and
-:class:`~skae.bottlenecks.FiniteScalar`, which rounds each component to a few levels.
-Here they are compared at equal bits per image with k-means, a codebook of whole images,
-and with the rounded scores of PCA.
+A discrete code represents an image by a few integers, for storage, counting, hashing or
+language models. Two bottlenecks produce discrete codes:
+:class:`~skae.bottlenecks.VectorQuantized` replaces parts of the code by entries of
+learnt codebooks, and :class:`~skae.bottlenecks.FiniteScalar` rounds each component to a
+few levels. This example compares them, at the same number of bits per image, with
+k-means (a codebook of whole images) and with the rounded scores of PCA.
 """
 
 # %%
-# Symbols, there and back
-# -----------------------
+# Encoding and decoding
+# ---------------------
 #
-# ``quantize`` gives the integers, ``dequantize`` the images that they stand for.
+# ``quantize`` returns the integers, and ``dequantize`` the images that they represent.
 
 import numpy as np
 import pandas as pd
@@ -56,16 +56,16 @@ symbols = model.quantize(X_test)
 restored = model.dequantize(symbols)
 print("Three test images in 16 bits each:")
 print(symbols[:3])
-print("dequantize is reconstruct:", np.allclose(restored, model.reconstruct(X_test)))
+print("equal to reconstruct:", np.allclose(restored, model.reconstruct(X_test)))
 
 # %%
-# At the same number of bits
-# --------------------------
+# Comparison at the same number of bits
+# -------------------------------------
 #
-# The scores of PCA get a fair chance: each is rounded to the centres that
-# one-dimensional k-means finds, and the next bit always goes to the component whose
-# error it lowers most. For k-means on whole images, 8 bits are 256 codebook images, for
-# 1257 to learn them from; 16 bits would be 65,536.
+# For a fair comparison each PCA score is rounded to the centres of one-dimensional
+# k-means, and the bits are allocated greedily: each further bit goes to the component
+# whose error it reduces most. For k-means on whole images, 8 bits are a codebook of 256
+# images, learnt from 1257; 16 bits would be 65,536.
 
 pca = PCA(16, random_state=0).fit(X_train)
 scores = pca.transform(X_train)
@@ -123,7 +123,7 @@ results = pd.DataFrame(
     ]
 )
 table = results.pivot(index="method", columns="bits", values=["R2 train", "R2 test"])
-print("\nR² of images through so many bits")
+print("\nR² by bits per image")
 print(table.loc[["k-means", "PCA, rounded", "VectorQuantized", "FiniteScalar"]]
       .to_string(float_format="{:.3f}".format, na_rep="-"))  # fmt: skip
 
@@ -137,25 +137,25 @@ use = pd.DataFrame(
         for name, n_values in (("VectorQuantized", 16), ("FiniteScalar", 4))
     }
 ).T
-print("\nUse of the symbols, 16 bits")
+print("\nUsage of the symbols, 16 bits")
 print(use.to_string(float_format="{:.1f}".format))
 
 # %%
-# For 4 and 8 bits, k-means is ahead of everything: as long as a codebook of whole
-# images can be learnt, nothing is simpler or better. But it doubles with every bit. At
-# 8 bits it has one image for every five of the training, and does far worse on new
-# ones; at 16 there is none. Codes of several symbols have as many images as there are
-# combinations, and go on from there. They are ahead of the rounded scores of PCA at all
-# sizes, most at 8 bits. Between the two there is little to choose; ``FiniteScalar`` has
-# less to set.
+# At 4 and 8 bits k-means is the best method. As long as a codebook of whole images can
+# be learnt, nothing is simpler or better. But its size doubles with every bit. At 8
+# bits there is one codebook image for every five training images, and the error on new
+# images is far larger; at 16 bits it is not feasible. Codes of several symbols
+# represent as many images as there are combinations. They are better than the rounded
+# scores of PCA at all sizes, most of all at 8 bits. The two bottlenecks differ little;
+# ``FiniteScalar`` has fewer parameters.
 #
-# The perplexity is the number of values in use, as if all were used alike: close to all
-# of them, so no bits are wasted.
+# The perplexity is the effective number of values in use. It is close to the number of
+# values, so no bits are wasted.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# R² against bits, and what is left of ten test images.
+# R² against bits, and the reconstructions of ten test images.
 
 import matplotlib.pyplot as plt
 
@@ -201,11 +201,11 @@ for ax, (name, images) in zip(right.subplots(5, 1), shown.items(), strict=True):
     show(ax, images, name)
 
 # %%
-# What a symbol says
-# ------------------
+# Effect of a single symbol
+# -------------------------
 #
-# One test image, and all sixteen values of each of its four symbols in turn, the others
-# left as they are.
+# One test image, with each of its four symbols varied over all sixteen values while the
+# others are kept.
 
 image = X_test[y_test == 3][:1]
 figure, axes = plt.subplots(4, 1, figsize=(9, 3.6), layout="constrained")

@@ -1,22 +1,22 @@
 """
-One grid for PCA and autoencoders
-=================================
+Grid search over PCA and autoencoders
+=====================================
 
-Which reducer, how wide, and with how much noise in training? In scikit-learn these are
-three entries of one grid. Here PCA and autoencoders stand in one search, with a
-standard error and a time for each candidate; and detectors of outliers are searched in
-the same way.
+Which method, how many components, how much corruption in training? In scikit-learn
+these are parameters of one grid. This example searches over PCA and autoencoders
+together, with a standard error and a fit time for each candidate, and then over outlier
+detectors in the same way.
 """
 
 # %%
-# Reducers in a pipeline
-# ----------------------
+# Dimensionality reduction in a pipeline
+# --------------------------------------
 #
-# Digits, scanned badly: a fifth of the pixels of every image, training and test rows
-# alike, is lost and reads 0. The code goes into a linear classifier. Candidates for the
-# step "reduce" are PCA, the default autoencoder, and one that is trained to fill in
-# what was masked, with two rates for the mask. A component's parameter is reached by
-# two underscores more: ``reduce__corruption__rate``.
+# The data are digits of which 20 % of the pixels of every image, in training and test
+# rows, are lost and set to 0. The code is the input of a linear classifier. Candidates
+# for the step "reduce" are PCA, the default autoencoder, and an autoencoder trained to
+# restore masked pixels, with two masking rates. Parameters of a component are nested
+# once more: ``reduce__corruption__rate``.
 
 import numpy as np
 import pandas as pd
@@ -65,8 +65,8 @@ search = GridSearchCV(
 ).fit(X_train, y_train)
 
 # %%
-# Standard errors say which differences to believe, and the time which of them to pay
-# for. Each candidate trains on two thirds of the rows.
+# The standard errors show which differences are meaningful, and the fit times which
+# candidates are worth their cost. Each candidate trains on two thirds of the rows.
 
 results = pd.DataFrame(search.cv_results_["params"])
 names = []
@@ -98,21 +98,23 @@ print(
 )
 
 # %%
-# Where pixels are lost, an autoencoder that was trained to bear the loss of half of
-# them is ahead at every width. The default one is PCA or little else: the lost pixels
-# are noise that nothing predicts, and where held-out rows show no clear gain, training
-# leaves the model at PCA. All autoencoders take tens of times as long as PCA, or more.
+# With lost pixels, the autoencoder trained with a masking rate of one half is best at
+# every width. The default autoencoder is equal or close to PCA: the lost pixels are
+# noise that cannot be predicted, and without a clear gain on the validation set
+# training keeps the PCA start. All autoencoders take at least tens of times as long as
+# PCA.
 #
-# The search fits each candidate with a fixed ``random_state``, so that another search,
-# or one with ``n_jobs=2``, finds the same scores.
+# Each candidate has a fixed ``random_state``, so another search, or one with
+# ``n_jobs=2``, gives the same scores.
 #
-# Detectors in the same way
-# -------------------------
+# Outlier detectors
+# -----------------
 #
 # A search over detectors needs two things. :func:`~skae.metrics.make_outlier_scorer`
-# takes the labels as the table has them and knows which way scores point. And folds in
-# which normal rows train: ``cv`` takes a list of pairs, so that training rows are
-# benign, and held-out rows are of both kinds. Half of all rows are kept for the end.
+# accepts the labels as they are in the table and handles the sign of the scores. The
+# folds must train on normal rows only: ``cv`` takes a list of pairs, in which training
+# rows are benign and test rows are of both classes. Half of all rows are kept for the
+# final comparison.
 
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import IsolationForest
@@ -173,22 +175,23 @@ candidates = {
     "best of the search": detectors.best_params_,
     "IsolationForest": {"detect": IsolationForest(random_state=0)},
 }
-print("\nOn the rows that were kept")
+print("\nOn the rows kept for the final comparison")
 for name, parameters in candidates.items():
     model = clone(detectors.estimator).set_params(**parameters).fit(X[~malignant])
     print(f"{name:>20} {auroc(model, X_end, malignant_end):.3f}")
 
 # %%
-# Most of the differences are of the size of their errors, and the best of a search
-# looks better in it than on other rows, where plain IsolationForest may well be ahead
-# of it. Compare on rows that no search has seen before you prefer one.
+# Most of the differences are not larger than their standard errors. The best candidate
+# of a search looks better in the search than on other rows, where plain IsolationForest
+# may well be better. Before you choose one, compare on rows that were not used in a
+# search.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Left, the first search as a table of accuracies, with the choice of the rule framed.
-# Middle, the same accuracies over the time of a fit, the larger the dot, the more
-# components. Right, the detectors. Bars are standard errors over the folds.
+# Left: accuracies of the first search; the frame marks the choice of the one standard
+# error rule. Middle: the same accuracies against the fit time; larger dots have more
+# components. Right: the detectors. Bars are standard errors over the folds.
 
 import matplotlib.pyplot as plt
 
@@ -228,7 +231,7 @@ left.add_patch(
 )
 left.set_xticks(range(len(WIDTHS)), WIDTHS)
 left.set_yticks(range(len(heat)), heat.index)
-left.set(title="Accuracy behind the code", xlabel="components")
+left.set(title="Accuracy on the code", xlabel="components")
 left.tick_params(length=0)
 left.spines[:].set_visible(False)
 
@@ -236,7 +239,7 @@ for name, group in results.groupby("reducer"):
     where = group["seconds"], group["accuracy"]
     middle.errorbar(*where, group["s.e."], lw=1, capsize=3, color=COLOURS[name])
     middle.scatter(*where, 7 * group["components"], COLOURS[name], label=name, zorder=3)
-middle.set(xscale="log", xlabel="seconds per fit", title="What it costs")
+middle.set(xscale="log", xlabel="seconds per fit", title="Accuracy and fit time")
 handles, names = middle.get_legend_handles_labels()
 shown = [names.index(name) for name in COLOURS]
 middle.legend(

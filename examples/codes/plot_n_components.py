@@ -1,23 +1,24 @@
 """
-How many components? Curves, elbows, and a score that can choose
-================================================================
+Choosing the number of components
+=================================
 
-The one parameter that has to be chosen is the width of the code. More components always
-reconstruct better, so reconstruction cannot choose it, and looking for an elbow is no
-rule either. Here is what ``"auto"`` and a share of the variance do, what PCA would
-choose, and how the score of the step behind the code decides, with a standard error.
+The number of components is the most important parameter to choose. More components
+always improve the reconstruction, so the reconstruction error cannot choose it, and the
+elbow of a curve is not a reliable rule. This example shows what ``"auto"`` and a share
+of the variance select, what PCA would select, and how to choose by the score of the
+downstream task with its standard error.
 """
 
 # %%
 # Two scores for each width
 # -------------------------
 #
-# The digits of scikit-learn, with the code as features for a logistic regression. One
-# search fits PCA and the autoencoder with five widths to four folds, and looks at two
-# scores on the held-out rows: the R² of the reconstruction, which
-# :func:`~skae.metrics.reconstruction_scorer` computes alike for both, and the accuracy
-# of the classifier. :func:`~skae.metrics.one_standard_error` takes the smallest width
-# whose accuracy is within one standard error of the best.
+# The data are the digits of scikit-learn, and the code is the input of a logistic
+# regression. One search fits PCA and the autoencoder with five widths on four folds and
+# computes two scores on the held-out rows: the R² of the reconstruction, by
+# :func:`~skae.metrics.reconstruction_scorer` for both, and the accuracy of the
+# classifier. :func:`~skae.metrics.one_standard_error` selects the smallest width whose
+# accuracy is within one standard error of the best.
 
 import numpy as np
 import pandas as pd
@@ -78,23 +79,24 @@ chosen = search.best_params_["reduce__n_components"]
 print(f"\nOne standard error: {chosen}")
 
 # %%
-# The R² rises to the end of the table. The accuracy does not: beyond some width the
-# differences are smaller than their errors. With few components the autoencoder is well
-# ahead of PCA in both; with many there is little left to gain, and the classifier does
-# not care. So whether it is worth its time depends on the width that is chosen.
+# The R² increases up to the last line of the table. The accuracy does not: beyond some
+# width the differences are smaller than their standard errors. With few components the
+# autoencoder is clearly better than PCA in both scores. With many components there is
+# little left to gain, and the classifier does not benefit. Whether the autoencoder is
+# worth its training time depends on the selected width.
 #
-# An elbow is not a rule
-# ----------------------
+# The elbow is not a reliable rule
+# --------------------------------
 #
-# The usual advice is to take the point where the curve bends, which is often defined as
-# the one farthest from the line through both ends. That point depends on how far the
-# curve is drawn, and on its axis. Of the variance that PCA explains:
+# A common advice is to take the elbow of the curve, often defined as the point farthest
+# from the line through both ends. This point depends on how many components are drawn
+# and on the scale of the axis. For the variance explained by PCA:
 
 explained = np.cumsum(PCA().fit(X_train).explained_variance_ratio_)
 
 
 def elbow(n_shown, scale=np.asarray):
-    """Return where the curve of the first components bends most."""
+    """Return the elbow of the curve of the first components."""
     across, up = scale(np.arange(1, n_shown + 1)), explained[:n_shown]
     across, up = (
         (values - values[0]) / (values[-1] - values[0]) for values in (across, up)
@@ -113,18 +115,18 @@ elbows = pd.DataFrame(
 print(elbows.to_string())
 
 # %%
-# There is an elbow for every taste, and 1 where the curve has none at all. A bend is a
-# hint where to look, not a choice.
+# The elbow can be at almost any width, and is 1 where the curve has none at all. It may
+# suggest which widths to try, but not which one to choose.
 #
-# What the rules choose
+# What the rules select
 # ---------------------
 #
-# A float is a share of the variance, and resolved as PCA does it: the smallest number
-# of components with which *PCA* explains more than that. ``"auto"`` is 0.9, but at most
-# half of what is possible. The autoencoder then keeps more than the share that was
-# asked for. ``PCA("mle")`` is Minka's estimate of the true dimension, for rows that are
-# a linear subspace and noise of equal strength. Every choice is made on the training
-# rows; the figures are those of the test rows.
+# A float is a share of the variance, and works as in PCA: the smallest number of
+# components with which *PCA* explains more than that share. ``"auto"`` is 0.9, but at
+# most half of the possible number. The autoencoder then explains more than the
+# requested share. ``PCA("mle")`` is Minka's estimate of the true dimension, for rows in
+# a linear subspace plus noise of equal variance. All selections use the training rows;
+# the scores are those of the test rows.
 
 rules = {
     "0.5 of the variance": 0.5,
@@ -153,19 +155,19 @@ print("Test rows")
 print(table.to_string(float_format="{:.3f}".format))
 
 # %%
-# The numbers of the rules range from a few components to nearly all. None but one
-# standard error looks at what the code is for. At the width that the accuracy chooses,
-# PCA does as well behind the classifier as the autoencoder, and is done at once: for
-# this task, take PCA. The autoencoder pays where the code must be narrower, or has to
-# be decoded.
+# The selected numbers range from a few components to nearly all. Only the one standard
+# error rule uses the downstream task. At the width that it selects, the classifier is
+# as good with PCA as with the autoencoder, and PCA is fitted at once: use PCA for this
+# task. Use the autoencoder if the code must be narrower, or has to be decoded.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Left, the R² with the widths of the rules; :class:`~skae.displays.CodeSizeDisplay`
-# draws it from the scores above, and its ``from_estimator`` would compute them. Middle,
-# the accuracy with its standard errors: all that is in the band is as good as the best,
-# and the ring is the smallest of these. Right, elbows of one and the same curve.
+# Left: R² with the widths selected by the rules.
+# :class:`~skae.displays.CodeSizeDisplay` draws it from the scores above; its
+# ``from_estimator`` would compute them. Middle: the accuracy with standard errors.
+# Widths in the band are as good as the best; the ring marks the smallest of them.
+# Right: elbows of the same curve for several ranges.
 
 import matplotlib.pyplot as plt
 
@@ -186,7 +188,7 @@ for rule, width in table["components"].items():
     left.text(
         width * 0.97, 0.03, rule, rotation=90, ha="right", fontsize="x-small", color=INK
     )
-left.set(title="Reconstruction: always upwards", ylim=(0, 1.02), xlim=(1.8, 70))
+left.set(title="R² of the reconstruction", ylim=(0, 1.02), xlim=(1.8, 70))
 left.legend(
     *left.get_legend_handles_labels(), framealpha=1, edgecolor="white", loc="upper left"
 )
@@ -218,7 +220,7 @@ middle.plot(
     color=INK,
     label="one standard error",
 )
-middle.set(xscale="log", xlabel="components", title="Accuracy: enough is enough")
+middle.set(xscale="log", xlabel="components", title="Accuracy of the classifier")
 middle.set_xticks(WIDTHS, WIDTHS)
 middle.minorticks_off()
 middle.legend(frameon=False, loc="lower right")

@@ -1,28 +1,28 @@
 """
-A dictionary of digits: sparse codes that can be read
-=====================================================
+Sparse dictionary learning on digits
+====================================
 
-A code of eight numbers says little: every component of PCA takes part in every image.
-A *dictionary* has many more components, its atoms, of which each image uses a few. Here
-are 128 atoms for the 64 pixels of scikit-learn's digits, eight per image, learnt by a
-sparse autoencoder and by :class:`~sklearn.decomposition.MiniBatchDictionaryLearning`.
-Which one brings images back, which one helps a classifier, what do they take, and what
-do the atoms look like?
+In a dense code every component of PCA contributes to every image, and eight numbers are
+hard to interpret. A *dictionary* has many more components (atoms), of which each image
+uses a few. This example learns 128 atoms for the 64 pixels of scikit-learn's digits,
+eight per image, with a sparse autoencoder and with
+:class:`~sklearn.decomposition.MiniBatchDictionaryLearning`. It compares the
+reconstruction, the accuracy of a classifier, the time, and the atoms.
 """
 
 # %%
 # The models
 # ----------
 #
-# In scikit-learn a dictionary has no encoder. The code of every image is searched for:
-# orthogonal matching pursuit takes one atom after the other, and fits all weights again
-# after each. The autoencoder learns an encoder instead. ``TopK(8)`` keeps the eight
-# largest of its 128 outputs, none of them negative, and ``MLP(())`` has no hidden
-# layers, so that an image is a constant plus a weighted sum of eight rows of
+# Dictionary learning in scikit-learn has no encoder. The code of each image is computed
+# by a search: orthogonal matching pursuit selects one atom after the other, and fits
+# all weights again after each. The autoencoder learns an encoder instead. ``TopK(8)``
+# keeps the eight largest of its 128 outputs, none of them negative. ``MLP(())`` has no
+# hidden layers, so an image is a constant plus a weighted sum of eight rows of
 # ``components_``.
 #
-# PCA has eight components; so a row is eight numbers in all of them. (In a dictionary
-# it also matters which eight.)
+# PCA has eight components, so each image is represented by eight numbers in all three.
+# (In a dictionary it also matters which eight.)
 
 from time import perf_counter
 
@@ -64,17 +64,18 @@ models = {
 }
 
 # %%
-# What they are worth
-# -------------------
+# Evaluation
+# ----------
 #
-# On test images: R² of the reconstruction, and the accuracy of a logistic regression on
-# the code. :class:`~sklearn.preprocessing.MaxAbsScaler` scales the codes and leaves
-# zeros alone. The last row takes the atoms of the autoencoder and leaves its encoder
-# aside: matching pursuit looks for the codes.
+# Scores on test images: R² of the reconstruction, and the accuracy of a logistic
+# regression on the code. :class:`~sklearn.preprocessing.MaxAbsScaler` scales the codes
+# and keeps zeros. The row "atoms of skae, pursuit" uses the atoms of the autoencoder
+# without its encoder: the codes are computed by matching pursuit.
 #
-# *Purity* is a simple measure of whether a component has a meaning: of the ten test
-# images in which it is largest, the share that are the same digit, averaged over the
-# components that ten test images use at all. Labels play no part in learning the atoms.
+# *Purity* is a simple measure of whether a component is interpretable: among the ten
+# test images in which it is largest, the share of the most frequent digit, averaged
+# over the components that at least ten test images use. Labels are not used to learn
+# the atoms. "dead" is the share of atoms that no training image uses.
 
 
 def purity(code):
@@ -132,23 +133,23 @@ print(f"Digits, {N_ACTIVE} numbers per image, {len(test)} test images")
 print(table.to_string(float_format="{:.3f}".format, formatters=formats, na_rep=""))
 
 # %%
-# Dictionary learning brings more of the image back, and takes its time for it: a search
-# per image, where the autoencoder multiplies by one matrix. With the atoms of the
-# autoencoder the search is as good, so that it is the encoder that loses, not the
-# dictionary. For the classifier it is the other way round. Similar images have similar
-# codes where they come from a linear map and a threshold; a search may take another
-# set of atoms for nearly the same image. Eight numbers out of 128 are then as good as
-# all pixels; they are no better.
+# Dictionary learning has the better reconstruction, but takes longer: it searches for
+# the code of each image, where the autoencoder multiplies by one matrix. With the atoms
+# of the autoencoder the search is as good, so the loss is due to the encoder, not to
+# the dictionary. For the classifier it is the other way round. A linear map with a
+# threshold gives similar images similar codes, while a search may select different
+# atoms for nearly the same image. Eight active numbers out of 128 are then as good as
+# all pixels, but not better.
 #
-# The components of PCA are pure as well, if one looks at their extremes. But there are
-# only eight for ten digits, and each takes part in all images. A few atoms of the
-# autoencoder are dead: no training image uses them.
+# The components of PCA are also pure at their extremes. But there are only eight for
+# ten digits, and each contributes to all images. A few atoms of the autoencoder are
+# dead: no training image uses them.
 #
-# One image, taken apart
-# ----------------------
+# Decomposition of an image
+# -------------------------
 #
-# The upper row of each pair is what has been put together so far, the lower one the
-# atom that was added, times its weight: red adds ink, blue takes some away.
+# The upper row of each pair is the partial sum, the lower row the atom that was added,
+# times its weight: red adds ink, blue removes ink.
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
@@ -192,10 +193,10 @@ for digit, (above, below) in zip(DIGITS, grid.reshape(len(DIGITS), 2, -1), stric
 # The atoms
 # ---------
 #
-# The 32 atoms of each dictionary that are used most, and the components of PCA. By
-# themselves they say little: most are a pattern of points to add and points to take
-# away, and those of the two dictionaries look much alike. The autoencoder has a few
-# that add ink in one corner and do nothing else.
+# The 32 most used atoms of each dictionary, and the components of PCA. Most atoms are a
+# pattern of pixels to add and pixels to remove, hard to interpret by themselves and
+# similar in the two dictionaries. A few atoms of the autoencoder only add ink in one
+# corner.
 
 figure = plt.figure(figsize=(11, 3), layout="constrained")
 panels = figure.subfigures(1, 3, width_ratios=[4, 4, 1.05], wspace=0.05)
@@ -209,10 +210,10 @@ for panel, name in zip(panels, ("skae", "dictionary learning", "PCA"), strict=Tr
     panel.suptitle(f"{name}, R² {outcomes[name]['R2']:.2f}", color=INK)
 
 # %%
-# What an atom stands for shows in the images that use it most. Here are the six atoms
-# of largest weight in the first image above, each before the ten test images in which
-# it is strongest. Some stand for a way to write a digit, others for a part that several
-# digits share, such as a foot or an arc; and for some it is hard to say.
+# To interpret an atom, look at the images that use it most. These are the six atoms of
+# largest weight in the first image above, each with the ten test images in which it is
+# strongest. Some represent one way to write a digit, others a part that several digits
+# share, such as a foot or an arc; some are hard to interpret.
 
 row = np.flatnonzero(y_test == DIGITS[0])[0]
 chosen = np.argsort(-codes["skae"][row])[:6]

@@ -1,22 +1,22 @@
 """
-Scratches and blots: where in the picture is the defect?
-========================================================
+Detecting and locating defects in images
+========================================
 
-Inspection by camera: pictures of good parts are plenty, defects are rare and all
-different. A convolutional autoencoder learns what good ones look like. What it cannot
-bring back is suspicious, part by part as a score and pixel by pixel as a map. PCA does
-the same job, and IsolationForest is asked for the score.
+In visual inspection there are many pictures of good parts, while defects are rare and
+all different. A convolutional autoencoder is trained on good parts. The reconstruction
+error then gives an anomaly score per part and a map per pixel. PCA is used in the same
+way for comparison, and IsolationForest for the score.
 """
 
 # %%
-# A sheet of digits
-# -----------------
+# The data
+# --------
 #
-# The part is a digit of scikit-learn, 8 x 8 pixels in [0, 1]: written by hand, so that
-# no two are alike. Two thirds of them are good and there to learn from. 240 others make
-# a sheet of 12 rows and 20 columns, which is inspected. **Defects are planted** on it:
-# faint scratches that run over several digits, and small blots of ink. Those are hard
-# where they could be a stroke of the pen.
+# The parts are digits of scikit-learn, 8 x 8 pixels in [0, 1], written by hand, so that
+# no two are equal. Two thirds of them are the good parts to train on. Another 240 form
+# a sheet of 12 rows and 20 columns to inspect. **The defects are synthetic**: faint
+# scratches across several digits, and small blots of ink. They are hard to detect where
+# they could be a stroke of the pen.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -54,8 +54,9 @@ clean = as_sheet(others)
 sheet = np.maximum(clean, ink).astype(np.float32)
 
 # %%
-# A pixel is defective if it changed by a quarter of the range; a digit, if two of its
-# pixels are. Digits with smaller changes are left out of the comparison.
+# A pixel is defective if it changed by more than a quarter of the range; a digit, if at
+# least two of its pixels are. Digits with smaller changes are excluded from the
+# comparison.
 
 change = sheet - clean
 is_defect = change > 0.25
@@ -68,10 +69,10 @@ label = n_defective[is_clear] > 1
 # The detectors
 # -------------
 #
-# ``scaling="global"``, because all pixels have the same unit, and 12 numbers for the 64
-# pixels of a digit, for both the autoencoder and PCA. The default score looks at the
-# code as well as at what is left over; :class:`~skae.anomaly_scores.Reconstruction`
-# looks at the latter alone, as the map below and PCA do.
+# ``scaling="global"`` is used because all pixels have the same unit. The autoencoder
+# and PCA have 12 components for the 64 pixels of a digit. The default score uses the
+# code as well as the residual; :class:`~skae.anomaly_scores.Reconstruction` uses the
+# residual alone, as the map below and PCA do.
 
 import pandas as pd
 from sklearn.decomposition import PCA
@@ -123,11 +124,12 @@ print(
 print(table.to_string(float_format="{:.3f}".format))
 
 # %%
-# Maps
-# ----
+# Error maps
+# ----------
 #
-# ``reconstruction_error(per_feature=True)`` is the squared error of each pixel of each
-# digit; side by side they make a map of the sheet. How well does it rank single pixels?
+# ``reconstruction_error(per_feature=True)`` returns the squared error of each pixel of
+# each digit. Together they form a map of the sheet. The AUROC measures how well it
+# ranks single pixels.
 
 maps = {
     "PCA": as_sheet(pca_errors),
@@ -138,24 +140,24 @@ for name, errors in maps.items():
     print(f"{name:>6} {roc_auc_score(is_defect.ravel(), errors.ravel()):.3f}")
 
 # %%
-# Both maps show the larger blots and most scratches. The one of the autoencoder is
-# darker where nothing is wrong, since good digits come back better, and so faint
-# scratches stand out. That is also why it ranks digits better than PCA. The default
-# score, which measures how far a digit is from those of the training, is better still,
-# but says nothing of pixels.
+# Both maps show the larger blots and most scratches. The map of the autoencoder is
+# darker in good regions, because good digits are reconstructed better, and so faint
+# scratches stand out. For the same reason it ranks digits better than PCA. The default
+# score, which measures the distance to the training digits, ranks them better still,
+# but gives no map of pixels.
 
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
 axes = axes.ravel()
 axes[0].imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
-axes[0].set_title("the sheet that is inspected")
+axes[0].set_title("inspected sheet")
 axes[1].imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
 axes[1].contourf(is_defect, [0.5, 1], colors="#d1495b")
 axes[1].set_title("planted scratches and blots")
 for ax, (name, errors) in zip(axes[2:], maps.items(), strict=True):
     ax.imshow(np.sqrt(errors), cmap="magma", vmin=0, vmax=0.8)
-    ax.set_title(f"error of the reconstruction, {name}")
+    ax.set_title(f"reconstruction error, {name}")
 for ax in axes:
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

@@ -1,24 +1,24 @@
 """
-Faces through eight numbers
-===========================
+Eigenfaces and a convolutional autoencoder
+==========================================
 
-A photograph of a face has thousands of pixels, and people differ in far fewer ways.
-*Eigenfaces*, the principal components of photographs, are the classical way to say so.
-Here a deep network stands beside them, with codes of the same size, and is asked two
-questions: does it bring back new photographs of people it knows, and does it bring back
-people that it has never seen? The answers differ.
+A photograph of a face has thousands of pixels, but faces vary in far fewer ways.
+*Eigenfaces*, the principal components of photographs, are the classical low-dimensional
+representation. This example compares them with convolutional autoencoders of the same
+code size on two tasks: reconstructing new photographs of people in the training data,
+and of people who are not. The results differ.
 """
 
 # %%
-# Forty people
-# ------------
+# The data
+# --------
 #
-# The Olivetti faces: 400 photographs of 64 x 64 pixels, ten of each person, in varying
-# light, pose and mood. They are downloaded once and kept by scikit-learn.
+# The Olivetti faces: 400 photographs of 64 x 64 pixels, ten of each of 40 people, with
+# varying light, pose and expression. scikit-learn downloads them once and keeps them.
 #
-# Photographs are cut into three parts: one to learn from, one that says when to stop,
-# one to report. Once by photograph, so that all people are in all parts; once by
-# person, so that nobody is in two of them.
+# The photographs are split into training, validation and test sets in two ways: by
+# photograph, so that all people are in all sets, and by person, so that nobody is in
+# two of them.
 
 import numpy as np
 from sklearn.datasets import fetch_olivetti_faces
@@ -39,12 +39,12 @@ splits = {
 }
 
 # %%
-# 280 photographs are few for a network. Mirrored and moved by up to three pixels they
-# are still faces, and four times as many. PCA learns from the same ones.
+# 280 photographs are few for a network. Data augmentation, by mirroring and by shifts
+# of up to three pixels, gives four times as many. PCA is fitted on the same ones.
 
 
 def with_copies(faces, n_moved=2, shift=3):
-    """Add mirror images, and copies of either that are moved a little."""
+    """Add mirrored images, and shifted copies of both."""
     rng = np.random.default_rng(0)
     images = faces.reshape(-1, 64, 64)
     both = [images, images[:, :, ::-1]]
@@ -60,16 +60,17 @@ def with_copies(faces, n_moved=2, shift=3):
 # The networks
 # ------------
 #
-# Three convolutions, then a dense layer, lead to the code. Two versions of them:
+# The encoder has three convolutions and a dense layer. There are two versions:
 #
-# - The default has a linear path and starts at PCA. It leaves PCA only if photographs
-#   that it was not trained on say so.
-# - The network of the textbooks starts at random and has no linear path. It finds
-#   another solution, and nothing ties it to PCA.
+# - The default has a linear path and starts at PCA. It departs from PCA only if the
+#   validation photographs confirm a gain.
+# - The textbook network has a random start and no linear path. It finds another
+#   solution, which is not tied to PCA.
 #
-# ``X_val`` matters. A random tenth of the rows, the default, would hold moved copies of
-# photographs that are trained on, and could not tell knowing a face from knowing faces.
-# The few epochs, for which a warning is in order, are what an example may take.
+# ``X_val`` is important. The default, a random tenth of the rows, would contain shifted
+# copies of training photographs, and could not distinguish memorised faces from
+# generalisation. The number of epochs is small to keep the example short, so the
+# convergence warning is suppressed.
 
 import warnings
 
@@ -90,7 +91,7 @@ def autoencoder(max_epochs, **start):
     return AutoencoderTransformer(
         CODE_SIZE,
         architecture=conv,
-        lr=2e-3,  # convolutions over whole images take smaller steps than tables
+        lr=2e-3,  # convolutions need a smaller learning rate than tables
         max_epochs=max_epochs,
         random_state=0,
     )
@@ -111,18 +112,17 @@ for question, (learn, stop, report) in splits.items():
         results.setdefault(name, {})[question] = score
         models[question, name] = model
 
-print(f"R² on photographs that nothing was trained on, {CODE_SIZE} numbers each")
+print(f"R² on test photographs, {CODE_SIZE} components")
 print(pd.DataFrame(results).T.to_string(float_format="{:.3f}".format))
 
 # %%
-# People who are known come back better from the networks: what sets them apart is not a
-# flat subspace, and a network has room to remember what each looks like. New people do
-# not gain from that. Photographs of four others told the default so, and it stayed PCA,
-# while the network that started at random had nowhere to go back to and is behind. For
-# new people, with as few to learn from, take eigenfaces.
+# The networks reconstruct new photographs of known people better than PCA: the
+# differences between people are not a linear subspace, and the network can memorise
+# each of them. New people do not benefit. With four other people as the validation set
+# the default stayed PCA. The network with the random start has no such fallback and is
+# worse than PCA. For new people, with as few to train on, use eigenfaces.
 #
-# The first photograph that was kept for the report, of seven known people and of three
-# new ones:
+# The first test photograph of seven known and of three new people:
 
 import matplotlib.pyplot as plt
 

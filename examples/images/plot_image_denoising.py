@@ -1,23 +1,24 @@
 """
-Restoring an old scan: a corruption of your own
-===============================================
+Restoring a scanned photograph with a custom corruption
+=======================================================
 
-Grain of the film, dust on the glass, hairline scratches, brown spots: a scanned
-photograph has faults of a known kind. A denoising autoencoder is trained on clean
-patches that are spoilt in the same way, and asked for the clean ones. Here it restores
-a picture that it has not seen, beside the median and the Wiener filter and PCA.
+Film grain, dust, scratches and brown spots: the faults of a scanned photograph are of
+known kinds. A denoising autoencoder is trained on clean patches with the same kinds of
+damage added, to reconstruct the clean patches. This example restores a picture that was
+not used in training, and compares the result with a median filter, a Wiener filter and
+PCA.
 """
 
 # %%
-# A photo, and what time does to it
-# ---------------------------------
+# The photograph and the damage
+# -----------------------------
 #
 # The temple of scikit-learn's ``china.jpg`` in grey, pixels in [0, 1]. The left third,
-# one side of the temple, is there to learn from; the other side is to be restored.
+# one side of the temple, is the training image; the other side is restored.
 #
-# **The damage is made**, so that there is a truth to compare with: grain everywhere;
-# dust, single pixels that are black or white; scratches from top to bottom; and spots,
-# soft and dark, a few pixels wide.
+# **The damage is synthetic**, so that the true image is known: grain everywhere; dust,
+# single pixels that are black or white; scratches from top to bottom; and soft dark
+# spots, a few pixels wide.
 
 import numpy as np
 from sklearn.datasets import load_sample_image
@@ -46,10 +47,10 @@ scan = scan.clip(0, 1).astype(np.float32)
 # The same damage as a corruption
 # -------------------------------
 #
-# :mod:`skae.corruptions` has noise of one kind each. Another one is a class with two
-# methods: ``draw`` says what is random, and calling it applies that to the rows of a
-# batch. A row is a patch here. The spots are left out: the network has to do without
-# having seen any.
+# Each class in :mod:`skae.corruptions` adds noise of one kind. A custom corruption is a
+# class with two methods: ``draw`` returns the random numbers, and ``__call__`` applies
+# them to the rows of a batch. A row is a patch here. Spots are not included: the
+# network has to handle them without having seen any.
 
 import torch
 
@@ -88,12 +89,13 @@ class OldScan(Corruption):
 # The network
 # -----------
 #
-# Patches of 14 x 14 pixels, every one of the scan, each restored by itself; a pixel is
-# the mean over the patches that it lies in. A code of 128 numbers for 196 pixels
-# compresses little: it is the corruption that keeps the network from copying.
-# ``scaling=None`` because the damage is defined in grey values, and "silu" because
-# black and white specks call for a sharp bend, which "tanh" has only far out. The
-# number of epochs is set by the time that an example may take; more are better.
+# The rows are all patches of 14 x 14 pixels of the scan. Each is restored by itself,
+# and a pixel is the mean over the patches that contain it. A code of 128 numbers for
+# 196 pixels compresses little; the corruption prevents the network from learning the
+# identity. ``scaling=None`` because the damage is defined in grey values, and "silu"
+# because black and white specks need a strongly nonlinear function near zero, where
+# "tanh" is nearly linear. The number of epochs is limited by the running time of an
+# example; more are better.
 
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.image import (
@@ -131,18 +133,20 @@ denoiser = AutoencoderTransformer(
 pca = PCA(16, random_state=0).fit(train)
 
 # %%
-# What is restored
-# ----------------
+# Comparison
+# ----------
 #
-# The peak signal-to-noise ratio, in decibels: 10 times the logarithm of one over the
-# mean squared error. Three decibels are half the error. The last column counts only
-# pixels that a scratch, a speck or a spot has hit by more than the grain would.
+# The peak signal-to-noise ratio (PSNR), in decibels, is 10 times the decimal logarithm
+# of one over the mean squared error. Three decibels are a factor of two in the error.
+# The last column counts only pixels that a scratch, a speck or a spot changed by more
+# than the grain would.
 #
-# Each filter has the better of the windows 3 and 5, chosen by the truth, which the
-# denoiser does not see. The Wiener filter is made for grain alone; after the median has
-# taken out specks, it is at home. PCA is a projection onto 16 components, which hold
-# more than nine tenths of the variance of clean patches; each further one lets more of
-# the noise through. Specks are smeared over the patch, not recognised.
+# Each filter uses the better of the window sizes 3 and 5, chosen with the true image,
+# which the denoiser does not have. The Wiener filter is made for grain alone; it is
+# suitable after a median filter has removed the specks. PCA is a projection onto 16
+# components, which explain more than nine tenths of the variance of clean patches; each
+# further component lets more of the noise through. PCA spreads specks over the patch
+# instead of removing them.
 
 import pandas as pd
 from scipy.ndimage import median_filter
@@ -173,22 +177,21 @@ table = pd.DataFrame(
     {
         name: {
             "PSNR": psnr(image),
-            "where only grain": psnr(image, ~is_hit),
-            "where hit": psnr(image, is_hit),
+            "grain only": psnr(image, ~is_hit),
+            "damaged": psnr(image, is_hit),
         }
         for name, image in restored.items()
     }
 ).T
-print(f"{clean.size} pixels, of which {is_hit.mean():.0%} were hit; decibels")
+print(f"{clean.size} pixels, of which {is_hit.mean():.0%} were damaged; decibels")
 print(table.to_string(float_format="{:.1f}".format))
 
 # %%
-# Over the whole picture the denoiser is ahead of all filters, and keeps more of the
-# railings and of the ridges of the roof. In the pixels that were hit it is no better
-# than the best chain of filters, and the spots, which it was not told of, stay in all
-# of them. The first row also says what any restoration costs: pixels with nothing but
-# grain were better before. The price of the denoiser is that the damage had to be
-# described.
+# Over the whole picture the denoiser is better than all filters, and preserves more of
+# the railings and the ridges of the roof. On damaged pixels it is no better than the
+# best chain of filters, and the spots, which were not part of the corruption, remain in
+# all results. The first row also shows the cost of restoring: pixels with nothing but
+# grain were better before. The denoiser needs a description of the damage.
 
 import matplotlib.pyplot as plt
 
@@ -196,13 +199,13 @@ window = np.s_[64:160, 32:128]
 shown = ["the scan", "median, Wiener", "skae"]
 figure = plt.figure(figsize=(11, 5.9), layout="constrained")
 grid = figure.subplots(2, 4, height_ratios=[1, 1])
-for column, name in zip(grid.T, [*shown, "the truth"], strict=True):
+for column, name in zip(grid.T, [*shown, "original"], strict=True):
     image = restored.get(name, clean)
-    decibels = f", {psnr(image):.1f} dB" if name != "the truth" else ""
+    decibels = f", {psnr(image):.1f} dB" if name != "original" else ""
     column[0].set_title(name + decibels, fontsize="medium")
     for ax, part in zip(column, (image, image[window]), strict=True):
         ax.imshow(part, cmap="gray", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-figure.suptitle("A damaged scan, restored patch by patch; below, a part of it")
+figure.suptitle("A damaged scan, restored patch by patch (bottom: enlarged)")
 plt.show()

@@ -1,25 +1,26 @@
 """
-New images from a variational autoencoder
-=========================================
+Generating images with a variational autoencoder
+================================================
 
-A variational autoencoder learns a code that is spread like a normal distribution, and a
-decoder that makes an image of any such code: draw a code, decode it, and there is an
-image that nobody has written. Here are drawn digits beside real ones, the map of a code
-of two numbers, and ways from one digit to another. PCA can be sampled too, and a
-classifier that knows real digits says how good the samples are.
+A variational autoencoder learns a code with a normal prior and a decoder from any such
+code to an image: draw a code, decode it, and get a new image. This example compares
+generated digits with real ones, shows the map of a two-dimensional code, and
+interpolates between digits. Samples from PCA and from a plain autoencoder are compared
+by a classifier trained on real digits.
 """
 
 # %%
-# Four sources of images
-# ----------------------
+# Four models to sample from
+# --------------------------
 #
-# Grey values in [0, 1] call for :class:`~skae.losses.Bernoulli`: the decoder then gives
-# probabilities, and no pixel leaves the range. On images the network of the textbooks,
-# which starts at random, reaches a better bound on held-out rows than the start at PCA.
+# :class:`~skae.losses.Bernoulli` is the loss for grey values in [0, 1]: the decoder
+# returns probabilities, and all pixels stay in the range. On images, the textbook
+# network with a random start reaches a better bound on held-out rows than the PCA
+# start.
 #
-# The other three: PCA with a normal density of its scores, PCA with a mixture of normal
-# densities, and the plain autoencoder, whose ``sample`` fits such a mixture to its
-# codes. All have eight components.
+# The other three are PCA with a normal density of its scores, PCA with a mixture of
+# normal densities, and the plain autoencoder, whose ``sample`` fits such a mixture to
+# its codes. All have eight components.
 
 import warnings
 
@@ -43,7 +44,7 @@ X = X / 16
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, test_size=0.3, stratify=y, random_state=0
 )
-# That components are given up is what the table below counts, not an accident.
+# Components that are switched off are expected here, and counted below.
 warnings.simplefilter("ignore", CollapsedCodeWarning)
 
 
@@ -77,21 +78,21 @@ images = {
     "PCA, one normal": from_pca(1),
     "PCA, mixture": from_pca(20),
 }
-for name, group in images.items():  # in no order, as the mixtures have one
+for name, group in images.items():  # samples of a mixture are sorted by its parts
     images[name] = group[rng.permutation(n_drawn)]
 
 # %%
-# How good are they?
-# ------------------
+# Quality of the samples
+# ----------------------
 #
-# - *sure*: the share of images of which a classifier of real digits is sure by more
-#   than 90 %.
-# - *digits*: how many different ones it sees (e to the entropy of its answers); ten is
-#   all of them equally often.
+# - *sure*: the share of images on which a classifier trained on real digits has a
+#   confidence above 90 %.
+# - *digits*: the effective number of different digits (the exponential of the entropy
+#   of the predicted classes); ten if all are equally frequent.
 # - *told apart*: how often the nearest neighbour of an image, among samples and real
-#   test images together, is of the same kind as the image. One half is what samples
-#   have that are as good as real images; 1 means that real and drawn images never mix.
-# - *spread*: standard deviation of the pixels over that of real images.
+#   test images together, is of the same kind (real or generated). It is one half if
+#   samples are as good as real images, and 1 if the two never mix.
+# - *spread*: standard deviation of the pixels relative to that of real images.
 
 classifier = LogisticRegression(C=10, max_iter=1000).fit(X_train, y_train)
 
@@ -108,7 +109,7 @@ for name, group in images.items():
     probability = classifier.predict_proba(group)
     share = np.bincount(probability.argmax(axis=1), minlength=10) / n_drawn
     share = share[share > 0]
-    # Real images are compared with training rows: with themselves they would be copies.
+    # Compare real images with training rows: with themselves they are duplicates.
     real = X_train[:n_drawn] if name == "real, new" else X_test
     rows[name] = {
         "sure": np.mean(probability.max(axis=1) > 0.9),
@@ -116,30 +117,31 @@ for name, group in images.items():
         "told apart": told_apart(group, real),
         "spread": group.std(axis=0).sum() / X_test.std(axis=0).sum(),
     }
-print("540 images from each source, models with 8 components")
+print("540 images from each model, models with 8 components")
 print(pd.DataFrame(rows).T.to_string(float_format="{:.2f}".format))
 print(f"components in use of the variational code: {vae.active_units_}")
 
 # %%
-# Samples of PCA from one normal density are superpositions: the classifier finds all
-# ten digits in them and is sure of few. A mixture of densities helps PCA a good deal,
-# and is then surer than the variational model; but its samples mix less with real
-# images. What the variational model draws is smoother than real images, as the spread
-# says: a decoder that covers a region of the code with one image averages. As a mere
-# source of samples, the plain autoencoder with a fitted mixture is ahead of all three,
-# and easy to tell from real images still.
+# Samples of PCA from one normal density are superpositions of digits: the classifier
+# assigns them to all ten digits, but is confident for few. With a mixture the samples
+# of PCA are much better, and the classifier is then more confident than for the
+# variational model; but they mix less with real images. Samples of the variational
+# model are smoother than real images, as *spread* shows: the decoder averages over a
+# region of the code. If only samples are needed, the plain autoencoder with a fitted
+# mixture is better than the other three, and still easy to distinguish from real
+# images.
 #
-# What only the variational model has is a prior: any code from a normal distribution is
-# an image, a row has a bound on its likelihood, and components that the data do not pay
-# for are given up, here some of them.
+# Only the variational model has a prior: any code drawn from a normal distribution can
+# be decoded, the likelihood of a row has a bound, and components that the data do not
+# need are switched off, as some are here.
 
 # %%
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Left: real images and samples of each kind. Right: a code of two numbers, decoded on a
-# grid that has the quantiles of the prior, so that each image stands for an equal share
-# of what would be drawn.
+# Left: real images and samples of each model. Right: a two-dimensional code, decoded on
+# a grid of quantiles of the prior, so that each image represents an equal share of the
+# samples.
 
 import matplotlib.pyplot as plt
 from scipy.stats import norm
@@ -174,18 +176,18 @@ show(
     right.subplots(),
     map_of_two.inverse_transform(codes),
     SIDE,
-    "variational, a code of two numbers",
+    "variational, two components",
 )
 
 # %%
-# From one digit to another
-# -------------------------
+# Interpolation between digits
+# ----------------------------
 #
-# On a straight line between the codes of two test images, the decoder says what lies on
-# the way. Half way PCA has one image on top of the other, the plain autoencoder often
-# has, too, since nothing asked it to fill the space between its codes. The prior of the
-# variational model asks for that, and here it is ahead. The classifier looks at the
-# middle of 500 ways.
+# Codes on a straight line between the codes of two test images are decoded. At the
+# midpoint PCA gives a superposition of both images. So does the plain autoencoder in
+# many cases, since nothing constrains the space between its codes. The prior of the
+# variational model does, and its midpoints are better. The classifier is applied to the
+# midpoints of 500 pairs.
 
 pairs = rng.randint(len(X_test), size=(500, 2))
 halves = {}
@@ -193,7 +195,7 @@ for name, model in {"PCA": pca, "plain": plain, "variational": vae}.items():
     middle = model.transform(X_test)[pairs].mean(axis=1)
     probability = classifier.predict_proba(model.inverse_transform(middle))
     halves[name] = np.mean(probability.max(axis=1) > 0.9)
-print("\nSure of the image half way: ", end="")
+print("\nConfidence above 90 % at the midpoint: ", end="")
 print(", ".join(f"{name} {value:.2f}" for name, value in halves.items()))
 
 shares = np.linspace(0, 1, 9)[:, np.newaxis]

@@ -1,19 +1,20 @@
 """
-Compressing a photograph, beside JPEG
-=====================================
+Image compression compared with JPEG
+====================================
 
-A code is short, but what does it cost to store? Components are rounded, and what is
-left is counted in bits. Then an autoencoder, PCA and JPEG are in the same units:
-quality in decibels against bits per pixel. The image codec of 1992 is hard to beat.
+How many bits does a code need? This example rounds the components of a code and
+measures their entropy, so that an autoencoder, PCA and JPEG are compared in the same
+units: quality in decibels against bits per pixel. The image codec of 1992 is hard to
+beat.
 """
 
 # %%
 # The photograph
 # --------------
 #
-# ``china.jpg`` of scikit-learn in grey. The left third is there to learn from: patches
-# of 8 x 8 pixels, the block size of JPEG. The rest, cut into blocks without overlap, is
-# to be compressed.
+# ``china.jpg`` of scikit-learn in grey. Patches of 8 x 8 pixels, the block size of
+# JPEG, from the left third are the training rows. The rest, cut into blocks without
+# overlap, is compressed.
 
 import io
 
@@ -44,19 +45,20 @@ def psnr(image):
 
 
 # %%
-# What is counted
-# ---------------
+# Counting bits
+# -------------
 #
-# Each component is divided by a step, the same for all, and rounded. The bits are those
-# of an ideal entropy coder that knows how often each integer came up in the *training*
-# patches, component by component: minus the logarithm of that share, averaged over the
-# blocks to be compressed. An integer that never came up there is not free either, for
-# one is added to all counts.
+# Each component is divided by a step, the same for all, and rounded. The number of bits
+# is that of an ideal entropy coder with the frequencies of the *training* patches for
+# each component: minus the binary logarithm of the frequency, averaged over the blocks
+# to compress. One is added to all counts, so that integers that do not occur in
+# training have a cost too.
 #
-# Not counted are the tables of shares and the model itself, some hundred kilobytes of
-# weights, which sender and receiver must both have; for one photograph they would
-# outweigh it. JPEG's file is counted whole, tables included. It, in turn, uses what
-# neighbouring blocks have in common, at least for their means; the others do not.
+# The tables of frequencies and the model are not counted: some hundred kilobytes of
+# weights, which sender and receiver must both have. For one photograph they would
+# exceed its size. The JPEG file is counted as a whole, including tables. JPEG also uses
+# the correlation between neighbouring blocks, at least for their means; the other
+# methods do not.
 
 
 def bits_per_pixel(symbols, seen):
@@ -85,15 +87,15 @@ def jpeg(quality):
 
 
 # %%
-# The contestants
-# ---------------
+# The methods
+# -----------
 #
-# PCA with all 64 components, which with rounding is a transform codec: components that
-# round to zero cost next to nothing. Two autoencoders with 8 and 32 numbers per block.
-# And one whose code is made of symbols to begin with:
-# :class:`~skae.bottlenecks.FiniteScalar` rounds in training already, so that the
-# decoder has seen what rounding does. It is one point, not a curve: another rate is
-# another model.
+# - PCA with all 64 components, which with rounding is a transform codec: components
+#   that round to zero cost next to nothing.
+# - Two autoencoders, with 8 and 32 components per block.
+# - An autoencoder with a discrete code: :class:`~skae.bottlenecks.FiniteScalar` rounds
+#   during training already, so the decoder is trained with rounded codes. It is one
+#   point, not a curve, since another rate requires another model.
 
 import pandas as pd
 from sklearn.decomposition import PCA
@@ -110,9 +112,9 @@ symbolic = AutoencoderTransformer(8, bottleneck=FiniteScalar(8), **settings).fit
 steps = [400, 250, 180, 130, 90, 60, 40, 30]
 curves = {
     "JPEG": [jpeg(quality) for quality in (3, 5, 10, 20, 30, 40, 50, 60, 70)],
-    "PCA, 64 numbers": [rounded(pca, step) for step in steps],
-    "skae, 8 numbers": [rounded(small, step) for step in steps],
-    "skae, 32 numbers": [rounded(large, step) for step in steps],
+    "PCA, 64 components": [rounded(pca, step) for step in steps],
+    "skae, 8 components": [rounded(small, step) for step in steps],
+    "skae, 32 components": [rounded(large, step) for step in steps],
     "skae, 8 symbols": [
         (
             bits_per_pixel(symbolic.quantize(blocks), symbolic.quantize(train)),
@@ -129,19 +131,19 @@ for name, points in curves.items():
     table[name] = np.interp(rates, bits, decibels, left=np.nan, right=np.nan)
 table = pd.DataFrame(table, index=[f"{rate} bit" for rate in rates]).T
 bits, decibels, _ = curves["skae, 8 symbols"][0]
-print("Decibels at so many bits per pixel, between measured points")
+print("PSNR in dB by bits per pixel, interpolated")
 print(table.drop("skae, 8 symbols").to_string(float_format="{:.1f}".format, na_rep="-"))
 print(f"skae, 8 symbols: {decibels:.1f} dB at {bits:.2f} bit")
 
 # %%
-# JPEG is ahead wherever files are small. Only towards one bit per pixel does PCA reach
-# it. The autoencoder with 32 numbers is about equal to PCA until the components that it
-# does not have are missing; with eight numbers that is soon, and smaller steps cannot
-# bring back what the code leaves out. The symbols are the worst bargain. On new blocks
-# of a photograph the bend of the code gains next to nothing over a flat space.
+# JPEG is better at all small file sizes. PCA reaches it only near one bit per pixel.
+# The autoencoder with 32 components is about equal to PCA until the missing components
+# matter. With eight components this is the case soon, and smaller steps cannot restore
+# what the code omits. The discrete code has the worst quality for its size. On new
+# blocks of a photograph the nonlinear code gains next to nothing over a linear one.
 #
-# Learnt codecs that do beat JPEG are far larger, see far more than a block, and train
-# on many photographs.
+# Learnt codecs that beat JPEG are far larger, use far more than one block, and are
+# trained on many photographs.
 
 import matplotlib.pyplot as plt
 
@@ -157,12 +159,14 @@ ax.set(xlabel="bits per pixel", ylabel="PSNR, dB", xlim=(0, 1), ylim=(19, 29))
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False, loc="lower right")
 
-# Of each curve, the picture that comes nearest to 0.3 bit.
+# For each curve, the picture closest to 0.3 bit.
 part = np.s_[150:310, :220]
 panels = below.subplots(1, 4)
 panels[0].imshow(right[part], cmap="gray", vmin=0, vmax=255)
 panels[0].set_title("original, 8 bit", fontsize="medium")
-for ax, name in zip(panels[1:], [*list(curves)[:2], "skae, 32 numbers"], strict=True):
+for ax, name in zip(
+    panels[1:], [*list(curves)[:2], "skae, 32 components"], strict=True
+):
     bits, decibels, image = min(curves[name], key=lambda point: abs(point[0] - 0.3))
     ax.imshow(image[part], cmap="gray", vmin=0, vmax=255)
     ax.set_title(f"{name}\n{bits:.2f} bit, {decibels:.1f} dB", fontsize="medium")

@@ -1,24 +1,26 @@
 """
-Video clips through eight numbers
-=================================
+Compressing video clips with 3-D convolutions
+=============================================
 
-A clip is a volume: frames, height, width. A camera that moves over a still scene makes
-pictures that all differ, pixel by pixel, though a handful of numbers says everything:
-where it looks, how fast it pans, how it zooms. PCA needs many components for things
-that move, since a moved picture is not a sum of a few others. A convolutional network
-in three dimensions bends the code along the motion.
+A video clip is a volume: frames, height, width. If a camera moves over a still scene,
+all frames differ in every pixel, but a few numbers describe the clip: position, panning
+speed, zoom. PCA needs many components for moving objects, because a shifted picture is
+not a linear combination of a few others. This example compares PCA with a
+three-dimensional convolutional autoencoder.
 """
 
 # %%
-# A camera over a photograph
-# --------------------------
+# The data
+# --------
 #
-# **The pixels are real, the motion is made.** A virtual camera looks at a part of
+# **The pixels are real, the motion is synthetic.** A virtual camera views a part of
 # scikit-learn's ``china.jpg``, pans and zooms, and records eight frames of 16 x 16
-# pixels. The brightness of each clip is taken out: its mean would outweigh all else.
+# pixels. The mean of each clip is subtracted, because brightness would otherwise
+# dominate.
 #
-# Test clips are new rides over the same scene, as with a camera that stays at its post,
-# or rides over another part of the photograph, which no training clip has seen.
+# There are two sets of test clips: new camera movements over the same scene, as with a
+# camera at a fixed place, and movements over another part of the photograph, which is
+# not in any training clip.
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -51,19 +53,18 @@ def record(n_clips, top, left, height=80, width=100):
 
 train = record(3000, top=180, left=140)
 tests = {
-    "new rides": record(300, top=180, left=140),
+    "new movements": record(300, top=180, left=140),
     "another scene": record(300, top=280, left=400),
 }
 
 # %%
-# Two ways to eight numbers
-# -------------------------
+# The models
+# ----------
 #
-# A row is a clip, flattened, and ``Conv((1, 8, 16, 16))`` says what it was: one
-# channel, then frames, height and width. It is the network of the textbooks, with
-# ``linear_path=False`` and a start at random: PCA, where the default would start, is a
-# poor guess where everything moves. That gives up the promise of the default not to be
-# worse than PCA.
+# A row is a flattened clip, and ``Conv((1, 8, 16, 16))`` gives its shape: one channel,
+# then frames, height and width. It is the textbook network, with ``linear_path=False``
+# and a random start, because PCA, the default start, is a poor approximation for moving
+# scenes. Such a network may end up worse than PCA, unlike the default.
 
 import pandas as pd
 from sklearn.decomposition import PCA
@@ -97,23 +98,24 @@ for name, model in models.items():
     results[name] = {
         where: reconstruction_scorer(model, clips) for where, clips in tests.items()
     }
-print(f"R², {N_COMPONENTS} numbers for a clip of {train.shape[1]}")
+print(f"R², {N_COMPONENTS} components for a clip of {train.shape[1]}")
 print(pd.DataFrame(results).T.to_string(float_format="{:.3f}".format))
 
 # %%
-# On new rides over the scene that it knows the network is well ahead. Over another
-# scene it is the other way round: a network of this size, trained on one scene,
-# imagines that one, while the first components of PCA are smooth waves that fit any
-# clip a little. (R² of the columns cannot be compared: the other scene is smoother.)
+# On new movements over the scene of the training clips the network is clearly better.
+# Over another scene PCA is better: a network of this size, trained on one scene,
+# reproduces that scene, while the first components of PCA are smooth waves that fit any
+# clip a little. (The two columns of R² are not comparable: the other scene is
+# smoother.)
 #
-# Below, edges that PCA blurs because they move are edges in the frames of the network,
-# and they move as they should. Fine detail is lost in both.
+# In the frames below, moving edges are blurred by PCA. The network reconstructs them as
+# edges that move correctly. Both lose fine detail.
 
 import matplotlib.pyplot as plt
 
 figure = plt.figure(figsize=(10, 7.6), layout="constrained")
-strips = {"clip": tests["new rides"]} | {
-    name: model.inverse_transform(model.transform(tests["new rides"]))
+strips = {"clip": tests["new movements"]} | {
+    name: model.inverse_transform(model.transform(tests["new movements"]))
     for name, model in models.items()
 }
 for i, part in enumerate(figure.subfigures(2, 1, hspace=0.04)):
@@ -124,5 +126,5 @@ for i, part in enumerate(figure.subfigures(2, 1, hspace=0.04)):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
-figure.suptitle(f"Two rides that were not trained on, through {N_COMPONENTS} numbers")
+figure.suptitle(f"Two test clips, {N_COMPONENTS} components")
 plt.show()

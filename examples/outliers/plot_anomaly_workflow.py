@@ -1,12 +1,12 @@
 """
-From a detector to a decision: outliers in a stream
-===================================================
+Outlier detection workflow: from training to alerts in a stream
+===============================================================
 
-A detector ranks rows. To use it takes more: a threshold that keeps a promise, reasons
-that a person can check, and a watch over the threshold, since tomorrow's rows are not
-those that it was set on. These are the five steps, train, score, explain, set a
-threshold, flag and act, on a stream that drifts of itself. The figures are written to
-``workflow_explained.png`` and ``workflow_stream.png``.
+A detector ranks rows. Using it in practice also needs a threshold with a known false
+alarm rate, explanations that a person can check, and monitoring, because new rows may
+differ from those used to set the threshold. This example shows five steps on a stream
+with real drift: train, score, explain, set a threshold, flag and act. The figures are
+written to ``workflow_explained.png`` and ``workflow_stream.png``.
 """
 
 # %%
@@ -15,18 +15,18 @@ threshold, flag and act, on a stream that drifts of itself. The figures are writ
 #
 # The digits of scikit-learn were cut out of forms that people filled in by hand, about
 # 128 digits each. They are still in that order: fourteen forms, one after the other,
-# and each begins with the same digits. Hands differ, and that is a drift that nobody
-# had to make up.
+# each beginning with the same digits. Handwriting differs between people, so the data
+# contain real drift.
 #
-# Say that the field is for octal numbers. Then 0 to 7 are normal, and 8 and 9 are
-# *foreign*. Forms 1 to 5 are there to learn from, forms 6 to 14 come later, one by one.
+# Suppose that the field contains octal numbers. Then 0 to 7 are normal, and 8 and 9 are
+# *foreign*. Forms 1 to 5 are for training, and forms 6 to 14 arrive later, one by one.
 # Of the foreign digits in those every fourth is kept, so that they are rare.
 #
-# **Faults are planted**, for there are none in the data. In six later forms, drawn at
-# random, ten scans in a row are damaged: by dust on the glass, which leaves a column
-# black; by a dead line of the sensor, which leaves a row white; or by a wrong setting
-# that inverts black and white. Labels say which. The detector does not see them; here
-# they play the person who looks at the alerts, and they judge.
+# **Faults are synthetic**, since the data contain none. In six later forms, chosen at
+# random, ten consecutive scans are damaged: by dust on the glass, which makes a column
+# black; by a dead line of the sensor, which makes a row white; or by a wrong setting
+# that inverts black and white. The labels are known but hidden from the detector. They
+# are used in place of the person who checks the alerts, and for evaluation.
 
 import numpy as np
 import pandas as pd
@@ -69,10 +69,10 @@ print(pd.Series(kind).value_counts().to_string())
 # Train
 # -----
 #
-# On normal rows. A quarter of them is held back for the threshold. All pixels have the
-# same unit, so ``scaling="global"``: the default divides each column by its own
-# standard deviation, and a speck in a corner that is nearly always white would outweigh
-# a wrong digit.
+# Train on normal rows. A quarter of them is held back for the threshold. All pixels
+# have the same unit, so ``scaling="global"`` is used: the default divides each column
+# by its own standard deviation, and a speck in a corner that is nearly always white
+# would outweigh a wrong digit.
 
 from skae import AutoencoderOutlierDetector
 
@@ -84,9 +84,9 @@ detector = AutoencoderOutlierDetector(
 # Score
 # -----
 #
-# ``score_samples`` is the lower, the more abnormal. The area under the ROC curve is how
-# often a row of the kind gets a lower score than a normal one; it needs labels, and no
-# threshold.
+# Lower values of ``score_samples`` are more abnormal. The area under the ROC curve
+# (AUROC) is the probability that a row of the given kind has a lower score than a
+# normal row. It needs labels, but no threshold.
 
 from sklearn.ensemble import IsolationForest
 
@@ -114,12 +114,13 @@ print(rankings.to_string(float_format="{:.3f}".format))
 # Explain
 # -------
 #
-# `explain` says what the model expected instead and which share of the score each
-# feature has. To show what is usual and not what is best, these are the scans with the
-# median score of their kind. What the shares of the pixels lack to one lies in the code
-# and belongs to no pixel. Where they are spread over the whole digit, no single pixel
-# is wrong, but all together are unusual. A fault that the model reconstructs shows in
-# the code and around it more than in its place.
+# `explain` returns what the model expected instead, and the share of each feature in
+# the score. To show typical and not the best cases, these are the scans with the median
+# score of their kind. If the shares of the pixels sum to less than one, the remainder
+# is the share of the code and belongs to no pixel. If they are spread over the whole
+# digit, no single pixel is wrong, but their combination is unusual. A fault that the
+# model reconstructs has its share in the code and in neighbouring pixels rather than at
+# its own place.
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
@@ -137,7 +138,7 @@ heat = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#edae49", "#d1495b
 
 
 def median_of(a_kind):
-    """Return the position of the scan whose score is in the middle of its kind."""
+    """Return the position of the scan with the median score of its kind."""
     members = np.flatnonzero(kind == a_kind)
     order = np.argsort(detector.score_samples(stream.iloc[members]))
     return members[order[len(members) // 2]]
@@ -169,9 +170,9 @@ figure.savefig("workflow_explained.png", dpi=150)
 # Set a threshold
 # ---------------
 #
-# Say that a person can look at one normal digit in twenty. `calibrate` finds the
-# threshold on rows that the training has not seen. With 130 of them a rate of 5 % rests
-# on the six most abnormal, one of 1 % on a single one.
+# Suppose that a person can check one in twenty normal digits. `calibrate` sets the
+# threshold on rows that were not used in training. With 130 of them a rate of 5 % is
+# determined by the six most abnormal, a rate of 1 % by a single one.
 
 RATE = 0.05
 detector.calibrate(false_positive_rate=RATE)
@@ -180,30 +181,31 @@ held_back = detector.calibration_scores_
 print(f"threshold {-first_threshold:.2f}, from {len(held_back)} rows")
 
 # %%
-# For rows that come as a batch there is another promise: of the rows that are called
-# outliers, at most one in ten is normal, on average. `p_values` and
-# :func:`scipy.stats.false_discovery_control` keep it for rows that come as the
-# calibration rows came, and the threshold has no say in it. The price is power. Beside
-# ``n`` calibration rows no p-value is smaller than ``1 / (n + 1)``, so in a batch of
-# ``m`` rows at least ``m / (0.1 * (n + 1))`` must be more abnormal than all of those
-# before any is called an outlier: a burst of faults can be, a single one in a hundred
-# rows cannot.
+# For batches of rows there is another guarantee, control of the false discovery rate
+# (FDR): on average, at most one in ten of the flagged rows is normal. `p_values` and
+# :func:`scipy.stats.false_discovery_control` provide it for rows from the distribution
+# of the calibration rows, without using the threshold. Its cost is a loss of power.
+# With ``n`` calibration rows no p-value is smaller than ``1 / (n + 1)``, so in a batch
+# of ``m`` rows at least ``m / (0.1 * (n + 1))`` must be more abnormal than all
+# calibration rows before any is flagged. A burst of faults can be flagged, a single
+# fault in a hundred rows cannot.
 #
 # Flag and act
 # ------------
 #
-# The later forms come one by one. After each of them:
+# The later forms arrive one by one. After each of them:
 #
-# 1. rows below the threshold raise an alert, and a person looks at them: "right" were
-#    foreign or broken indeed. Beside them are the rows that the other promise allows;
-# 2. the scores of the form, without what was confirmed, are compared with the
-#    calibration scores by a two-sample Kolmogorov-Smirnov test. If rows still come as
-#    calibration rows did, its p-value is below 0.05 / 9 in any of nine forms only once
-#    in twenty such streams, by Bonferroni;
-# 3. if it is below, the check rings, and the threshold is set anew on the last three
-#    forms, again without what was confirmed. False alarms that were cleared stay in:
-#    they are the normal rows that the threshold is about. So do outliers that were
-#    missed, which makes the new threshold a little too lenient.
+# 1. Rows below the threshold raise an alert, and a person checks them. "right" counts
+#    the alerts that were foreign or damaged. The rows flagged with the false discovery
+#    rate are listed as well.
+# 2. The scores of the form, without confirmed outliers, are compared with the
+#    calibration scores by a two-sample Kolmogorov-Smirnov test. Without drift, the
+#    p-value is below 0.05 / 9 in any of the nine forms in only one of twenty such
+#    streams (Bonferroni correction).
+# 3. If it is below, drift is reported, and the threshold is set again on the last three
+#    forms, without confirmed outliers. False alarms that were checked stay in: they are
+#    the normal rows that determine the threshold. Missed outliers stay in as well,
+#    which makes the new threshold slightly too lenient.
 
 from scipy.stats import false_discovery_control, ks_2samp
 
@@ -234,7 +236,7 @@ for later in LATER:
             "by FDR": f"{np.sum(sure & ~normal)}/{np.sum(sure)}",
             "false alarms": np.mean(alert[normal]),
             "drift p": drift,
-            "": "rang" if drift < ALARM else "",
+            "": "drift" if drift < ALARM else "",
         }
     )
     if drift < ALARM:
@@ -245,32 +247,32 @@ formats = {"false alarms": "{:.1%}".format, "drift p": "{:.2g}".format}
 print(log.to_string(formatters=formats))
 
 # %%
-# What the person gets is not a number. With the alert goes a table of the worst
-# features of the row, under its index and the names of the columns: the pixels are
-# numbered from the top left. ``residual`` is in units of what is usual for the column,
-# so that an edge that is nearly always white stands out. Here are the first alerts of
-# the last form, with what the person will have found.
+# An alert contains more than a score: a table of the features with the largest shares,
+# with the index of the row and the names of the columns. The pixels are numbered from
+# the top left. ``residual`` is in units of what is usual for the column, so a pixel at
+# an edge that is nearly always white stands out. These are the first alerts of the last
+# form, with the true kind added.
 
 alerts = stream[(form_of == LATER[-1]) & (scores < thresholds)]
 reasons = detector.explain(alerts.head(5)).to_frame(top_k=3)
-reasons["person found"] = reasons["row"].map(pd.Series(kind, stream.index))
+reasons["true kind"] = reasons["row"].map(pd.Series(kind, stream.index))
 print(reasons.to_string(index=False, float_format="{:.2f}".format))
 
 # %%
-# What the drift cost
-# -------------------
+# The effect of the drift
+# -----------------------
 #
-# The threshold and the p-values rest on other digits of the same five hands, and both
-# broke their promises as soon as another hand came: see form 6. *Rows that are held
-# back at random promise something about more of the same.* For new writers, machines or
-# weeks, calibrate on writers, machines or weeks that the training has not seen.
+# The threshold and the p-values were calibrated on other digits of the same five
+# writers. Both guarantees fail as soon as another writer appears: see form 6. *Rows
+# held back at random represent only more of the same data.* For new writers, machines
+# or weeks, calibrate on writers, machines or weeks that are not in the training rows.
 #
-# Does it help to fit again as well? Forms 10 to 14 are judged four times: with the
-# first threshold; with those that were set when the check rang; with one from all that
-# is normal in forms 6 to 9, as if a person had looked at everything there; and by a
-# detector that was fitted again, forms 6 and 7 included, and calibrated on 8 and 9. The
-# last column is the ranking of all that is abnormal. The first three share it, for
-# `calibrate` leaves the model alone.
+# Does it help to refit as well? Forms 10 to 14 are evaluated in four ways: with the
+# first threshold; with the thresholds that were set when drift was reported; with a
+# threshold from all normal rows of forms 6 to 9, as if a person had checked everything
+# there; and with a detector that was refitted with forms 6 and 7 included, and
+# calibrated on 8 and 9. The last column is the AUROC for all abnormal rows. It is the
+# same for the first three, since `calibrate` does not change the model.
 
 from sklearn.metrics import roc_auc_score
 
@@ -294,41 +296,41 @@ def outcome(score, threshold):
 
 outcomes = {
     "first threshold": outcome(scores[end], first_threshold),
-    "set when it rang": outcome(scores[end], thresholds[end]),
+    "set on drift": outcome(scores[end], thresholds[end]),
 }
 detector.calibrate(normal_of(6, 7, 8, 9), false_positive_rate=RATE)
 outcomes["set on 6 to 9"] = outcome(scores[end], detector.offset_)
 fresh = AutoencoderOutlierDetector(scaling="global", random_state=0)
 fresh.fit(pd.concat([train, normal_of(6, 7)]))
 fresh.calibrate(normal_of(8, 9), false_positive_rate=RATE)
-outcomes["fitted again"] = outcome(fresh.score_samples(stream[end]), fresh.offset_)
-print(f"Forms 10 to 14, shares called outliers; {RATE:.0%} false alarms were asked for")
+outcomes["refitted"] = outcome(fresh.score_samples(stream[end]), fresh.offset_)
+print(f"Forms 10 to 14, shares flagged; requested false alarm rate {RATE:.0%}")
 print(pd.DataFrame(outcomes).T.to_string(float_format="{:.3f}".format))
 
 # %%
-# A threshold that is kept while the rows change gives more alerts of both kinds, and so
-# it seems to find more. That is the threshold's doing: at the rate that was asked for,
-# so much is found and no more. To find more at that rate takes a better ranking: other
-# scores, more hands to train on. So set the threshold again when the check rings, and
-# fit again when the ranking has suffered: when, with the threshold set anew, fewer of
-# the alerts turn out to be right than before.
+# A threshold that is kept while the rows drift gives more alerts of both kinds, and so
+# seems to find more. This is due to the threshold: at the requested false alarm rate it
+# finds no more than the others. Finding more at that rate requires a better ranking, by
+# another score or by training rows of more writers. So set the threshold again when
+# drift is reported. Refit when the ranking has become worse: when, with a new
+# threshold, a smaller share of the alerts is right than before.
 #
-# The check itself has two weaknesses. One form is in one hand, so that its rows are
-# more alike than rows drawn at random, and the test, which takes them for independent,
-# rings too readily. It also looks at each form alone, and a slow drift may never be
-# clear in one of them. A running sum remembers: add
-# ``np.mean(-np.log(p_values)) - 1.1`` of each batch, which is about -0.1 on average
-# while nothing changes, start again from zero where the sum falls below, and ring when
-# it has grown too large. That is a CUSUM chart, with an allowance of 0.1.
+# The drift check has two weaknesses. A form is by one writer, so its rows are more
+# alike than independent rows. The test assumes independence and reports drift too
+# often. The check also uses each form alone, and slow drift may not be significant in
+# any of them. A cumulative sum accumulates evidence: for each batch add
+# ``np.mean(-np.log(p_values)) - 1.1``, which is about -0.1 on average without drift,
+# restart at zero when the sum becomes negative, and report drift when it exceeds a
+# limit. This is a CUSUM chart with an allowance of 0.1.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Every digit of the stream. Above the line is an alert, in a ring if the digit is
-# normal; triangles lie far above the figure. To the left are the calibration rows, for
-# which the first threshold was right; the dashed line is where it would have stayed.
-# Below are the drift check, with the bound that makes it ring, and what became of the
-# promise.
+# Every digit of the stream. Points above the line are alerts, with a ring if the digit
+# is normal; triangles are beyond the range of the axis. To the left are the calibration
+# rows that the first threshold was set on; the dashed line is the first threshold.
+# Below are the drift check, with the bound at which drift is reported, and the false
+# alarm rates.
 
 TOP = 18
 THIN = {"color": INK, "lw": 1, "ls": (0, (5, 4))}
@@ -373,7 +375,7 @@ bars = middle.bar(
     width=84,
     color=np.where(rang, COLOURS["dead line"], COLOURS["normal"]),
 )
-middle.bar_label(bars, np.where(rang, "rang", ""), color=INK, padding=1)
+middle.bar_label(bars, np.where(rang, "drift", ""), color=INK, padding=1)
 middle.axhline(-np.log10(ALARM), **THIN)
 middle.set(ylabel="drift check\n$-\\log_{10}\\,p$", ylim=(0, 7.5))
 
@@ -384,7 +386,7 @@ for shift, name, colour, limits in (
         COLOURS["normal"],
         np.full(len(stream), first_threshold),
     ),
-    (21, "set again when it rang", COLOURS["foreign"], thresholds),
+    (21, "set again on drift", COLOURS["foreign"], thresholds),
 ):
     false_alarms = pd.Series(scores < limits)[is_normal].groupby(form_of[is_normal])
     rates = 100 * false_alarms.mean()

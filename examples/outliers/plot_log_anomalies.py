@@ -1,21 +1,21 @@
 """
-Log anomalies: what a near-perfect score says, and what it does not
-===================================================================
+Log anomalies: how to check a near-perfect AUROC
+================================================
 
-A server writes a log, a parser turns its lines into events, and a session becomes a
-row: how often each event occurred. Detectors of abnormal sessions are then reported
-with areas under the ROC curve (AUROC) of 0.99 and more. Here are such data, such a
-figure, three questions to ask before it is believed, and what is left of it afterwards.
+A server writes a log, a parser turns its lines into events, and a session becomes a row
+of counts, one per kind of event. Detectors of abnormal sessions are often reported with
+an area under the ROC curve (AUROC) of 0.99 or more. This example reproduces such a
+result, checks it by three questions, and repeats the evaluation without duplicates.
 """
 
 # %%
 # The data
 # --------
 #
-# Sessions of the Hadoop file system, HDFS, as the authors of DeepLog [1]_ prepared
-# them: one row per block of data, one column per kind of event. The events have numbers
-# and no names. Many sessions are equal, and the file has each distinct vector of counts
-# once, with the number of sessions that had it.
+# Sessions of the Hadoop file system (HDFS), as prepared by the authors of DeepLog [1]_:
+# one row per data block, one column per kind of event. Events are numbered and have no
+# names. Many sessions are equal; the file contains each distinct vector of counts once,
+# with its number of sessions.
 
 import sys
 from pathlib import Path
@@ -44,22 +44,23 @@ inventory = pd.DataFrame(
 print(inventory.to_string())
 
 # %%
-# Question one: how many rows are there really? Thousands of normal sessions are a few
-# dozen vectors. Question two: does any vector occur on both sides? None does. So a list
-# of vectors, without any learning, is right about every session that it has seen
-# before.
+# First question: how many distinct rows are there? The thousands of normal sessions
+# consist of a few dozen vectors. Second question: does any vector occur in both
+# classes? None does. So a lookup in a list of vectors, without any learning, classifies
+# every session correctly that it has seen before.
 #
 # The usual protocol
 # ------------------
 #
-# Half of the normal sessions, drawn at random, train; the others and all anomalies are
-# the test. Square roots make the noise of small and of large counts alike, and as all
-# columns then have one unit, ``scaling="global"`` leaves them their weights.
+# Half of the normal sessions, drawn at random, are for training; the others and all
+# anomalies are the test set. Square roots give small and large counts similar noise.
+# All columns then have the same unit, so ``scaling="global"`` is used, which keeps
+# their weights.
 #
-# Five methods. Two learn nothing: the list of seen vectors, and how many events there
-# are of kinds that never occurred in training. The others are the residual of PCA,
-# which is common for logs, :class:`~sklearn.ensemble.IsolationForest`, and
-# :class:`~skae.AutoencoderOutlierDetector`.
+# There are five methods. Two learn nothing: the lookup in the list of seen vectors, and
+# the count of events of kinds that never occurred in training. The others are the
+# residual of PCA, which is common for logs, :class:`~sklearn.ensemble.IsolationForest`,
+# and :class:`~skae.AutoencoderOutlierDetector`.
 
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -120,13 +121,14 @@ by_session = aurocs(
 )
 
 # %%
-# An honest protocol
-# ------------------
+# A protocol without duplicates
+# -----------------------------
 #
-# What is asked of a detector is to judge sessions that it has *not* seen. So copies are
-# dropped before the split: the distinct normal vectors are cut into five parts, each is
-# the test once, together with all distinct anomalies, and the others train. The list
-# can only guess now. Every vector counts once, however often it occurred.
+# A detector is needed for sessions that it has *not* seen. So duplicates are dropped
+# before the split: the distinct normal vectors are split into five folds; each fold is
+# the test set once, together with all distinct anomalies, and the other folds are for
+# training. The lookup can only guess now. Every vector counts once, however often it
+# occurred.
 
 folds = []
 for train, test in KFold(5, shuffle=True, random_state=0).split(normal):
@@ -147,27 +149,26 @@ print("AUROC")
 print(results.to_string(float_format="{:.3f}".format))
 
 # %%
-# By session, the list of seen vectors leaves nothing to be gained, so that the figures
-# of the others say little. By vector the list is at 0.5, and the question is whether a
-# normal session of a new kind looks more normal than a failure. Much of that is still
-# easy: most failures have an event that no normal session has. IsolationForest misses
-# just this, because it cannot split a column that never varied in training. What is
-# left for learning is the rest, and there the autoencoder is ahead. It is not a deep
-# network that does it: a few dozen rows cannot show that one is better, so the model
-# stays at PCA, with a score that looks at the code and at neighbours as well as at the
-# residual.
+# By session, the lookup leaves no room for improvement, so the results of the other
+# methods are not informative. By vector the lookup is at 0.5, and the task is to tell a
+# normal session of a new kind from a failure. Much of this is still easy: most failures
+# have an event that no normal session has. IsolationForest misses these, because it
+# cannot split a column that never varied in training. On the remaining failures the
+# autoencoder is best. This is not due to a deep network: a few dozen rows cannot show
+# that a network is better, so the model stays at PCA. The difference is the score,
+# which uses the code and neighbours as well as the residual.
 #
-# Question three: how many alarms? There are more anomalies than normal sessions in this
-# selection, which no file system has. At one failure in a thousand sessions, a detector
-# that finds all and flags one normal session in a hundred raises ten false alarms for
-# each right one, with an area of 0.99 or more.
+# Third question: how many alarms are there? This data set has more anomalies than
+# normal sessions, unlike any file system in use. With one failure in a thousand
+# sessions, a detector that finds all failures and flags one in a hundred normal
+# sessions raises ten false alarms for each correct one, at an AUROC of 0.99 or more.
 #
-# Reasons
-# -------
+# Explanations
+# ------------
 #
-# A list cannot say why. `explain` compares a session with what the model expected of
-# it. These are the most frequent anomaly, and the one with the median score. The
-# columns with the largest shares, back in counts:
+# A lookup cannot explain an alarm. `explain` compares a session with what the model
+# expected of it. These are the most frequent anomaly and the one with the median score,
+# with the columns with the largest shares, converted back to counts:
 
 detector = AutoencoderOutlierDetector(scaling="global", random_state=0)
 detector.fit(np.sqrt(normal))
@@ -188,12 +189,12 @@ reasons = explanation.to_frame(top_k=3)[
 print(reasons.to_string(index=False, float_format="{:.2f}".format))
 
 # %%
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Every distinct vector as a column, the most frequent ones on the left of either part.
-# Below them, what each method makes of the two protocols, with the lowest and highest
-# fold; and the shares of the two anomalies.
+# Top: every distinct vector is a column, ordered by decreasing frequency within its
+# class. Bottom: the AUROC of each method by the two protocols, and the shares of the
+# two anomalies.
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap

@@ -1,23 +1,25 @@
 """
-Network intrusion: a table with mixed columns
-=============================================
+Network intrusion: outliers in a table with mixed columns
+=========================================================
 
-Tables of real systems mix what detectors need apart: categories, bytes that span nine
-powers of ten, counts, rates. A :class:`~sklearn.compose.ColumnTransformer` puts them on
-one footing, :class:`~skae.AutoencoderOutlierDetector` stands behind it in a pipeline,
-and its reasons are mapped back to the columns that the table had.
+Tables of real systems contain categories, bytes that span nine powers of ten, counts
+and rates. This example brings them to a common scale with a
+:class:`~sklearn.compose.ColumnTransformer`, followed by
+:class:`~skae.AutoencoderOutlierDetector` in a pipeline, and maps the explanations back
+to the columns of the table.
 """
 
 # %%
 # The data
 # --------
 #
-# Connections in a simulated network, of the KDD Cup 1999, as scikit-learn fetches them
-# (2 MB, once). They are old, and known for copies and for attacks that are too easy to
-# see [1]_, so that figures on them say how detectors compare and not how well a network
-# of today is guarded. Copies are dropped here. Normal connections train and set the
-# thresholds; the test are other normal ones, and of each kind of attack at most a
-# hundred, so that floods do not outweigh everything else.
+# Connections in a simulated network, from the KDD Cup 1999, as fetched by scikit-learn
+# (2 MB, once). The data are old, and known for duplicates and for attacks that are too
+# easy to detect [1]_. Results on them compare detectors, but do not show how well a
+# network of today is protected. Duplicates are dropped here. Normal connections are
+# used for training and for the thresholds. The test set has other normal connections,
+# and at most a hundred of each kind of attack, so that floods do not outweigh
+# everything else.
 
 import numpy as np
 import pandas as pd
@@ -35,7 +37,7 @@ except OSError as error:
 kind = pd.Series(raw.target).map(lambda label: label.decode().rstrip("."))
 rng = np.random.default_rng(0)
 shuffled = kind.iloc[rng.permutation(len(kind))]
-# Enough of each kind to be left with the numbers below when copies are gone.
+# Enough of each kind to remain after duplicates are dropped.
 enough = shuffled.map({"normal": 20_000}).fillna(2_000)
 shuffled = shuffled[shuffled.groupby(shuffled).cumcount() < enough]
 
@@ -58,19 +60,19 @@ print(f"{len(train)} to train on, {len(calibration)} for the threshold; in the t
 print(kind.value_counts().to_string(header=False))
 
 # %%
-# Columns on one footing
-# ----------------------
+# Preprocessing
+# -------------
 #
-# - Bytes, seconds and rare counts are skewed by powers of ten: their logarithm.
-# - Counts of connections in the last seconds pile up at both ends: their rank among
-#   training rows, from 0 to 1.
+# - Bytes, seconds and rare counts are skewed by powers of ten: take their logarithm.
+# - Counts of connections in the last seconds accumulate at both ends: take their
+#   quantile among the training rows, from 0 to 1.
 # - Rates are between 0 and 1 already.
-# - Categories become columns of zeros and ones. Values that are rare in training share
-#   one column, and so does what was never seen: to be rare is what they have in common.
+# - Categories are encoded as columns of zeros and ones. Values that are rare in
+#   training share one column, and unseen values use the same column: both are rare.
 #
-# Then all columns have about the same range, and ``scaling="global"`` keeps it that
-# way. The default would divide by the standard deviation, and a service that one
-# connection in a thousand uses would outweigh all else.
+# All columns then have about the same range, and ``scaling="global"`` keeps it. The
+# default would divide by the standard deviation, and a service used by one connection
+# in a thousand would outweigh everything else.
 
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
@@ -105,8 +107,8 @@ columns = ColumnTransformer(
 # Three detectors
 # ---------------
 #
-# All behind the same transformer, and all with a threshold that one in a hundred of the
-# calibration rows exceeds.
+# All use the same preprocessing, and a threshold that 1 % of the calibration rows
+# exceed.
 
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -141,12 +143,12 @@ print("\nShare found, kinds of attack with ten rows and more")
 print(found.iloc[::-1].to_string(float_format="{:.2f}".format))
 
 # %%
-# Reasons, in the columns of the table
-# ------------------------------------
+# Explanations in the columns of the table
+# ----------------------------------------
 #
-# The detector sees encoded columns, and so do its reasons. The shares of a row add up
-# to one, so the parts of a category can be added, too. What lies in the code belongs to
-# no column. Here is the mean over the attacks of a kind.
+# The detector sees encoded columns, so its explanations are in encoded columns too. The
+# shares of a row sum to one, so those of a category can be added. The share of the code
+# belongs to no column. These are means over the attacks of each kind.
 
 columns, detector = models["autoencoder"]
 names = [
@@ -163,19 +165,19 @@ for attack, line in by_kind.iterrows():
     print(f"{attack:>15}", *(f"{name} {part:.0%}" for name, part in worst.items()))
 
 # %%
-# Broken packets are found by the column that counts them, scans by services and flags
-# that do not go together. IsolationForest cannot split a column that never varied in
-# training, and misses the broken packets; the neighbourhoods of LocalOutlierFactor
-# suffer from rows that are nearly copies. None of the three finds attacks that look
-# like usual traffic: somebody who downloads what should not be there (warezclient) is a
-# normal connection to all of them. The area under the ROC curve hides that, the share
-# found at a rate of false alarms does not.
+# Broken packets are found by the column that counts them, scans by unusual combinations
+# of services and flags. IsolationForest cannot split a column that never varied in
+# training, and misses the broken packets. The neighbourhoods of LocalOutlierFactor are
+# affected by near-duplicate rows. None of the three finds attacks that look like
+# ordinary traffic: an unauthorised download (warezclient) is a normal connection to all
+# of them. The AUROC hides this; the share found at a fixed false alarm rate does not.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# Kinds of attack with ten rows and more, by how many of them the autoencoder finds. On
-# the right are the columns of the table with the largest shares of its scores.
+# Left: kinds of attack with ten rows and more, ordered by the share that the
+# autoencoder finds. Right: the columns of the table with the largest shares of its
+# scores.
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
@@ -212,7 +214,7 @@ image = right.imshow(by_kind[top], cmap=heat, aspect="auto", vmin=0, vmax=0.5)
 right.set_xticks(range(len(top)), top, rotation=35, ha="right", fontsize="small")
 right.tick_params(length=0)
 right.spines[:].set_visible(False)
-right.set_title("Why: mean share of the score in each column of the table")
+right.set_title("Mean share of the score by column of the table")
 bar = figure.colorbar(image, ax=right, extend="max", pad=0.02, aspect=30)
 bar.outline.set_visible(False)
 

@@ -1,19 +1,19 @@
 """
-Outlier detectors side by side
-==============================
+Comparison of outlier detectors
+===============================
 
-Five detectors at their defaults on tables that scikit-learn ships: how well they rank
-what is abnormal, how long they take, what their scores look like, and what they take
-for normal in a plane. None of them is best everywhere.
+Five detectors with default parameters on data sets of scikit-learn: the ranking of
+abnormal rows, the running time, the distribution of the scores, and the decision
+regions in two dimensions. None of them is best everywhere.
 """
 
 # %%
 # The detectors
 # -------------
 #
-# All see standardised columns and train on normal rows. The thresholds are those of the
-# defaults, except that three of them are asked for the same rate: 1 % of the training
-# rows. The ranking does not depend on that.
+# All detectors use standardised columns and train on normal rows. The thresholds are
+# the defaults, except that three of the detectors get the same rate: 1 % of the
+# training rows. The ranking does not depend on it.
 
 from time import process_time
 
@@ -43,14 +43,14 @@ DETECTORS = {
 # One-class tasks
 # ---------------
 #
-# A class, or all but one, is normal; 60 % of its rows train, and the others and all
-# rows that are not normal are the test. Breast cancer: benign is normal. Wine: each of
-# the three cultivars in its turn. Digits twice: one digit is normal (three tasks,
-# easy: the others look different), or all but one are (three tasks, hard: the left-out
-# digit is made of the same strokes).
+# One class, or all but one, is normal. 60 % of its rows are for training; the rest and
+# all abnormal rows are the test set. Breast cancer: benign is normal. Wine: each of the
+# three cultivars in turn. Digits in two groups: one digit is normal (three tasks, easy:
+# the others look different), or all but one are (three tasks, hard: the left-out digit
+# is made of the same strokes).
 #
-# Some columns of the digits never vary, and the covariance of EllipticEnvelope says so
-# in a warning; it is left out of the output.
+# Some columns of the digits never vary, and EllipticEnvelope warns about its
+# covariance; the warning is suppressed.
 
 import warnings
 
@@ -96,21 +96,21 @@ print("AUROC, means over the tasks of a group; seconds to fit and to score")
 print(table.to_string(float_format="{:.3f}".format))
 
 # %%
-# Where a class looks different from all others, any detector will do, and the fastest
-# is the one to take. Where the difference lies in relations between columns,
-# IsolationForest, OneClassSVM and EllipticEnvelope are far behind the autoencoder and
-# LocalOutlierFactor. Between these two there is little in the ranking, and
-# LocalOutlierFactor has no training and is many times as fast. What the autoencoder has
-# besides are reasons, `explain`, and thresholds that keep a rate, `calibrate`; and it
-# does not have to keep all training rows.
+# If a class looks different from all others, any detector works, and the fastest is the
+# best choice. If the difference is in relations between columns, IsolationForest,
+# OneClassSVM and EllipticEnvelope are far behind the autoencoder and
+# LocalOutlierFactor. These two rank about equally well, and LocalOutlierFactor has no
+# training and is many times as fast. The autoencoder additionally has explanations
+# (`explain`) and thresholds for a given false alarm rate (`calibrate`), and it does not
+# need to store all training rows.
 #
-# What they take for normal
-# -------------------------
+# Decision regions
+# ----------------
 #
-# Two columns, so that it can be drawn: of wine, where two cultivars train and the third
-# lies between them, and of breast cancer, where benign rows train. Red is abnormal, in
-# the ranks of the scores over the plane; the line is the threshold, and what is outside
-# of it is flagged. Training rows are white, abnormal ones yellow.
+# Two columns each: of wine, with two cultivars for training and the third between them,
+# and of breast cancer, with benign rows for training. Colours are ranks of the scores
+# over the plane; red is abnormal. The line is the threshold: everything outside is
+# flagged. Training rows are white, abnormal rows yellow.
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
@@ -150,16 +150,18 @@ for ax, name in zip(axes[0], DETECTORS, strict=True):
     ax.set_title(name)
 
 # %%
-# EllipticEnvelope draws an ellipse whatever the rows look like. The others follow them.
-# OneClassSVM flags half of the training rows at its default, ``nu=0.5``; that is its
-# threshold and not its ranking. IsolationForest cuts parallel to the axes, which shows.
+# EllipticEnvelope fits an ellipse to any data. The others follow the shape of the data.
+# OneClassSVM flags half of the training rows at its default, ``nu=0.5``; this affects
+# its threshold and not its ranking. IsolationForest splits parallel to the axes, which
+# is visible.
 #
-# Scores side by side
-# -------------------
+# Distribution of the scores
+# --------------------------
 #
-# Breast cancer in all its columns: :class:`~skae.displays.AnomalyScoreDisplay` takes
-# any detector. The dashed line is the threshold, with the rows beyond it in the legend.
-# The last panel is the table above.
+# Breast cancer with all columns: :class:`~skae.displays.AnomalyScoreDisplay` works with
+# any detector. The dashed line is the threshold; the legend shows the share of rows
+# beyond it. Thresholds and score scales differ between the detectors, so compare
+# rankings in the last panel, which shows the AUROC table above.
 
 from skae.displays import AnomalyScoreDisplay
 

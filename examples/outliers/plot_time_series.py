@@ -1,11 +1,11 @@
 """
-Anomalies in a time series: windows as rows
-===========================================
+Anomalies in a time series with sliding windows
+===============================================
 
-A detector of outliers wants rows, and a time series is one long column. Cut into
-windows that slide along it, it becomes a table in which a row is what happened in the
-last 24 hours. Here are the taxis of New York, with five events that are known, and a
-detector beside the usual ones: a moving z-score, the distance to the mean week, and
+An outlier detector needs rows, but a time series is one long column. Sliding windows
+turn it into a table in which each row contains the last 24 hours. The data are taxi
+passengers in New York, with five known events. The autoencoder is compared with a
+moving z-score, the distance to the mean week, and
 :class:`~sklearn.ensemble.IsolationForest` on the same windows.
 """
 
@@ -14,13 +14,13 @@ detector beside the usual ones: a moving z-score, the distance to the mean week,
 # --------
 #
 # Taxi passengers in New York, counted every half hour from July 2014 to January 2015, a
-# series of the Numenta Anomaly Benchmark [1]_. Five windows are labelled: the marathon
-# of New York (when the clocks also changed), Thanksgiving, Christmas, New Year and a
+# series of the Numenta Anomaly Benchmark [1]_. Five windows are labelled: the New York
+# marathon (when the clocks also changed), Thanksgiving, Christmas, New Year and a
 # snowstorm.
 #
-# July to September are there to learn from, and October, up to the first labelled
-# window, to set thresholds on. What comes after is the test. Splits in time, never at
-# random: windows that overlap are nearly copies of each other.
+# July to September are for training. October, up to the first labelled window, is for
+# the thresholds, and the rest is the test. The split is by time, not at random:
+# overlapping windows are nearly copies of each other.
 
 import sys
 from pathlib import Path
@@ -40,7 +40,7 @@ EVENTS = ["marathon", "Thanksgiving", "Christmas", "New Year", "snowstorm"]
 DAY, WEEK = 48, 7 * 48
 time = pd.date_range("2014-07-01", periods=len(passengers), freq="30min")
 
-# A window is known when its last half hour is over, and belongs to that time.
+# A window is assigned to the time of its last half hour.
 windows = np.lib.stride_tricks.sliding_window_view(passengers, DAY)
 end = np.arange(DAY - 1, len(passengers))
 october = np.searchsorted(time, "2014-10-01")
@@ -59,14 +59,14 @@ print(f"{len(windows)} windows of {DAY} half hours, {sum(in_test)} of them in th
 # Four scores
 # -----------
 #
-# All of them are higher where it is more abnormal. The mean week is what somebody who
-# knows taxis would compare with: for each half hour of the week the mean and the
-# standard deviation of July to September, and the mean squared deviation over the last
+# Higher values are more abnormal in all of them. The mean week is what a person who
+# knows the taxi traffic would compare with: the mean and standard deviation of July to
+# September for each half hour of the week, and the mean squared deviation over the last
 # 24 hours.
 #
-# Windows that start half an hour apart say nearly the same, so every fourth is enough
-# to train on. All columns of a window have one unit, hence ``scaling="global"``.
-# ``architecture=Conv((1, 48))`` would put convolutions in place of the default network;
+# Windows that start half an hour apart are nearly equal, so every fourth is enough for
+# training. All columns of a window have the same unit, hence ``scaling="global"``.
+# ``architecture=Conv((1, 48))`` would use convolutions instead of the default network;
 # it takes several times as long.
 
 from sklearn.ensemble import IsolationForest
@@ -96,13 +96,13 @@ abnormality = {
 }
 
 # %%
-# Alarms at a rate
-# ----------------
+# Alarms at a fixed false alarm rate
+# ----------------------------------
 #
-# A threshold that one in a hundred windows of October exceeds. `calibrate` sets it for
-# the detector; for the others it is the same rank of their scores. An event is found if
-# there is an alarm in its labelled window. All other alarms are false, whatever their
-# reason.
+# The threshold is the one that 1 % of the windows of October exceed. `calibrate` sets
+# it for the detector; the other methods use the same rank of their scores. An event is
+# found if there is an alarm in its labelled window. All other alarms count as false,
+# whatever their cause.
 
 from sklearn.metrics import roc_auc_score
 
@@ -119,37 +119,37 @@ for name, score in abnormality.items():
     rows[name] = {
         "found": f"{len(found)} of {len(EVENTS)}",
         "false alarms": f"{false.sum() / is_quiet.sum():.1%}",
-        "days with one": len(set(time[end[false]].date)),
+        "days with any": len(set(time[end[false]].date)),
         "AUROC": roc_auc_score(event_of[in_test] >= 0, score[in_test]),
     }
 assert np.isclose(thresholds["autoencoder"], -detector.offset_)
-print(f"From {time[labelled[0, 0]]:%d %B} on; {RATE:.0%} false alarms were asked for")
+print(f"From {time[labelled[0, 0]]:%d %B} on; requested false alarm rate {RATE:.0%}")
 print(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
 
 # %%
-# The moving z-score knows one value and last week: an evening looks like an anomaly, a
-# quiet holiday does not. IsolationForest sees windows, but hardly the relations between
-# their columns. The mean week and the autoencoder find all events, Thanksgiving only
-# just in the case of the autoencoder. The mean week ranks better; but traffic drifts
-# away from the summer, and much of January is beyond its threshold from October. The
-# autoencoder was not told about weeks or half hours: it learns what days look like.
+# The moving z-score uses one value and the last week: an evening looks like an
+# anomaly, and a quiet holiday does not. IsolationForest uses windows, but hardly the
+# relations between their columns. The mean week and the autoencoder find all events;
+# the autoencoder finds Thanksgiving only by a small margin. The mean week has the
+# better AUROC. But traffic drifts away from the summer, and much of January is beyond
+# its threshold from October. The autoencoder has no information about weeks or half
+# hours: it learns what days look like.
 #
-# Its false alarms are still more than were asked for, and spread over more days than
-# those of any other. The promise of `calibrate` is for
-# windows that come as those of October came, one by one and independent, and these
-# overlap and move into another season. Nor is every false alarm wrong: there are public
-# holidays among them that have no label. In a running system, calibrate again every
-# month on what turned out to be normal, as in
+# Its false alarms are still more than requested, and are spread over more days than
+# those of any other method. The guarantee of `calibrate` holds for independent windows
+# from the distribution of October. These windows overlap, and are from another season.
+# Some of the false alarms are public holidays without a label. In production, calibrate
+# every month on windows confirmed as normal, as in
 # :ref:`sphx_glr_auto_examples_outliers_plot_anomaly_workflow.py`.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
 # The series with the labelled windows, the score of the autoencoder with its threshold,
-# and the alarms of all four: dark where they are false, light in October. Below, the 24
-# hours with the highest score in each labelled window, and what the model expected of
-# them: in the snowstorm less than no passengers at night, for it does not know that
-# counts are not negative.
+# and the alarms of all four methods: dark if they are false, light in October. Bottom:
+# the 24 hours with the highest score in each labelled window, and the values that the
+# model expected. In the snowstorm it expects negative counts at night, since
+# the squared error does not exclude them.
 
 import matplotlib.pyplot as plt
 from matplotlib.dates import DateFormatter, MonthLocator
@@ -174,7 +174,7 @@ for (first, after), name in zip(labelled, EVENTS, strict=True):
     for ax in (counts, scores, strips):
         ax.axvspan(time[first], time[after - 1], color="#edae49", alpha=0.22, lw=0)
     middle, side = time[(first + after) // 2], "center"
-    if name in ("Christmas", "New Year"):  # they are too near to each other
+    if name in ("Christmas", "New Year"):  # too close for centred labels
         side = "right" if name == "Christmas" else "left"
         middle = time[after - 1 if name == "Christmas" else first]
     counts.text(middle, 44, name, ha=side, va="top", color=INK, fontsize="small")

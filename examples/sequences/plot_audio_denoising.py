@@ -1,11 +1,12 @@
 """
-Noise out of sound: a denoising autoencoder on spectrograms
-===========================================================
+Audio denoising on spectrograms
+===============================
 
-A denoising autoencoder is trained on clean rows that are spoilt on the way in. Here the
-rows are short pieces of a spectrogram. How must they be spoilt for the model to remove
-real noise? It is compared with spectral subtraction and the Wiener filter, which need
-to hear the noise alone first, and with PCA.
+A denoising autoencoder is trained to reconstruct clean rows from corrupted ones. Here
+the rows are short segments of a spectrogram, and the question is which corruption in
+training is needed to remove realistic noise. The results are compared with spectral
+subtraction and the Wiener filter, which need a recording of the noise alone, and with
+PCA.
 """
 
 # %%
@@ -15,8 +16,8 @@ to hear the noise alone first, and with PCA.
 # All sounds are *synthesised*, at 8000 samples per second, from known physics: harmonic
 # tones; plucked strings, by the algorithm of Karplus & Strong (1983); and vowels, a
 # train of glottal pulses through three resonances, with the formants of Peterson &
-# Barney (1952). A clip is a quarter of a second of silence and then four notes of one
-# kind.
+# Barney (1952). A clip is a quarter of a second of silence followed by four notes of
+# one kind.
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def plucked_string(pitch):
     burst, period = np.zeros(NOTE), int(RATE / pitch)
     burst[:period] = rng.uniform(-1, 1, period)
     loop = np.zeros(period + 2)
-    loop[0], loop[period:] = 1, -0.998 / 2  # the mean of two neighbours comes round
+    loop[0], loop[period:] = 1, -0.998 / 2  # feedback: mean of two neighbours
     return lfilter([1], loop, burst)
 
 
@@ -84,9 +85,9 @@ def clip():
 
 
 # %%
-# The noise has five shapes. White noise is as loud at all frequencies, the power of
-# pink noise falls with the frequency, that of brown noise with its square. Mains hum is
-# 50 Hz with its harmonics, and clicks come 25 times a second, at random.
+# There are five kinds of noise. White noise has equal power at all frequencies, the
+# power of pink noise decreases with the frequency, that of brown noise with its square.
+# Mains hum is 50 Hz with its harmonics, and clicks occur 25 times a second, at random.
 
 
 def coloured(exponent):
@@ -124,10 +125,10 @@ def noise(kind):
 # Rows
 # ----
 #
-# A spectrogram of windows of 32 ms, every 16 ms. A row is three frames next to each
-# other, the square roots of their magnitudes: 387 numbers. Without the roots the few
-# loudest entries would be all that counts. Every frame is in three rows, and what a
-# model says of it is averaged. The phase of the noisy sound is kept.
+# A spectrogram with windows of 32 ms, every 16 ms. A row is three consecutive frames,
+# as square roots of the magnitudes: 387 numbers. Without the roots the few loudest
+# entries would dominate. Every frame is part of three rows, and their reconstructions
+# are averaged. The phase of the noisy sound is kept.
 
 spectrogram = ShortTimeFFT(hann(256, sym=False), 128, RATE)
 SIDES = (-1, 0, 1)
@@ -154,12 +155,13 @@ print(f"{train.shape[0]} rows of {train.shape[1]} numbers to train on")
 # The corruption
 # --------------
 #
-# :class:`~skae.corruptions.Gaussian` adds noise of both signs to the rows. That is not
-# what noise in a sound does to a spectrogram: it nearly always makes magnitudes larger,
-# it is never below zero, and it has a shape of its own. A corruption of a few lines can
-# do just that. It draws a row of recorded noise, a level and a phase for every entry,
-# and adds as complex numbers add: the square of a sum of two magnitudes ``s`` and ``n``
-# that are ``phase`` apart is ``s**2 + n**2 + 2 * s * n * cos(phase)``.
+# :class:`~skae.corruptions.Gaussian` adds noise of both signs to the rows. Noise in a
+# sound affects a spectrogram differently: it nearly always increases magnitudes, it is
+# never negative, and it has a characteristic spectrum. A custom corruption of a few
+# lines does this. It draws a row of recorded noise, a level, and a phase for every
+# entry, and adds the magnitudes as complex numbers: the squared magnitude of the sum of
+# two numbers with magnitudes ``s`` and ``n`` and phase difference ``phase`` is
+# ``s**2 + n**2 + 2 * s * n * cos(phase)``.
 
 import torch
 from sklearn.decomposition import PCA
@@ -201,7 +203,7 @@ def denoiser(corruption, scaling):
         corruption=corruption,
         scaling=scaling,
         max_epochs=20,
-        early_stopping=False,  # all 20 epochs; two neighbouring rows share frames
+        early_stopping=False,  # neighbouring rows share frames
         random_state=0,
     )
 
@@ -216,13 +218,13 @@ for model in models.values():
     model.fit(train)
 
 # %%
-# The classical filters
-# ---------------------
+# Classical filters
+# -----------------
 #
-# Both measure the power of the noise in the silence at the beginning, and take it for
-# what the noise is later: Boll (1979) subtracts it; the Wiener filter with the
-# decision-directed estimate of Ephraim & Malah (1984) also looks at the frame before.
-# The models do not use the silence.
+# Both estimate the power of the noise in the silence at the beginning, and assume that
+# it does not change: spectral subtraction (Boll 1979) subtracts it; the Wiener filter
+# with the decision-directed estimate of Ephraim & Malah (1984) also uses the previous
+# frame. The models do not use the silence.
 
 
 def noise_power(stft):
@@ -257,14 +259,14 @@ methods = {"subtraction": spectral_subtraction, "Wiener": wiener}
 methods |= {name: by_model(model) for name, model in models.items()}
 
 # %%
-# Signal to noise
-# ---------------
+# Signal-to-noise ratio
+# ---------------------
 #
-# Twenty new clips, each with new noise of every kind. No method may make an entry of
-# the spectrogram louder than it is. What is measured is the gain in the ratio of signal
-# to noise of the waveform, in decibels, without the silence. The last column is what no
-# method of this kind can surpass by much: the magnitudes of the clean sound with the
-# phase of the noisy one.
+# Twenty new clips, each with new noise of every kind. No method may increase an entry
+# of the spectrogram. The measure is the gain in the signal-to-noise ratio of the
+# waveform, in decibels, without the silence. The last column is a bound that no method
+# of this kind can exceed by much: the magnitudes of the clean sound with the phase of
+# the noisy one.
 
 
 def ratio(clean, sound):
@@ -278,7 +280,7 @@ def resynthesise(stft, magnitude):
 
 
 def gains(clean, kind, level):
-    """Return the gain of each method for a clip with noise so many dB below it."""
+    """Return the gain of each method for a clip with noise ``level`` dB below it."""
     noisy = clean + 10 ** (-level / 20) * noise(kind)
     stft = spectrogram.stft(noisy)
     magnitudes = {name: method(stft) for name, method in methods.items()}
@@ -299,32 +301,32 @@ by_kind = by_kind.groupby("noise", sort=False).mean()
 by_level = results.drop(columns="noise").groupby("level").mean()
 print("Gain in dB, noise 5 dB below the sound")
 print(by_kind.to_string(float_format="{:.1f}".format))
-print("\nGain in dB, mean over the kinds, by the level of the sound above the noise")
+print("\nGain in dB, mean over the kinds, by input signal-to-noise ratio")
 print(by_level.to_string(float_format="{:.1f}".format))
 
 # %%
-# What the model was spoilt with decides what it can mend. With ``Gaussian`` it is
-# no better than PCA. Trained with white noise, it removes that, and clicks, which
-# are as loud at all frequencies too. Trained with all kinds, it is well ahead with
-# clicks, which are over before a filter that measures has noticed, and behind the
-# Wiener filter with noise that stays as it was in the silence, above all where that
-# lies in a few bands: brown noise, hum. Nobody told the model which noise it was. Over
-# all kinds it is ahead where noise is as loud as the sound, and behind where there is
-# less of it.
+# The corruption in training determines what the model can remove. With ``Gaussian`` it
+# is no better than PCA. Trained with white noise, it removes white noise, and also
+# clicks, which have equal power at all frequencies too. Trained with all kinds, it is
+# clearly better on clicks, which are too short for a filter that estimates the noise in
+# advance. It is worse than the Wiener filter on noise that stays as it was in the
+# silence, most of all if this is concentrated in a few frequency bands: brown noise and
+# hum. The model is not told which kind of noise is present. Averaged over all kinds it
+# is better if the noise is as loud as the sound, and worse if there is less noise.
 #
-# Four things it cannot do. It cannot leave a good sound alone: what it brings back has
-# passed through 64 numbers, and where there is little noise it does more harm than
-# good. It knows no sounds but those of the training; for speech or an orchestra it
-# would have to be trained on those. It cannot tell how loud the sound should be; all
-# clips have the same power before the noise is added. And it cannot mend the phase,
-# which sets the limit in the last column.
+# It has four limitations. It does not leave a clean sound unchanged: everything passes
+# through a code of 64 numbers, and with little noise the result is worse than the
+# input. It is limited to the sounds of the training; for speech or an orchestra it
+# would have to be trained on those. It cannot determine how loud the sound should be;
+# all clips have the same power before the noise is added. And it cannot correct the
+# phase, which sets the limit in the last column.
 #
-# To look at
-# ----------
+# Plot
+# ----
 #
-# The first test clip, with clicks and with hum 5 dB below it. Spectrograms are in
-# decibels below the loudest entry of the clean sound, the titles say the ratio of
-# signal to noise.
+# The first test clip, with clicks and with hum 5 dB below the sound. Spectrograms are
+# in decibels below the loudest entry of the clean sound; the titles contain the
+# signal-to-noise ratio.
 
 import matplotlib.pyplot as plt
 
@@ -370,7 +372,8 @@ figure.colorbar(image, ax=grid, label="dB", pad=0.01, aspect=40)
 plt.show()
 
 # %%
-# The gain by kind of noise, and by level. Below the line a sound is worse than before.
+# The gain by kind of noise, and by level. Below the line the sound is worse than
+# before.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 3.8), width_ratios=[1.7, 1], layout="constrained"
@@ -384,13 +387,13 @@ left.hlines(
     color="#22223b",
     label="clean magnitude",
 )
-left.set(xlabel="", ylabel="gain, dB", title="5 dB of signal to noise before")
+left.set(xlabel="", ylabel="gain, dB", title="input signal-to-noise ratio 5 dB")
 for name, colour in COLOURS.items():
     right.plot(by_level.index, by_level[name], color=colour, marker="o", label=name)
 right.axhline(0, color="#22223b", lw=1)
 right.set(
-    xlabel="signal to noise before, dB",
-    title="mean over the kinds",
+    xlabel="input signal-to-noise ratio, dB",
+    title="mean over kinds of noise",
     xticks=by_level.index,
 )
 for ax in (left, right):
