@@ -68,7 +68,9 @@ class Bottleneck(Component):
         - ``generator``: :class:`torch.Generator` on the device of the module. The
           random numbers must be drawn from it and be on its device.
         - Returns: Tensor, or tuple, list or dict of Tensors, passed as ``draw`` to
-          ``forward`` and ``observe``; None if there is nothing to draw.
+          ``forward`` and ``observe``; None if there is nothing to draw. Other objects,
+          such as a seed, are passed on too, but such a step is not captured in a CUDA
+          graph.
 
     ``start(statistics)``
         Return the affine maps at which encoder and decoder start, and set the state of

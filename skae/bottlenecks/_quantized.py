@@ -299,7 +299,7 @@ class _FiniteScalar(nn.Module):
         encoding, (weight, bias) = statistics.pca(_START_SPREAD)
         # The decoder maps rounded values by the least-squares slope over the rows.
         h = statistics.rows.double() @ encoding.weight.T + encoding.bias
-        code = self.values.cpu().double()[self._index(h.tanh())]
+        code = self.values.cpu().double()[self.symbols(h)]
         size = code.square().sum(dim=0)
         slope = (h * code).sum(dim=0) / torch.where(size > 0, size, 1.0)
         return encoding, Affine(weight * slope, bias)
