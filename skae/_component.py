@@ -1,4 +1,4 @@
-"""The base of all parts, and what the parts may know of the data before training."""
+"""Base class of all components, and statistics of the training rows for their start."""
 
 from abc import ABC
 from dataclasses import dataclass
@@ -14,25 +14,27 @@ __all__ = ["Affine", "Component", "Statistics", "weakest"]
 
 
 class Component(BaseEstimator, ABC):
-    """Base of all pluggable parts: a value, hyperparameters and nothing else.
+    """Base class of all components: holds hyperparameters and no other state.
 
-    A component is a scikit-learn ``BaseEstimator``, so that ``clone``,
-    ``set_params``, ``repr`` and nested names such as ``penalty__alpha`` are
-    inherited. Whatever is learnt, or remembered, lives in the ``torch.nn.Module``
-    that a component builds; one component can therefore serve many fits.
+    A component is a scikit-learn ``BaseEstimator`` and inherits ``clone``,
+    ``set_params``, ``repr`` and nested parameter names such as ``penalty__alpha``.
+    Everything that is learnt is stored in the ``torch.nn.Module`` that the component
+    builds, so that one component can be used in many fits.
     """
 
-    # Parameters that are not listed are not checked: third parties need none.
+    # Constraints in the format of scikit-learn. Parameters that are not listed are not
+    # checked, so that third-party components need none.
     _parameter_constraints: dict = {}
 
     def validate(self):
-        """Check the parameters, those of nested components included.
+        """Check the parameters, including those of nested components.
 
         Raises
         ------
         InvalidParameterError
-            A ``ValueError`` and ``TypeError`` that names the component, the
-            parameter, what was got and what is accepted.
+            If a parameter is not accepted. It is a ``ValueError`` and a ``TypeError``;
+            the message names the component and the parameter, the value that was
+            given, and the values that are accepted.
         """
         parameters = self.get_params(deep=False)
         validate_parameter_constraints(
@@ -44,7 +46,7 @@ class Component(BaseEstimator, ABC):
 
 
 class Affine(NamedTuple):
-    """The map ``x -> x @ weight.T + bias``, as ``torch.nn.Linear`` keeps it."""
+    """The affine map ``x -> x @ weight.T + bias``, stored as in ``torch.nn.Linear``."""
 
     weight: Tensor  # shape: (n_outputs, n_inputs)
     bias: Tensor  # shape: (n_outputs,)
@@ -52,23 +54,24 @@ class Affine(NamedTuple):
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the parts may know of the scaled training rows before training.
+    """Statistics of the scaled training rows, from which the weights are initialised.
 
     Attributes
     ----------
     mean : Tensor of shape (n_features,)
-        The weighted mean.
+        Weighted mean.
     axes : Tensor of shape (n_components, n_features)
-        Orthonormal principal axes, by falling variance, with the signs that
-        :class:`~sklearn.decomposition.PCA` gives them. Rows beyond the rank of
-        the data are zero.
+        Orthonormal principal axes in the order of decreasing variance, with the signs
+        of :class:`~sklearn.decomposition.PCA`. Rows beyond the rank of the data are
+        zero.
     variances : Tensor of shape (n_components,)
-        The variance along each axis (divided by ``n``, not ``n - 1``).
+        Variance along each axis (divided by ``n``, not ``n - 1``).
     noise_variance : float
-        The mean variance along the axes left out, as in probabilistic PCA
+        Mean variance along the axes that are not kept, as in probabilistic PCA
         (Tipping & Bishop, 1999).
     rows : Tensor of shape (n_rows, n_features)
-        Some of the rows, at most a few thousand, each about as often as it counts.
+        Subsample of at most a few thousand rows. The number of times a row is in it is
+        about proportional to its sample weight.
     """
 
     mean: Tensor
@@ -78,13 +81,13 @@ class Statistics:
     rows: Tensor
 
     def pca(self, spread=None):
-        """Return the maps of PCA from rows to codes and back.
+        """Return the affine maps of PCA from rows to codes and from codes to rows.
 
         Parameters
         ----------
         spread : float, default=None
-            Standard deviation that each component of the code has, if it has any. None
-            leaves the components as PCA has them.
+            Standard deviation to which each component of the code is scaled;
+            components without variance are not scaled. None does not scale any.
 
         Returns
         -------
@@ -100,12 +103,13 @@ class Statistics:
         )
 
 
-# What may be done to a fitted code without changing the model, from much to little.
+# Transformations of a fitted code that leave the model equivalent, from the least to
+# the most restrictive.
 _SYMMETRIES = ("rotation", "scaling", "permutation", None)
 
 
 def weakest(*symmetries):
-    """Return what all of several parts allow to be done to the code.
+    """Return the most restrictive of several symmetries of the code.
 
     Examples
     --------

@@ -1,10 +1,11 @@
-"""Architectures: widths, starts and initial weights of the networks."""
+"""Architectures: widths, PCA start and initial weights of the networks."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from skae import AutoencoderTransformer
 from skae._component import Affine
@@ -87,7 +88,7 @@ def test_without_hidden_layers_the_net_is_one_linear_map(linear_path):
 def test_start_makes_a_network_equal_to_an_affine_map(sizes, generator):
     x = torch.randn(50, 6, generator=generator)
     encoder, _ = _build(MLP(sizes))
-    # Wherever it was before: also a trained network can be set back.
+    # Whatever its weights: a trained network can be set back too.
     _disturb(encoder, generator)
     affine = _affine(6, 2, generator)
     encoder.start(affine)
@@ -120,7 +121,7 @@ def test_a_random_start_cannot_be_set(sizes):
         assert torch.equal(p, before[name])
 
 
-# What map a network is
+# The affine map of a network
 
 
 @pytest.mark.parametrize(
@@ -128,25 +129,25 @@ def test_a_random_start_cannot_be_set(sizes):
     [MLP(()), MLP((), start="random"), MLP((5,))],
     ids=["linear", "linear, random", "started"],
 )
-def test_affine_is_the_map_that_the_network_is(mlp, generator):
+def test_affine_is_equal_to_the_network(mlp, generator):
     encoder, _ = _build(mlp)
     _disturb(encoder, generator)
     if mlp.hidden_layer_sizes:
         encoder.start(_affine(6, 2, generator))
         with torch.no_grad():
-            encoder.branch.last.bias += 1.0  # the branch says nothing of x, but adds
+            encoder.branch.last.bias += 1.0  # a constant, which does not depend on x
     x = torch.randn(50, 6, generator=generator)
     weight, bias = encoder.affine
     torch.testing.assert_close(encoder(x), x @ weight.T + bias)
 
 
 @pytest.mark.parametrize("mlp", [MLP((5,)), MLP((5,), **TEXTBOOK)])
-def test_a_curved_network_is_no_affine_map(mlp):
+def test_a_nonlinear_network_has_no_affine_map(mlp):
     encoder, _ = _build(mlp)
     assert encoder.affine is None
 
 
-def test_a_textbook_net_with_a_silent_branch_has_no_affine_map():
+def test_a_network_without_linear_path_has_no_affine_map():
     encoder, _ = _build(MLP((5,), **TEXTBOOK))
     nn.init.zeros_(encoder.branch.last.weight)
     assert encoder.affine is None
@@ -291,7 +292,7 @@ def test_batch_normalisation_survives_a_batch_of_one_row(n_rows, batch_size, X):
 
 
 def test_running_statistics_are_those_of_the_rows(X):
-    # A hundred batches of a tenth each: what is left of the start is nothing.
+    # After a hundred batches with weight 0.1 each, the initial values have no effect.
     model = AutoencoderTransformer(
         2,
         architecture=MLP((5,), norm="batch"),
@@ -351,7 +352,7 @@ def test_dropout_is_a_share_below_one(dropout):
 
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_training_starts_at_pca_whatever_regularises_it(norm, dropout, X):
+def test_training_starts_at_pca_with_normalisation_and_dropout(norm, dropout, X):
     module = Parts(
         MLP((5,), norm=norm, dropout=dropout), Plain(), SquaredError()
     ).build(6, 2, seed=0)
@@ -379,7 +380,7 @@ def test_widths_are_the_nearest_power_of_two(n_features, width):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_fast_tangent_is_the_tangent(dtype, generator):
+def test_the_fast_hyperbolic_tangent_equals_that_of_torch(dtype, generator):
     x = 5 * torch.randn(7, 33, generator=generator, dtype=dtype)[:, ::2]
     expected = torch.tanh(x)
     with torch.inference_mode():
@@ -389,3 +390,49 @@ def test_the_fast_tangent_is_the_tangent(dtype, generator):
     x.requires_grad_()
     Tanh()(x).sum().backward()
     torch.testing.assert_close(x.grad, 1 - expected**2)
+
+
+@pytest.fixture
+def no_numpy(monkeypatch):
+    """Let every conversion of a tensor to NumPy fail."""
+
+    def fail(self, **kwargs):
+        raise AssertionError("NumPy was used")
+
+    monkeypatch.setattr(torch.Tensor, "numpy", fail)
+
+
+@pytest.mark.usefixtures("no_numpy")
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_hyperbolic_tangent_is_that_of_torch(strict):
+    x = torch.linspace(-1, 1, 12).view(3, 4)
+    with torch.inference_mode():
+        program = torch.export.export(nn.Sequential(Tanh()), (x,), strict=strict)
+    operations = {node.target for node in program.graph.nodes}
+    assert torch.ops.aten.tanh.default in operations
+    torch.testing.assert_close(program.module()(x), torch.tanh(x))
+
+
+@pytest.mark.usefixtures("no_numpy")
+def test_a_compiled_hyperbolic_tangent_is_that_of_torch():
+    x = torch.linspace(-1, 1, 12).view(3, 4)
+    compiled = torch.compile(Tanh(), backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x), torch.tanh(x))
+
+
+@pytest.mark.usefixtures("no_numpy")
+@pytest.mark.parametrize("transform", [torch.vmap, torch.func.functionalize])
+def test_the_hyperbolic_tangent_can_be_transformed(transform):
+    x = torch.linspace(-1, 1, 12).view(3, 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(transform(Tanh())(x), torch.tanh(x))
+
+
+def test_the_hyperbolic_tangent_of_tensors_without_data():
+    x = torch.empty(3, 4)
+    with torch.inference_mode():
+        assert Tanh()(x.to("meta")).shape == x.shape
+        with FakeTensorMode() as mode:
+            assert Tanh()(mode.from_tensor(x)).shape == x.shape
+        assert Tanh()(x[:0]).shape == (0, 4)

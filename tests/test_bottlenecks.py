@@ -1,4 +1,4 @@
-"""What all bottlenecks share, and the plain one."""
+"""Properties of all bottlenecks, and the plain bottleneck."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def _encoded(bottleneck, generator, n_rows=200, n_components=3):
     return 2 * torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-# What all share
+# All bottlenecks
 
 
 @all_bottlenecks
@@ -49,7 +49,7 @@ def test_codes_lie_in_their_range(bottleneck, training, generator):
 
 
 @all_bottlenecks
-def test_projection_gives_possible_codes_and_leaves_them_alone(bottleneck, generator):
+def test_projection_gives_possible_codes_and_keeps_them(bottleneck, generator):
     module = bottleneck.build(3, generator).double().eval()
     h = _encoded(bottleneck, generator)
     if not hasattr(module, "project"):
@@ -57,7 +57,7 @@ def test_projection_gives_possible_codes_and_leaves_them_alone(bottleneck, gener
         return
     possible = module.project(h)
     assert torch.equal(module.project(possible), possible)
-    # Every code that there is, is possible.
+    # Every code of the bottleneck is possible.
     code, _ = module(h)
     torch.testing.assert_close(module.project(code), code)
 
@@ -81,7 +81,7 @@ def test_pca_start_makes_the_whole_model_better_than_the_mean(bottleneck, X):
 # Plain
 
 
-def test_without_an_activation_the_code_is_handed_on_for_free(generator):
+def test_without_an_activation_the_code_is_the_input(generator):
     h = _encoded(Plain(), generator)
     code, cost = Plain().build(3, None)(h)
     assert torch.equal(code, h)
@@ -89,7 +89,7 @@ def test_without_an_activation_the_code_is_handed_on_for_free(generator):
 
 
 @all_activations
-def test_the_activation_is_applied_for_free(activation, generator):
+def test_the_activation_is_applied_without_a_cost(activation, generator):
     h = _encoded(Plain(), generator)
     code, cost = Plain(activation).build(3, None)(h)
     np.testing.assert_allclose(code, ACTIVATIONS[activation](h.numpy()))
@@ -98,7 +98,7 @@ def test_the_activation_is_applied_for_free(activation, generator):
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 @pytest.mark.parametrize("n_components", [1, 3])
-def test_a_code_that_saturates_starts_near_pca(activation, n_components, X, rng):
+def test_a_saturating_code_starts_near_pca(activation, n_components, X, rng):
     train, test = X[:100], X[100:]
     parts = Parts(MLP((8,)), Plain(activation), SquaredError())
     module = parts.build(6, n_components, 0).double()
@@ -126,7 +126,7 @@ def test_a_rectified_code_has_no_start(X):
 
 @pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 @all_activations
-def test_users_see_codes_in_their_range(activation, X):
+def test_transform_returns_codes_in_their_range(activation, X):
     model = AutoencoderTransformer(
         3,
         bottleneck=Plain(activation),
@@ -148,7 +148,7 @@ def test_users_see_codes_in_their_range(activation, X):
 
 @pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 def test_components_of_a_rectified_code_are_in_the_datas_units(X):
-    # A step of one along any component moves the reconstruction by one.
+    # A step of length one along any component changes the reconstruction by one.
     model = AutoencoderTransformer(
         3,
         architecture=MLP((), start="random"),

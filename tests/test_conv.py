@@ -1,4 +1,4 @@
-"""Convolutional networks: shapes of all kinds, and where they start."""
+"""Convolutional networks: shapes, PCA start and initial weights."""
 
 from itertools import pairwise
 
@@ -50,9 +50,7 @@ def _rows(shape, generator, n_rows=4):
 @pytest.mark.parametrize("channels", [(4,), (4, 3), (2, 3, 4)], ids=str)
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_every_length_is_given_back(
-    shape, channels, upsampling, kernel_size, generator
-):
+def test_every_length_is_restored(shape, channels, upsampling, kernel_size, generator):
     conv = Conv(
         shape,
         channels,
@@ -108,7 +106,7 @@ def test_dense_layers_lead_to_the_code_and_back(hidden, upsampling, generator):
         ]
         for n in (encoder, decoder)
     ]
-    # Two times halved: three channels of four by two.
+    # Halved twice: three channels of four by two.
     outer = [24, *hidden]
     assert widths[0] == list(pairwise([*outer, 4]))
     assert widths[1] == list(pairwise([2, *reversed(outer)]))
@@ -118,7 +116,7 @@ def test_dense_layers_lead_to_the_code_and_back(hidden, upsampling, generator):
 
 
 def test_rows_are_arrays_in_c_order(generator):
-    # A pixel moves what is near it in the image and nothing else.
+    # A pixel changes only the outputs near it in the image.
     conv = Conv((2, 8, 9), (3,), **TEXTBOOK)
     encoder, _ = _build(conv)
     layer = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d))
@@ -188,7 +186,7 @@ def test_gradient_reaches_every_weight_after_one_step(upsampling, start, generat
 
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 def test_a_signal_keeps_its_size_through_the_layers(upsampling, seed):
-    # Layers that start at random neither blow up what passes them nor swallow it.
+    # Randomly initialised layers approximately preserve the variance of the signal.
     conv = Conv(
         (8, 16, 16), (16, 32, 64), activation="relu", upsampling=upsampling, **TEXTBOOK
     )
@@ -212,7 +210,7 @@ def test_weights_are_drawn_from_the_generator_alone(seed):
 
 
 def test_images_are_learnt(rng):
-    # A bright spot that wanders: two numbers say all, but not linearly.
+    # A bright spot at a random position: two nonlinear degrees of freedom.
     where = rng.uniform(1, 6, size=(300, 2))
     grid = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"))
     distance = ((grid[None] - where[:, :, None, None]) ** 2).sum(axis=1)
@@ -252,7 +250,7 @@ def test_images_are_learnt(rng):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_a_named_error(params, match, X):
+def test_errors_name_the_parameter(params, match, X):
     conv = Conv(**{"input_shape": (1, 6), **params})
     with pytest.raises(ValueError, match=match):
         AutoencoderTransformer(2, architecture=conv).fit(X)

@@ -1,4 +1,4 @@
-"""Networks of the user's: built with the right widths, repeatable, left alone."""
+"""Custom architectures: widths, reproducibility, checks of what functions return."""
 
 import pickle
 import random
@@ -42,7 +42,7 @@ def test_factories_are_called_with_the_widths(bottleneck, width, X):
 
 
 @pytest.mark.parametrize("encoder", [small, forgetful])
-def test_fits_repeat_bit_by_bit_whatever_the_global_state(encoder, X):
+def test_fits_are_reproducible_for_every_global_random_state(encoder, X):
     codes = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def test_fits_repeat_bit_by_bit_whatever_the_global_state(encoder, X):
     assert not np.allclose(codes[0], other)
 
 
-def test_global_generators_are_left_alone(X):
+def test_global_generators_are_not_changed(X):
     before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     _fit(X, forgetful, forgetful).transform(X)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -61,7 +61,7 @@ def test_global_generators_are_left_alone(X):
     assert random.getstate() == before[2]
 
 
-def test_dropout_inside_differs_from_step_to_step_and_is_off_in_inference(generator):
+def test_dropout_differs_between_steps_and_is_off_in_inference(generator):
     module = Parts(Custom(forgetful, small), Plain(), SquaredError()).build(6, 2, 0)
     x = torch.randn(20, 6, generator=generator)
     first, second = (module.draw(x.shape, generator) for _ in range(2))
@@ -74,7 +74,7 @@ def test_dropout_inside_differs_from_step_to_step_and_is_off_in_inference(genera
     assert torch.equal(module(x, first)[1], module(x)[1])
 
 
-def test_weights_are_trained_from_where_the_factory_left_them(X):
+def test_training_starts_from_the_weights_of_the_factory(X):
     def constant(n_in, n_out):
         layer = nn.Linear(n_in, n_out)
         nn.init.constant_(layer.weight, 0.5)
@@ -115,7 +115,7 @@ def test_batch_normalisation_of_torch_is_allowed(X):
     np.testing.assert_allclose(model.transform(X[:1]), whole[:1], atol=1e-9)
     norm = model.net_.module_.encoder.module[1]
     assert norm.running_mean.any()
-    # Where it looked at what it was given, it learnt nothing.
+    # The check of the output shape has not updated the statistics.
     assert norm.num_batches_tracked == 10 * np.ceil(len(X) / 32)
 
 
@@ -131,26 +131,97 @@ def _none(n_in, n_out):
     return None
 
 
+class _Pair(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class _Named(nn.Linear):
+    def forward(self, x):
+        return {"code": super().forward(x)}
+
+
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 @pytest.mark.parametrize(
     ("factory", "error", "match"),
     [
-        (_wide, ValueError, r"Two rows came out with shape \(2, "),
-        (_flat, ValueError, r"Two rows came out with shape \("),
+        (_wide, ValueError, r"For 2 rows the output has shape \(2, "),
+        (_flat, ValueError, r"For 2 rows the output has shape \("),
         (_none, TypeError, r"must return a torch.nn.Module. Got None"),
+        (_Pair, TypeError, r"returned an object of type tuple instead"),
+        (_Named, TypeError, r"returned an object of type dict instead"),
     ],
 )
-def test_what_factories_return_is_checked(name, factory, error, match, X):
+def test_the_return_value_of_factories_is_checked(name, factory, error, match, X):
     with pytest.raises(error, match=match) as raised:
         _fit(X, **{name: factory})
-    assert f"{name!r} parameter of Custom" in str(raised.value)
+    message = str(raised.value)
+    assert f"{name!r} parameter of Custom" in message
+    if factory is not _none:
+        n_in, n_out = (6, 2) if name == "encoder" else (2, 6)
+        assert f"shape (n_rows, {n_in}) to one Tensor of shape (n_rows, {n_out})" in (
+            message
+        )
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
-def test_modules_are_no_factories_of_modules(name):
+def test_factories_must_be_callable(name):
     given = {"encoder": small, "decoder": small, name: "linear"}
     with pytest.raises(ValueError, match=f"'{name}' parameter of Custom must be"):
         Custom(**given).validate()
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_modules_are_not_accepted_as_factories(name, X):
+    with pytest.raises(TypeError, match=f"'{name}' parameter of Custom must be a func"):
+        _fit(X, **{name: nn.Linear(6, 6)})
+
+
+class _First(nn.Module):
+    """Take the first columns."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.n_out = n_out
+
+    def forward(self, x):
+        return x[:, : self.n_out]
+
+
+class _Padded(_First):
+    """Append columns of zeros."""
+
+    def forward(self, x):
+        return nn.functional.pad(x, (0, self.n_out - x.shape[1]))
+
+
+def test_networks_without_parameters_are_fitted(X):
+    # The default, early stopping, included: no epoch can be an improvement.
+    for params in ({}, {"early_stopping": True}):
+        model = _fit(X, _First, _Padded, scaling=None, **params)
+        expected = np.concatenate([X[:, :2], np.zeros((len(X), 4))], axis=1)
+        np.testing.assert_allclose(model.reconstruct(X), expected, atol=1e-12)
+        code = model.transform(X)
+        assert code.shape == (len(X), 2)
+        np.testing.assert_allclose(
+            model.inverse_transform(code), expected, rtol=1e-6, atol=1e-6
+        )
+
+
+def test_networks_with_frozen_parameters_only_are_fitted(X):
+    def frozen(n_in, n_out):
+        return nn.Linear(n_in, n_out).requires_grad_(False)
+
+    model = _fit(X, frozen, frozen, scaling=None)
+    module = model.net_.module_
+    assert not any(p.requires_grad for p in module.parameters())
+    x = torch.from_numpy(X).float()
+    expected = module.decoder(module.encoder(x)).numpy()
+    np.testing.assert_allclose(model.reconstruct(X), expected, rtol=1e-5, atol=1e-5)
+    for network in (module.encoder, module.decoder):
+        layer = network.module
+        # Within the bounds of the initialisation of torch: they were not trained.
+        assert layer.weight.abs().max() <= layer.in_features**-0.5
 
 
 def test_there_is_no_start(X):

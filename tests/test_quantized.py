@@ -1,4 +1,4 @@
-"""Discrete codes: codebooks, levels, and the symbols that name them."""
+"""Discrete bottlenecks: symbols, codebooks and levels."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def _encoded(generator, n_rows=40, width=6):
 
 
 def _nearest(codebook, h):
-    """Return the nearest codebook row of each piece, by trying them all."""
+    """Return the nearest codebook row of each group, by exhaustive search."""
     pieces = np.split(h.numpy(), len(codebook), axis=1)
     return np.stack(
         [
@@ -133,7 +133,7 @@ def test_other_codes_have_no_symbols(bottleneck, X):
     assert "VectorQuantized" in str(error.value.__cause__ or error.value)
 
 
-def test_symbols_are_there_before_the_fit_for_those_who_ask():
+def test_the_methods_for_symbols_exist_before_fit():
     model = AutoencoderTransformer(bottleneck=FiniteScalar())
     assert hasattr(model, "quantize")
     assert hasattr(model, "dequantize")
@@ -141,7 +141,7 @@ def test_symbols_are_there_before_the_fit_for_those_who_ask():
 
 @all_discrete
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, list])
-def test_symbols_lead_back_to_the_reconstruction(bottleneck, dtype, X):
+def test_dequantize_returns_the_reconstruction(bottleneck, dtype, X):
     model = _fit(X, bottleneck)
     symbols = model.quantize(X)
     symbols = symbols.tolist() if dtype is list else symbols.astype(dtype)
@@ -149,7 +149,7 @@ def test_symbols_lead_back_to_the_reconstruction(bottleneck, dtype, X):
 
 
 @all_discrete
-def test_what_are_no_symbols_are_refused(bottleneck, X):
+def test_invalid_symbols_are_rejected(bottleneck, X):
     model = _fit(X, bottleneck)
     symbols = model.quantize(X)
     n_values = getattr(bottleneck, "levels", getattr(bottleneck, "n_codes", None))
@@ -169,7 +169,7 @@ def test_what_are_no_symbols_are_refused(bottleneck, X):
 # Codebooks
 
 
-def test_each_piece_becomes_the_nearest_row(generator):
+def test_each_group_becomes_the_nearest_row(generator):
     codebook, h = _codebook(generator), _encoded(generator)
     module = _vq(codebook)
     expected = _nearest(codebook, h)
@@ -179,7 +179,7 @@ def test_each_piece_becomes_the_nearest_row(generator):
         assert torch.equal(piece, codebook[g, expected[:, g]])
 
 
-def test_the_price_draws_the_encoder_to_its_row(generator):
+def test_the_cost_is_the_distance_to_the_codebook_row(generator):
     codebook, h = _codebook(generator), _encoded(generator).requires_grad_()
     module = _vq(codebook, commitment=0.7)
     code, cost = module(h)
@@ -189,13 +189,13 @@ def test_the_price_draws_the_encoder_to_its_row(generator):
     torch.testing.assert_close(gradient, 1.4 * (h - code).detach())
 
 
-def test_without_commitment_the_code_is_free(generator):
+def test_without_commitment_the_cost_is_zero(generator):
     _, cost = _vq(_codebook(generator), commitment=0)(_encoded(generator))
     assert not cost.any()
 
 
 @pytest.mark.parametrize("bottleneck", [VectorQuantized(5), FiniteScalar(5)], ids=repr)
-def test_gradients_pass_as_if_nothing_were_rounded(bottleneck, generator):
+def test_gradients_are_passed_straight_through(bottleneck, generator):
     module = bottleneck.build(6, generator).double()
     h = _encoded(generator).requires_grad_()
     code, _ = module(h)
@@ -208,12 +208,10 @@ def test_gradients_pass_as_if_nothing_were_rounded(bottleneck, generator):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
-def test_rows_follow_the_running_mean_of_what_they_stand_for(
-    weighted, decay, generator, rng
-):
+def test_codebook_rows_are_moving_averages(weighted, decay, generator, rng):
     codebook = _codebook(generator)
     module = _vq(codebook, decay=decay)
-    # The average as van den Oord et al. write it: counts and sums apart.
+    # The formulas of van den Oord et al.: separate averages of counts and sums.
     counts, sums = np.ones((2, 5)), codebook.numpy().copy()
     for _ in range(4):
         h = _encoded(generator, n_rows=100)
@@ -226,17 +224,17 @@ def test_rows_follow_the_running_mean_of_what_they_stand_for(
         for g in range(2):
             piece = h.numpy()[:, 3 * g : 3 * g + 3]
             for c in range(5):
-                # A row of which each row of the codebook has its share counts one.
+                # The count is 1 if all codebook rows are used equally.
                 chosen = weight * (symbols[:, g] == c) * 5 / 100
                 counts[g, c] = decay * counts[g, c] + (1 - decay) * chosen.sum()
                 sums[g, c] = decay * sums[g, c] + (1 - decay) * chosen @ piece
-        # None of so few rows comes out of use.
+        # No row is replaced.
         assert (counts > 0.03).all()
         np.testing.assert_allclose(module.codebook, sums / counts[..., None])
         np.testing.assert_allclose(module.use, counts)
 
 
-def test_rows_out_of_use_are_replaced_by_codes_of_the_batch(generator):
+def test_unused_codebook_rows_are_replaced_by_codes_of_the_batch(generator):
     codebook = _codebook(generator, n_codes=8)
     codebook[0, [2, 5]] = 1e3
     codebook[1, 7] = -1e3
@@ -247,7 +245,7 @@ def test_rows_out_of_use_are_replaced_by_codes_of_the_batch(generator):
         code, _ = module(h)
         module.observe(h, code, module.draw(len(h), generator), None)
         n_steps += 1
-    assert 1 < n_steps < 20  # not at once: they may only have been unlucky
+    assert 1 < n_steps < 20  # not after a single batch
     first, second = h.split(3, dim=1)
     for piece, row in [(first, (0, 2)), (first, (0, 5)), (second, (1, 7))]:
         assert (piece == module.codebook[row]).all(dim=1).any()
@@ -269,7 +267,7 @@ def test_a_start_takes_codes_of_training_rows(X):
         assert len(distances.argmin(dim=1).unique()) == 20
 
 
-def test_more_rows_of_the_codebook_than_training_rows(X):
+def test_a_codebook_may_have_more_rows_than_the_training_data(X):
     model = _fit(X[:40], VectorQuantized(64), max_epochs=2)
     assert np.isfinite(model.transform(X)).all()
     assert model.perplexity_ <= 40
@@ -284,7 +282,7 @@ def test_one_codebook_is_about_as_good_as_k_means(rng, seed):
     assert error < 1.1 * kmeans.inertia_ / X.size
 
 
-def test_several_codebooks_say_more_than_one():
+def test_more_groups_have_a_smaller_error():
     X = load_digits().data
     errors = [
         _fit(X, VectorQuantized(16, n_groups=g), 8, max_epochs=15)
@@ -297,7 +295,7 @@ def test_several_codebooks_say_more_than_one():
 
 @pytest.mark.parametrize("n_groups", [3, 8])
 def test_groups_are_of_equal_size(n_groups, X):
-    with pytest.raises(ValueError, match=r"n_components=4 is no multiple"):
+    with pytest.raises(ValueError, match="n_components=4 is not a multiple"):
         _fit(X, VectorQuantized(n_groups=n_groups))
 
 
@@ -312,19 +310,19 @@ def test_levels_are_evenly_spaced(levels, generator):
     expected = torch.linspace(-1, 1, levels, dtype=torch.float64)
     torch.testing.assert_close(code.unique(), expected)
     assert not cost.any()
-    # The nearest one, of what the hyperbolic tangent gives.
+    # The level nearest to the hyperbolic tangent.
     distance = (h.tanh()[..., None] - expected).abs()
     torch.testing.assert_close(code, expected[distance.argmin(dim=2)])
     assert torch.equal(module.symbols(h), distance.argmin(dim=2))
 
 
-def test_levels_start_decoded_by_the_line_that_fits_them_best(X):
+def test_levels_start_with_the_least_squares_decoder(X):
     module = Parts(MLP((8,)), FiniteScalar(5), SquaredError()).build(6, 2, 0).double()
     x = torch.from_numpy(X)
     statistics = PrincipalAxes(Dense(X), None, 2, None).statistics(Resident(x))
     assert module.start(statistics)
     code, left = module.encode(x), x - module.reconstruct(x)
-    # What is left over along an axis has nothing in common with its level.
+    # The residual along an axis is orthogonal to its level.
     for levels, axis in zip(code.T, statistics.axes, strict=True):
         assert len(levels.unique()) == 5
         scores = (x - statistics.mean) @ axis

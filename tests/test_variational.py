@@ -1,4 +1,4 @@
-"""The variational bottleneck, against its formulas and probabilistic PCA."""
+"""The variational bottleneck, compared with its formulas and probabilistic PCA."""
 
 import numpy as np
 import pytest
@@ -24,22 +24,22 @@ def _module(n_components=3, seed=0, **params):
 
 def _encoded(generator, n_components=3):
     shape = (50, 2 * n_components)
-    # Not as far out as a variance that is cut.
+    # Below the values at which the variance is clipped.
     return torch.randn(shape, generator=generator, dtype=torch.float64).clamp(max=3.9)
 
 
 def _divergence(h):
-    """Return the divergence of each component of each row from the prior."""
+    """Return the divergence from the prior of each component of each row."""
     mean, log_variance = h.chunk(2, dim=1)
     return kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0))
 
 
-# Price and code
+# Cost and code
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize("drawn", [False, True])
-def test_the_price_is_the_divergence_from_the_prior(beta, drawn, generator):
+def test_the_cost_is_the_divergence_from_the_prior(beta, drawn, generator):
     h = _encoded(generator)
     module = _module(beta=beta)
     draw = (module.draw(len(h), generator),) if drawn else ()
@@ -47,13 +47,13 @@ def test_the_price_is_the_divergence_from_the_prior(beta, drawn, generator):
     torch.testing.assert_close(cost, beta * _divergence(h).sum(dim=1))
 
 
-def test_the_prior_itself_is_free():
+def test_the_cost_of_the_prior_is_zero():
     _, cost = _module()(torch.zeros(5, 6).double())
     assert not cost.any()
 
 
 @pytest.mark.parametrize("free_bits", [0.1, 2.0])
-def test_free_bits_are_free_per_component_in_training_only(free_bits, generator):
+def test_free_bits_count_per_component_in_training_only(free_bits, generator):
     h = _encoded(generator).requires_grad_()
     module = _module(free_bits=free_bits, beta=2.0)
     divergence = _divergence(h)
@@ -87,7 +87,7 @@ def test_without_a_draw_the_code_is_the_mean(generator):
     assert torch.equal(code, h[:, :3])
 
 
-def test_far_out_everything_is_finite():
+def test_extreme_outputs_of_the_encoder_are_finite():
     h = torch.tensor([[0.0, 1e4], [0.0, -1e4], [1e4, 0.0]]).float().requires_grad_()
     code, cost = _module(1).float()(h, torch.ones(3, 1))
     (gradient,) = torch.autograd.grad(code.sum() + cost.sum(), h)
@@ -97,7 +97,7 @@ def test_far_out_everything_is_finite():
 # Schedule
 
 
-def test_the_price_warms_up_in_training_and_is_whole_in_evaluation(generator):
+def test_the_cost_warms_up_in_training_and_is_full_in_evaluation(generator):
     h = _encoded(generator)
     module = _module(beta=3.0, warm_up=0.5)
     draw = module.draw(len(h), generator)
@@ -110,7 +110,7 @@ def test_the_price_warms_up_in_training_and_is_whole_in_evaluation(generator):
         torch.testing.assert_close(module.eval()(h)[1], full)
 
 
-def test_without_a_warm_up_the_price_is_whole_from_the_start(generator):
+def test_without_a_warm_up_the_cost_is_full_from_the_start(generator):
     h = _encoded(generator)
     module = _module()
     draw = module.draw(len(h), generator)
@@ -122,7 +122,7 @@ def test_without_a_warm_up_the_price_is_whole_from_the_start(generator):
 
 # The bound
 
-# Rows, code, hidden layers: a narrow table, one with more code than signal.
+# Width of the code and hidden layers; the third code is wider than the signal.
 CASES = [(2, ()), (2, (8,)), (5, ()), (2, "auto")]
 
 
@@ -137,7 +137,7 @@ def _started(X, n_components, hidden=(), loss=None, **params):
 
 
 def _ppca_likelihood(X, k):
-    """Return the log-likelihood of each row, of probabilistic PCA at its optimum."""
+    """Return the log-likelihood of each row under fitted probabilistic PCA."""
     covariance = np.cov(X.T, bias=True)
     variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1], axes[:, ::-1]
@@ -150,13 +150,13 @@ def _ppca_likelihood(X, k):
 @pytest.mark.parametrize(("n_components", "hidden"), CASES)
 def test_the_start_is_probabilistic_pca_and_its_bound_is_tight(n_components, hidden, X):
     module, x = _started(X, n_components, hidden)
-    # They have mean zero and covariance one, as normal numbers have, and so what is
-    # quadratic in them has the same mean.
+    # These points have mean zero and unit covariance, like standard normal numbers.
+    # Quadratic functions therefore have the same mean over them.
     axes = n_components**0.5 * torch.eye(n_components, dtype=torch.float64)
     points = [point.expand(len(x), -1) for point in (*axes, *-axes)]
     terms = torch.stack([module(x, {"bottleneck": point})[2] for point in points])
     bound = -terms.mean(dim=0) - X.shape[1] / 2 * np.log(2 * np.pi)
-    # Row by row: the posterior is that of the model everywhere.
+    # For every row: the posterior is exact.
     np.testing.assert_allclose(
         bound.detach(), _ppca_likelihood(X, n_components), rtol=1e-6
     )
@@ -176,14 +176,14 @@ def test_the_objective_is_that_bound_on_average(X):
 
 
 def test_the_closed_form_is_that_of_scikit_learn(X):
-    # Which divides by n - 1: rows a little nearer to the mean have our variances there.
+    # scikit-learn divides variances by n - 1. The rows are scaled to compensate for it.
     n, mean = len(X), X.mean(axis=0)
     pca = PCA(2, svd_solver="full").fit(mean + (X - mean) * np.sqrt((n - 1) / n))
     np.testing.assert_allclose(_ppca_likelihood(X, 2), pca.score_samples(X))
 
 
 def test_a_direction_below_the_noise_starts_at_the_prior(X):
-    # Asked for more than the signal: its share of the noise is no signal.
+    # All variances are below that of the noise.
     module, x = _started(X[:, :3], 3, decoder_variance=1e6)
     mean, log_variance = module.bottleneck.posterior(module.encoder(x))
     assert not mean.any()
@@ -209,7 +209,7 @@ def test_the_loss_counts_as_a_likelihood_with_the_variance(degree, variance, gen
 
 
 @pytest.mark.parametrize("loss", [Bernoulli(), Poisson(), Huber()], ids=repr)
-def test_losses_without_a_scale_count_as_they_are(loss, generator):
+def test_losses_without_a_scale_are_not_changed(loss, generator):
     raw, x = torch.rand(2, 20, 5, generator=generator)
     module = _module(decoder_variance=9.0)
     assert torch.equal(module.likelihood(loss(raw, x), 5, loss.degree), loss(raw, x))
@@ -244,7 +244,9 @@ def _variance(model):
         (1.0, 0.1, False),
     ],
 )
-def test_a_variance_is_learned_where_the_price_is_the_bound(beta, variance, learned, X):
+def test_the_variance_is_learned_if_the_objective_is_the_bound(
+    beta, variance, learned, X
+):
     bottleneck = Variational(beta, decoder_variance=variance)
     started, trained = (
         _variance(_fit(X, bottleneck=bottleneck, max_epochs=n, lr=lr))
@@ -252,14 +254,14 @@ def test_a_variance_is_learned_where_the_price_is_the_bound(beta, variance, lear
     )
     assert (trained != pytest.approx(started, rel=1e-3)) is learned
     if variance != 0.1:
-        # Where it starts, and stays if it is not learned, the noise of that model.
+        # It starts at the noise variance of probabilistic PCA.
         noise = PCA(2).fit(X).noise_variance_ * (len(X) - 1) / len(X)
         scale = X.var(axis=0).mean()
         assert started == pytest.approx(noise / scale, rel=1e-3)
 
 
 def test_a_learned_variance_is_that_of_the_residuals(X):
-    # A start that is far off: one where probabilistic PCA knows nothing of the rows.
+    # From random weights, far from the optimum.
     model = _fit(
         X,
         architecture=MLP((16,), start="random"),
@@ -288,7 +290,7 @@ def test_a_fixed_variance_stays(variance, X):
 @pytest.mark.parametrize(("loss", "power"), [(SquaredError(), 2), (AbsoluteError(), 1)])
 def test_the_bound_is_best_at_the_scale_of_the_residuals(loss, power, generator):
     raw, x = torch.randn(2, 200, 5, generator=generator, dtype=torch.float64)
-    # Of a normal distribution the root of the mean square, of Laplace's the mean size.
+    # Root mean square for the normal, mean absolute value for the Laplace distribution.
     scale = (raw - x).abs().pow(power).mean() ** (1 / power)
     module = _module(decoder_variance="learned")
     slopes = []
@@ -324,7 +326,7 @@ def test_transform_is_the_mean_of_the_posterior_whenever_called(X):
 
 
 def test_active_units_are_those_whose_mean_varies(rng):
-    # Two directions and noise that is larger than the third would ever pay for.
+    # Two directions and noise; a third component would cost more than it gains.
     X = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 8)) * 2
     X += 0.5 * rng.normal(size=X.shape)
     with pytest.warns(
@@ -336,20 +338,20 @@ def test_active_units_are_those_whose_mean_varies(rng):
     assert model.diagnostics_["n_active_components"] == 2
 
 
-def test_too_high_a_price_leaves_no_code(X):
+def test_too_high_a_cost_collapses_the_code(X):
     with pytest.warns(CollapsedCodeWarning, match="lower n_components, the penalty or"):
         model = _fit(X, bottleneck=Variational(1e4), max_epochs=150, lr=1e-2)
     assert model.active_units_ == 0
 
 
-def test_attributes_of_an_earlier_bottleneck_are_forgotten(X):
+def test_attributes_of_an_earlier_bottleneck_are_removed(X):
     model = _fit(X, max_epochs=2, lr=1e-5)
     assert model.active_units_ == 2
     model.set_params(bottleneck=None).fit(X)
     assert not hasattr(model, "active_units_")
 
 
-def test_a_higher_beta_pays_for_less(X):
+def test_a_higher_beta_lowers_the_divergence(X):
     def divergence(beta):
         bottleneck = Variational(beta, decoder_variance=0.1)
         model = _fit(X, bottleneck=bottleneck, max_epochs=30)

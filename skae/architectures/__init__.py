@@ -1,4 +1,4 @@
-"""Architectures: the two networks, from the widths that the other parts ask for."""
+"""Architectures: builders of the encoder and the decoder network."""
 
 from ._base import Architecture
 from ._conv import Conv

@@ -1,4 +1,4 @@
-"""Convolutional networks, for signals, images and volumes in the rows of a table."""
+"""Convolutional networks for signals, images and volumes."""
 
 from itertools import pairwise
 from math import ceil, prod
@@ -26,52 +26,54 @@ _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose
 class Conv(Architecture):
     """Convolutional networks in one, two or three dimensions.
 
-    Each row of the data is an array of shape ``input_shape``, flattened in C order: a
-    signal, an image, a volume. Every convolution of the encoder halves the lengths,
-    rounding up, and has as many channels as you say; dense layers lead from there to
-    the code. The decoder is its mirror image and gives every length back exactly,
-    whether it is a power of two or not.
+    Each row of the data is a signal, an image or a volume of shape ``input_shape``,
+    flattened in C order. Each convolution of the encoder has stride 2: it halves every
+    length, rounded up. Dense layers follow and return the code [1]_. The decoder has
+    the same layers in reverse order and restores every length exactly, also if it is
+    not a power of two.
 
-    As in :class:`MLP`, a linear path stands beside the hidden layers, so that the model
-    starts as PCA.
+    As in :class:`MLP`, a linear map is added to the output of the hidden layers, so
+    that training starts at PCA.
 
     Parameters
     ----------
     input_shape : tuple of int
-        Shape of a row: the channels, then one, two or three lengths. ``(1, 28, 28)``
-        is a grey image, ``(3, 1000)`` a signal with three channels. Its product is the
-        number of features. Images with channels last must be transposed before they
-        are flattened.
+        Shape of a row: the number of channels, followed by one, two or three lengths.
+        ``(1, 28, 28)`` is a grey image, ``(3, 1000)`` a signal with three channels. Its
+        product must be the number of features. Images with the channels last must be
+        transposed before they are flattened.
 
     channels : tuple of int, default=(32, 64)
-        Channels of the hidden layers of the encoder; the decoder mirrors them.
+        Number of channels of each convolution of the encoder; the decoder has the same
+        in reverse order.
 
     hidden_layer_sizes : tuple of int, default=()
         Widths of dense layers between the last convolution and the code; the decoder
-        mirrors them.
+        has the same in reverse order.
 
     kernel_size : int, default=3
-        Length of the kernels in every dimension; odd.
+        Length of the kernels in every dimension, an odd number.
 
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="gelu"
-        What follows each hidden layer. Code and output are always linear.
+        Activation after each hidden layer. Code and output layer are linear.
 
     upsampling : {"transposed", "resize"}, default="transposed"
-        How the decoder doubles a length: by a transposed convolution, or by repeating
-        every value and then convolving, which is slower and leaves no chequered
-        pattern [2]_.
+        How the decoder doubles a length: "transposed" by a transposed convolution,
+        "resize" by nearest-neighbour interpolation and a convolution. The latter is
+        slower and avoids checkerboard artefacts [2]_.
 
     linear_path : bool, default=True
-        Whether a linear map stands beside the hidden layers; see :class:`MLP`.
+        Whether to add a linear map to the output of the hidden layers; see
+        :class:`MLP`.
 
     start : {"pca", "random"}, default="pca"
-        Where the linear maps come from; see :class:`MLP`.
+        Initial values of the linear maps; see :class:`MLP`.
 
     Raises
     ------
     ValueError
-        On ``fit``, if ``input_shape`` does not match the features, or ``start="pca"``
-        without a linear path.
+        On ``fit``, if the product of ``input_shape`` is not the number of features, or
+        if ``start="pca"`` is combined with ``linear_path=False``.
 
     References
     ----------
@@ -127,7 +129,15 @@ class Conv(Architecture):
         self.start = start
 
     def validate(self):
-        """Check the parameters, alone and together; see `Component.validate`."""
+        """Check the parameters, each alone and in combination.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not accepted, for example an ``input_shape`` that is not a
+            tuple of two to four positive integers or an even ``kernel_size``, or if
+            ``start="pca"`` is combined with ``linear_path=False``.
+        """
         super().validate()
         for name, least, most in (
             ("input_shape", 2, 4),
@@ -140,25 +150,25 @@ class Conv(Architecture):
                 number = f"{least} to {most} " if most else f"at least {least} "
                 raise ValueError(
                     f"The {name!r} parameter of Conv must be a tuple of "
-                    f"{number if least else ''}integers of at least 1. "
+                    f"{number if least else ''}positive integers. "
                     f"Got {sizes!r} instead."
                 )
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(
-                "The 'kernel_size' parameter of Conv must be an odd integer of at "
-                f"least 1. Got {self.kernel_size!r} instead."
+                "The 'kernel_size' parameter of Conv must be a positive odd integer. "
+                f"Got {self.kernel_size!r} instead."
             )
         check_start(self)
 
     def build(self, n_features, encoder_width, n_components, generator):
-        """Return both networks; see `Architecture.build`."""
+        """Return encoder and decoder; see `Architecture.build`."""
         channels, *lengths = map(int, self.input_shape)
         if prod(self.input_shape) != n_features:
             raise ValueError(
                 f"Conv(input_shape={tuple(self.input_shape)}) needs rows of "
                 f"{prod(self.input_shape)} features, but X has {n_features}."
             )
-        # Channels and lengths before the first layer and after each.
+        # Channels and lengths of the input and of the output of each convolution.
         widths = [channels, *map(int, self.channels)]
         shapes = [lengths]
         for _ in self.channels:
@@ -220,7 +230,7 @@ class Conv(Architecture):
         return Branch(stages, nn.Sequential(last, nn.Flatten()))
 
     def _upward(self, n_inputs, n_channels, shape, gain, generator):
-        """Return the layer that leads to a shape from one half as long."""
+        """Return the layer that upsamples to the given lengths from half of them."""
         padding = self.kernel_size // 2
         settings = {"padding": padding, "gain": gain, "generator": generator}
         if self.upsampling == "resize":
@@ -234,7 +244,8 @@ class Conv(Architecture):
             n_channels,
             self.kernel_size,
             stride=2,
-            # Of the two lengths that halve to the same one, the right one.
+            # Two lengths, one odd and one even, have the same half when rounded up.
+            # The output padding selects the right one.
             output_padding=[(length + 1) % 2 for length in shape],
             **settings,
         )

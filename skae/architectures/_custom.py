@@ -1,4 +1,4 @@
-"""Networks of the user's."""
+"""Networks that the user builds."""
 
 from contextlib import contextmanager
 
@@ -11,38 +11,43 @@ __all__ = ["Custom"]
 
 
 class Custom(Architecture):
-    """Networks that you build yourself.
+    """Use encoder and decoder networks that you build yourself.
 
-    The modules start as your functions leave them, not at PCA: nothing is known of what
-    they do. Output must not pass an activation that belongs to the loss:
-    :class:`~skae.losses.Bernoulli`, for one, wants logits.
+    Training starts from the weights that your functions return, not from PCA. The
+    decoder must not end with an activation that the loss applies itself: with
+    :class:`~skae.losses.Bernoulli`, for example, it returns logits.
 
     Parameters
     ----------
     encoder, decoder : callable
-        ``encoder(n_in, n_out)`` returns a :class:`torch.nn.Module` that maps rows of
-        ``n_in`` numbers to rows of ``n_out``. For the encoder ``n_in`` is the number
-        of features and ``n_out`` what the bottleneck asks for, for the decoder they are
-        ``n_components`` and the number of features. Functions that are defined at the
-        top of a module can be pickled, others cannot.
+        ``encoder(n_in, n_out)`` returns a :class:`torch.nn.Module` that maps a Tensor
+        of shape ``(n_rows, n_in)`` to one of shape ``(n_rows, n_out)``, and
+        ``decoder(n_in, n_out)`` likewise. For the encoder, ``n_in`` is the number of
+        features and ``n_out`` the ``encoder_width`` of the bottleneck
+        (``n_components``, or twice as many with
+        :class:`~skae.bottlenecks.Variational`). For the decoder, ``n_in`` is
+        ``n_components`` and ``n_out`` the number of features. All weights are
+        converted to single precision. Fitted estimators can be pickled only if the
+        functions are defined at the top level of a module.
 
     Raises
     ------
     TypeError
-        On ``fit``, if a function does not return a module.
+        On ``fit``, if a function does not return a module, or if the module does not
+        return a single Tensor.
     ValueError
-        On ``fit``, if a module does not return rows of the width asked for.
+        On ``fit``, if the module returns a Tensor of the wrong shape.
 
     Notes
     -----
-    torch's layers draw their weights from its global generator, and so do layers such
-    as :class:`torch.nn.Dropout` in training. Both are run with that generator seeded
-    from ``random_state`` and put back afterwards, so that fits can be repeated. Fits in
-    several threads at once share the global generator, and their weights are then a
-    matter of timing.
+    The layers of torch draw their initial weights from its global generator; layers
+    such as :class:`torch.nn.Dropout` use it in training too. Both run with this
+    generator seeded from ``random_state``, and its state is restored afterwards, so
+    that fits are reproducible and other code is not affected. Fits in several threads
+    share the global generator and are therefore not reproducible.
 
-    Layers that change their state in a forward pass, such as
-    :class:`torch.nn.BatchNorm1d`, do not go together with
+    Layers that change their state in the forward pass, such as
+    :class:`torch.nn.BatchNorm1d`, cannot be combined with
     :class:`~skae.penalties.Contractive`.
 
     Examples
@@ -69,7 +74,7 @@ class Custom(Architecture):
         self.decoder = decoder
 
     def build(self, n_features, encoder_width, n_components, generator):
-        """Return both networks; see `Architecture.build`."""
+        """Return encoder and decoder; see `Architecture.build`."""
         encoder = self._network("encoder", n_features, encoder_width, generator)
         return encoder, self._network("decoder", n_components, n_features, generator)
 
@@ -78,7 +83,8 @@ class Custom(Architecture):
         if isinstance(function, nn.Module):
             raise TypeError(
                 f"The {name!r} parameter of Custom must be a function that returns a "
-                f"module, so that every fit has a new one. Got the module {function!r}."
+                "new torch.nn.Module for every fit. "
+                f"Got the module {function!r} instead."
             )
         with _global_generator(_seed(generator)):
             module = function(n_in, n_out)
@@ -89,19 +95,31 @@ class Custom(Architecture):
             )
         with torch.no_grad(), _global_generator(0):
             training = module.training
-            given = module.float().eval()(torch.zeros(2, n_in)).shape
+            output = module.float().eval()(torch.zeros(2, n_in))
             module.train(training)
-        if given != (2, n_out):
+        expected = (
+            f"The {name!r} parameter of Custom must return a torch.nn.Module that maps "
+            f"a Tensor of shape (n_rows, {n_in}) to one Tensor of shape "
+            f"(n_rows, {n_out})."
+        )
+        if not isinstance(output, torch.Tensor):
+            raise TypeError(
+                f"{expected} The module returned an object of type "
+                f"{type(output).__name__} instead."
+            )
+        if output.shape != (2, n_out):
             raise ValueError(
-                f"The {name!r} parameter of Custom must return a module from rows of "
-                f"{n_in} numbers to rows of {n_out}. Two rows came out with shape "
-                f"{tuple(given)}."
+                f"{expected} For 2 rows the output has shape {tuple(output.shape)}."
             )
         return _Repeatable(module)
 
 
 class _Repeatable(nn.Module):
-    """A module whose use of the global generator repeats with the draw."""
+    """Wrap a module so that its random numbers are determined by the draw.
+
+    The draw is a seed for the global generators of torch, which layers such as
+    ``Dropout`` use.
+    """
 
     def __init__(self, module):
         super().__init__()
@@ -123,10 +141,10 @@ def _seed(generator):
 
 @contextmanager
 def _global_generator(seed, device=None):
-    """Seed torch's global generators for a while."""
+    """Context manager: seed the global generators of torch, restore them on exit."""
     on_cuda = device is not None and device.type == "cuda"
     with torch.random.fork_rng([device] if on_cuda else []):
-        # Not torch.manual_seed, which seeds every device there is.
+        # Not torch.manual_seed, which seeds the generators of all devices.
         torch.default_generator.manual_seed(seed)
         if on_cuda:
             with torch.cuda.device(device):

@@ -22,63 +22,71 @@ from ._networks import (
 __all__ = ["MLP"]
 
 _NORMS = {"batch": BatchNorm, "layer": nn.LayerNorm}
-# Widths of hidden layers where none are given.
+# Smallest and largest width of the hidden layers with hidden_layer_sizes="auto". The
+# upper limit bounds the number of weights on wide tables; the choice is measured in
+# tests/benchmarks/bench_constants.py.
 _WIDTHS = (128, 512)
 
 
 class MLP(Architecture):
-    """Fully connected networks, with a linear path beside the hidden layers.
+    """Fully connected networks with a linear skip connection.
 
-    Encoder and decoder are each ``linear(x) + branch(x)``. At the start the branch's
-    last layer is zero and the linear maps are the principal axes of all training
-    rows, so that an autoencoder with the plain bottleneck and the squared error
-    *is* PCA before its first step, and training only adds to it. A net that starts
-    at random needs thousands of steps to find these axes, and may not.
+    Encoder and decoder are each the sum of a linear map and a branch of hidden layers,
+    ``linear(x) + branch(x)``. The last layer of the branch is initialised with zeros
+    and the linear maps with the principal axes of the training rows [1]_, so that an
+    autoencoder with the plain bottleneck and the squared error is PCA before its first
+    step. A randomly initialised network needs thousands of steps to find these axes,
+    and may not find them.
 
     Parameters
     ----------
     hidden_layer_sizes : "auto" or tuple of int, default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` is
-        the linear autoencoder. ``"auto"`` is two layers, of the power of two nearest
-        to the number of features, at least 128 and at most 512: the number of weights
-        grows linearly with the columns once they are many.
+        Widths of the hidden layers of the encoder; the decoder has the same in reverse
+        order. ``()`` is the linear autoencoder. ``"auto"`` means two layers whose width
+        is the power of two nearest to the number of features, at least 128 and at most
+        512. Because of the upper limit the number of weights grows linearly with the
+        number of features on wide tables.
 
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="tanh"
-        What follows each hidden layer. Code and output are always linear.
+        Activation after each hidden layer. Code and output layer are linear.
 
     linear_path : bool, default=True
-        Whether a linear map stands beside the hidden layers. Where it starts at PCA,
-        it learns at a tenth of the rate of the layers: it decides what becomes of rows
-        far out, and stays close to what is known to be right for them.
+        Whether to add the linear map to the output of the hidden layers [2]_. If it is
+        initialised with PCA, its learning rate is a tenth of that of the other layers.
+        The linear map alone determines the reconstruction of extreme rows, where
+        bounded activations saturate; the low rate keeps it close to PCA.
 
     norm : {"batch", "layer"}, default=None
-        Normalisation before each activation: over the rows of the batch [3]_, with
-        running statistics in inference, or over the units of the layer [4]_. A batch
-        of one row passes batch normalisation as in inference.
+        Normalisation before each activation: batch normalisation over the rows of the
+        batch [3]_, which uses running statistics in inference, or layer normalisation
+        over the units of the layer [4]_. A training batch of one row is normalised with
+        the running statistics.
 
     dropout : float, default=0.0
-        Share of the outputs of each hidden layer of the *encoder* that is dropped in
-        training [5]_; the others are scaled up. Held-out rows are judged without.
+        Probability, in [0, 1), with which each output of a hidden layer of the
+        *encoder* is set to zero in training [5]_; the other outputs are divided by
+        ``1 - dropout``. There is no dropout on the validation set and in inference.
 
     start : {"pca", "random"}, default="pca"
-        Where the linear maps come from. With ``"pca"`` the bottleneck must have a
-        linear start, as :class:`~skae.bottlenecks.Plain` has; with one that has none
-        they are drawn at random too. ``"random"``: like the hidden layers, from
-        ``random_state``; the branch's last layer is then not zero.
-        ``linear_path=False, start="random"`` is the textbook net, with the weights that
-        torch would draw.
+        Initial values of the linear maps. ``"pca"`` uses the principal axes. It needs a
+        bottleneck with a linear start, such as :class:`~skae.bottlenecks.Plain`; with
+        other bottlenecks the linear maps are drawn at random. ``"random"`` draws all
+        layers from ``random_state``, the last layer of the branch included.
+        ``linear_path=False, start="random"`` is the textbook network, with the
+        distribution of initial weights that torch uses.
 
     Raises
     ------
     ValueError
-        On ``fit``, if ``start="pca"`` and there is no linear map that could start
-        there (``linear_path=False`` with hidden layers).
+        On ``fit``, if ``start="pca"`` and the networks have no linear map
+        (``linear_path=False`` with hidden layers).
 
     Notes
     -----
     Initial weights are uniform with variance ``gain ** 2 / n_inputs`` (LeCun, 1998;
-    Glorot & Bengio, 2010; He et al., 2015), biases are zero. With ``start="random"``
-    the variance is ``1 / (3 * n_inputs)`` in all layers, that of
+    Glorot & Bengio, 2010; He et al., 2015). The gain of hidden layers is the square
+    root of 2 for "gelu", "relu" and "silu", and 1 for the others. Biases are zero. With
+    ``start="random"`` the variance is ``1 / (3 * n_inputs)`` in all layers, that of
     :class:`torch.nn.Linear`.
 
     References
@@ -86,7 +94,7 @@ class MLP(Architecture):
     .. [1] Bourlard & Kamp, "Auto-association by multilayer perceptrons and singular
        value decomposition", Biological Cybernetics 59, 1988.
     .. [2] He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition",
-       CVPR 2016, for the path beside the hidden layers.
+       CVPR 2016, for the skip connection.
     .. [3] Ioffe & Szegedy, "Batch Normalization", ICML 2015.
     .. [4] Ba, Kiros & Hinton, "Layer Normalization", 2016.
     .. [5] Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, "Dropout",
@@ -94,7 +102,7 @@ class MLP(Architecture):
 
     Examples
     --------
-    With no hidden layer the model is PCA, whatever happens in training:
+    Without hidden layers the fitted model is PCA:
 
     >>> import numpy as np
     >>> from sklearn.datasets import load_wine
@@ -134,20 +142,28 @@ class MLP(Architecture):
         self.start = start
 
     def validate(self):
-        """Check the parameters, alone and together; see `Component.validate`."""
+        """Check the parameters, each alone and in combination.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not accepted, for example a width that is not a positive
+            integer, or if ``start="pca"`` is combined with ``linear_path=False`` and
+            hidden layers.
+        """
         super().validate()
         hidden = self.hidden_layer_sizes
         for size in () if isinstance(hidden, str) else hidden:
             if not (isinstance(size, Integral) and size >= 1):
                 raise ValueError(
                     "The 'hidden_layer_sizes' parameter of MLP must be 'auto' or a "
-                    f"tuple of integers of at least 1. Got {hidden!r} instead."
+                    f"tuple of positive integers. Got {hidden!r} instead."
                 )
         if len(hidden):
             check_start(self)
 
     def build(self, n_features, encoder_width, n_components, generator):
-        """Return both networks; see `Architecture.build`."""
+        """Return encoder and decoder; see `Architecture.build`."""
         if isinstance(self.hidden_layer_sizes, str):
             low, high = _WIDTHS
             hidden = (min(max(2 ** round(log2(n_features)), low), high),) * 2
@@ -177,7 +193,12 @@ class MLP(Architecture):
         if hidden:
             layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
             branch = Branch(stages, layer, dropout)
-        ends = sizes[0], sizes[-1]
         return network(
-            *ends, branch, self.linear_path, self.start, generator, gain=last_gain
+            sizes[0],
+            sizes[-1],
+            branch,
+            self.linear_path,
+            self.start,
+            generator,
+            gain=last_gain,
         )

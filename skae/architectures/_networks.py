@@ -1,4 +1,4 @@
-"""What the networks are made of."""
+"""Layers and networks of which the architectures are built."""
 
 from math import prod, sqrt
 
@@ -25,10 +25,24 @@ __all__ = [
 
 
 def tanh(x, out=None):
-    """Return the hyperbolic tangent of a tensor without a gradient.
+    """Return the hyperbolic tangent of a tensor that needs no gradient.
 
-    On a processor NumPy's takes a sixth of the time of torch's (NumPy 2.4, torch
-    2.13, single precision), and may differ from it in the last bit.
+    On the CPU it uses NumPy. In single precision (NumPy 2.4, torch 2.13), NumPy took a
+    sixth of the time of torch on one machine, and two thirds on another, without
+    AVX-512; on the latter it took twice the time in double precision. The results may
+    differ in the last bit.
+
+    Parameters
+    ----------
+    x : Tensor
+        Of any shape, in single or double precision. On the CPU it must have memory of
+        its own: NumPy cannot read fake or functional tensors.
+    out : Tensor, default=None
+        Tensor of the shape of ``x`` for the result. None allocates one.
+
+    Returns
+    -------
+    Tensor of the shape of ``x``
     """
     if x.device.type != "cpu":
         return torch.tanh(x, out=out)
@@ -39,24 +53,41 @@ def tanh(x, out=None):
 
 
 class Tanh(nn.Tanh):
-    """The hyperbolic tangent, faster where nothing is differentiated."""
+    """Hyperbolic tangent as a layer; uses NumPy in inference mode.
+
+    It falls back to torch while the module is compiled, exported or traced, which
+    record only operations of torch, and for tensors that NumPy cannot read.
+    """
 
     def forward(self, x):
-        # Not where gradients are only off: transformations of torch.func, whose tensors
-        # NumPy cannot read, may be under way there. Nor where somebody traces.
-        readable = x.dtype in (torch.float32, torch.float64)
+        # First whether it is compiled or exported: dynamo cannot trace the other tests.
         if (
-            torch.is_inference_mode_enabled()
-            and readable
+            not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()
+            and torch.is_inference_mode_enabled()
+            and _has_memory(x)
         ):
             return tanh(x)
         return super().forward(x)
 
 
-# Gain of the hidden layers' initial weights per activation: sqrt(2) keeps the scale
-# of the signal through layers that drop about half of it (He et al., 2015), 1 through
-# those that are close to the identity around zero (Glorot & Bengio, 2010).
+def _has_memory(x):
+    """Return whether a tensor is one of numbers in memory, which NumPy can read.
+
+    Fake tensors, those inside transformations of ``torch.func`` and those of other
+    subclasses are not.
+    """
+    if type(x) is not torch.Tensor or x.dtype not in (torch.float32, torch.float64):
+        return False
+    try:
+        return x.data_ptr() != 0
+    except RuntimeError:
+        return False
+
+
+# Gain of the initial weights of the hidden layers, by activation. sqrt(2) keeps the
+# variance of the signal if the activation sets about half of it to zero (He et al.,
+# 2015), 1 if it is close to the identity around zero (Glorot & Bengio, 2010).
 ACTIVATIONS = {
     "elu": (nn.ELU, 1.0),
     "gelu": (nn.GELU, sqrt(2)),
@@ -66,25 +97,46 @@ ACTIVATIONS = {
     "tanh": (Tanh, 1.0),
 }
 
-# Of the linear layers of torch itself, whatever follows them.
+# Gain of the initial weights of torch.nn.Linear, whatever the activation.
 TORCH_GAIN = sqrt(1 / 3)
 
-# Share of the branch's learning rate at which the linear path beside it learns.
+# Learning rate of the linear path as a share of that of the branch. The choice is
+# measured in tests/benchmarks/bench_constants.py.
 _PACE = 0.1
-# Weight of a batch in the running statistics of batch normalisation, torch's default.
+# Weight of a batch in the running statistics of batch normalisation: the default of
+# torch.nn.BatchNorm1d.
 _MOMENTUM = 0.1
 
 
 def initialised(cls, *args, gain, generator, **kwargs):
     """Return a layer of torch with weights of variance ``gain ** 2 / n_inputs``.
 
-    torch's own initialisation would draw from the global generator, and in its default
-    type, in which other numbers come out. Biases are zero.
+    Weights are drawn from a uniform distribution; biases are zero. The initialisation
+    of torch itself is skipped: it draws from the global generator, and its numbers
+    depend on the default dtype.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the layer, a subclass of :class:`torch.nn.Module` with ``weight`` and
+        ``bias``.
+    *args, **kwargs : object
+        Arguments of ``cls``.
+    gain : float
+        Factor of the standard deviation of the weights.
+    generator : torch.Generator
+        Generator on the CPU.
+
+    Returns
+    -------
+    torch.nn.Module
+        In single precision.
     """
     layer = nn.utils.skip_init(cls, *args, **kwargs, dtype=torch.float32)
     n_inputs = prod(layer.weight.shape[1:])
     if getattr(layer, "transposed", False):
-        # Each output has a share of the strided kernel's taps, of all input channels.
+        # With stride s, each output is a sum over 1 / s of the taps of the kernel in
+        # each dimension, for all input channels.
         n_inputs = layer.in_channels * prod(layer.kernel_size) / prod(layer.stride)
     bound = gain * sqrt(3 / n_inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -93,36 +145,48 @@ def initialised(cls, *args, gain, generator, **kwargs):
 
 
 def check_start(architecture):
-    """Check that there is a linear path if it is what the start should set.
+    """Check that an architecture has a linear path if it is to start at PCA.
 
     Parameters
     ----------
     architecture : Architecture
-        With parameters ``linear_path`` and ``start``, and hidden layers.
+        Architecture with hidden layers and parameters ``linear_path`` and ``start``.
+
+    Raises
+    ------
+    ValueError
+        If ``start="pca"`` is combined with ``linear_path=False``.
     """
     if architecture.start == "pca" and not architecture.linear_path:
         name = type(architecture).__name__
         raise ValueError(
-            f"{name}(start='pca') sets the linear path, and linear_path=False leaves "
-            "none: pass start='random' or linear_path=True."
+            f"{name}(start='pca') initialises the linear path, but linear_path=False "
+            "removes it: pass start='random' or linear_path=True."
         )
 
 
 def network(n_inputs, n_outputs, branch, linear_path, start, generator, gain=1.0):
-    """Return a linear map, a branch, or their sum, which may start at a given map.
+    """Return a network that is a linear map, a branch, or their sum.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
+        Widths of the network.
     branch : Branch or None
-        None leaves the linear map alone.
+        Hidden layers. Without them, the network is a linear map.
     linear_path : bool
-        Whether a linear map stands beside the branch.
+        Whether to add a linear map to the branch.
     start : {"pca", "random"}
-        Whether the network can be set to a given map at the start.
+        "pca" returns a network with the hook ``start``, which sets it to an affine map;
+        "random" returns one without.
     generator : torch.Generator
+        Generator on the CPU for the initial weights of the linear map.
     gain : float, default=1.0
-        Of the initial weights of the linear map.
+        Gain of the initial weights of the linear map; see `initialised`.
+
+    Returns
+    -------
+    Network
     """
     linear = None
     if branch is None or linear_path:
@@ -135,14 +199,16 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator, gain=1.0
 
 
 class Stage(nn.Module):
-    """A layer with what follows it.
+    """Hidden layer: a linear or convolutional layer, normalisation and activation.
 
     Parameters
     ----------
     layer : torch.nn.Module
+        Linear or convolutional layer.
     activation : torch.nn.Module
+        Activation.
     norm : torch.nn.Module or None
-        Between the two.
+        Normalisation before the activation.
     """
 
     def __init__(self, layer, activation, norm=None):
@@ -156,21 +222,28 @@ class Stage(nn.Module):
         return self.activation(x if self.norm is None else self.norm(x))
 
     def observe(self, x):
-        """Let batch normalisation see what reaches it."""
+        """Update the running statistics of batch normalisation.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_inputs)
+            Input of the stage.
+        """
         if isinstance(self.norm, BatchNorm):
             self.norm.observe(self.layer(x))
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy, 2015) whose forward pass only computes.
+    """Batch normalisation (Ioffe & Szegedy, 2015) with a pure ``forward``.
 
-    The running statistics are learnt by `observe`, so that the same rows may pass any
-    number of times, and inside transformations of ``torch.func``, in one step. A batch
-    of one row, which has no variance, passes as in inference.
+    Running statistics are updated by `observe`. The same rows can therefore be passed
+    several times in one step, also inside transformations of ``torch.func``. A batch of
+    one row has no variance and is normalised with the running statistics.
 
     Parameters
     ----------
     n_features : int
+        Number of units.
     """
 
     def __init__(self, n_features):
@@ -192,7 +265,7 @@ class BatchNorm(nn.Module):
         )
 
     def observe(self, x):
-        """Take a batch into the running statistics."""
+        """Update the running statistics from a batch of shape (n_rows, n_features)."""
         if len(x) > 1:
             self.running_mean.lerp_(x.mean(dim=0), _MOMENTUM)
             self.running_var.lerp_(x.var(dim=0), _MOMENTUM)
@@ -204,11 +277,13 @@ class Branch(nn.Module):
     Parameters
     ----------
     hidden : list of Stage
+        Hidden layers.
     last : torch.nn.Module
-        Without what follows hidden layers.
+        Output layer, without normalisation and activation.
     dropout : float
-        Share of the outputs of every stage that is dropped in training (Srivastava et
-        al., 2014); then each has a layer with ``out_features``.
+        Probability with which each output of a stage is set to zero in training
+        (Srivastava et al., 2014). If it is not zero, the layers of all stages must have
+        an attribute ``out_features``.
     """
 
     def __init__(self, hidden, last, dropout=0.0):
@@ -218,7 +293,21 @@ class Branch(nn.Module):
         self.dropout = dropout
 
     def draw(self, n_rows, generator):
-        """Draw what each output is multiplied by; None without dropout."""
+        """Draw dropout masks.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of rows of the batch.
+        generator : torch.Generator
+            Generator on the device of the network.
+
+        Returns
+        -------
+        list of Tensor of shape (n_rows, out_features), or None
+            For each stage the factors of its outputs, 0 or ``1 / (1 - dropout)``. None
+            without dropout.
+        """
         if self.dropout == 0:
             return None
         kept = 1 - self.dropout
@@ -237,7 +326,15 @@ class Branch(nn.Module):
         return self.last(x)
 
     def observe(self, x, draw):
-        """Let batch normalisation see what reaches it."""
+        """Update the running statistics of batch normalisation.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_inputs)
+            Input of the branch.
+        draw : list of Tensor or None
+            Dropout masks, as `draw` returned them.
+        """
         for i, stage in enumerate(self.hidden):
             stage.observe(x)
             x = self._dropped(stage(x), i, draw)
@@ -247,17 +344,19 @@ class Branch(nn.Module):
 
     @property
     def normalises_batches(self):
-        """Whether any stage has batch normalisation."""
+        """Whether a stage has batch normalisation."""
         return any(isinstance(stage.norm, BatchNorm) for stage in self.hidden)
 
 
 class Network(nn.Module):
-    """``linear(x) + branch(x)``, either of which may be absent.
+    """Network ``linear(x) + branch(x)``; one of the two may be None.
 
     Parameters
     ----------
     linear : torch.nn.Linear, Anchored or None
+        Linear map.
     branch : Branch or None
+        Hidden layers.
     """
 
     def __init__(self, linear, branch):
@@ -266,6 +365,7 @@ class Network(nn.Module):
         self.branch = branch
 
     def draw(self, n_rows, generator):
+        """Draw dropout masks; see `Branch.draw`."""
         return None if self.branch is None else self.branch.draw(n_rows, generator)
 
     def forward(self, x, draw=None):
@@ -277,14 +377,18 @@ class Network(nn.Module):
 
     @property
     def observe(self):
-        """What lets batch normalisation see what reaches it; None without it."""
+        """Method `Branch.observe`; None without batch normalisation."""
         if self.branch is None or not self.branch.normalises_batches:
             return None
         return self.branch.observe
 
     @property
     def affine(self):
-        """The map that the network is, if it is affine, or its branch at rest."""
+        """The affine map that the network is equal to; None if it is not affine.
+
+        A network with hidden layers is affine if it has a linear path and the weights
+        of the last layer of its branch are zero.
+        """
         if self.linear is None:
             return None
         weight, bias = self.linear.weight, self.linear.bias
@@ -297,10 +401,11 @@ class Network(nn.Module):
 
 
 class StartingNetwork(Network):
-    """A network that can be made equal to an affine map."""
+    """Network that can be set to an affine map."""
 
     @torch.no_grad()
     def start(self, affine):
+        """Set the linear map to an `Affine` and the output of the branch to zero."""
         if self.branch is None:
             self.linear.weight.copy_(affine.weight)
             self.linear.bias.copy_(affine.bias)
@@ -311,12 +416,18 @@ class StartingNetwork(Network):
 
 
 class Anchored(nn.Module):
-    """A linear map that is learnt slowly once started, as its distance from there.
+    """Linear map that is learnt as a difference from its initial value.
 
-    A row far out is reconstructed by the linear path alone, since bounded activations
-    saturate. Left to learn as fast as the branch, that path bends to a few such rows,
-    and where other ones then go is a matter of luck. Weight decay pulls it back to
-    the start, not to zero.
+    After `start` the difference is multiplied by a small factor, so that the map learns
+    at a lower rate than other layers. Extreme rows are reconstructed by the linear path
+    alone, because bounded activations saturate. At the full learning rate the path
+    would be fitted to a few such rows and be arbitrary for others. Weight decay pulls
+    the map to its initial value instead of zero.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        Layer with the initial weights.
     """
 
     def __init__(self, linear):
@@ -329,13 +440,16 @@ class Anchored(nn.Module):
 
     @property
     def weight(self):
+        """Tensor of shape (n_outputs, n_inputs)."""
         return self.start_weight + self.pace * self.moved_weight
 
     @property
     def bias(self):
+        """Tensor of shape (n_outputs,)."""
         return self.start_bias + self.pace * self.moved_bias
 
     def start(self, affine):
+        """Set the map to an `Affine`, and lower its learning rate."""
         self.start_weight.copy_(affine.weight)
         self.start_bias.copy_(affine.bias)
         self.pace.fill_(_PACE)

@@ -1,4 +1,4 @@
-"""Bottlenecks: what stands between encoder and decoder, and its price."""
+"""Bottlenecks: map the output of the encoder to the code and its cost."""
 
 from ._base import Bottleneck
 from ._plain import Plain

@@ -1,4 +1,4 @@
-"""The code of the textbooks."""
+"""Identity bottleneck, with an optional activation."""
 
 from math import inf
 
@@ -11,32 +11,36 @@ from ._base import Bottleneck
 
 __all__ = ["Identity", "Plain"]
 
-# Of each activation: the function, the range of its values, and slope and value at
-# zero, where it starts close to a line; None for one that is not smooth there.
+# For each activation the function, the range of its values, and its slope and value at
+# zero, around which it is nearly linear; None if it is not smooth there.
 _ACTIVATIONS = {
     "relu": (torch.relu, (0.0, inf), None),
     "sigmoid": (torch.sigmoid, (0.0, 1.0), (0.25, 0.5)),
     "tanh": (torch.tanh, (-1.0, 1.0), (1.0, 0.0)),
 }
-# Standard deviation of what enters a saturating activation at the start: in most rows
-# it is then within a few per cent of a line.
+# Standard deviation of the inputs of a saturating activation at the start. It is small
+# enough for the activation to be nearly linear: for normal inputs, the tangent at zero
+# explains 94 % of the variance of tanh and 99 % of that of the sigmoid (by numerical
+# integration). It only sets where training starts, so it needs no tuning.
 _START_SPREAD = 0.5
 
 
 class Plain(Bottleneck):
-    """The encoder's output is the code, free of charge; what ``None`` stands for.
+    """Identity bottleneck without a cost term; used for ``bottleneck=None``.
 
-    With ``MLP(start="pca")`` and the squared error the model starts as PCA.
+    The code is the output of the encoder, optionally passed through an activation. With
+    ``MLP(start="pca")`` and the squared error the model starts as PCA.
 
     Parameters
     ----------
     activation : {"relu", "sigmoid", "tanh"}, default=None
-        What the encoder's output goes through. None leaves it as it is, so that
-        nothing depends on the axes and `fit` turns the code to principal axes.
-        "sigmoid" gives codes in [0, 1], as :class:`~skae.penalties.KLSparsity` needs
-        them, "tanh" in [-1, 1], "relu" codes that are not negative and often exactly
-        zero. With "sigmoid" and "tanh" the model still starts close to PCA, within
-        what bends the activation there; with "relu" it starts at random.
+        Activation applied to the output of the encoder. With None the code is not
+        changed; the model does not depend on its axes, and `fit` rotates it to
+        principal axes. "sigmoid" gives codes in [0, 1], which
+        :class:`~skae.penalties.KLSparsity` requires, "tanh" codes in [-1, 1], and
+        "relu" codes that are not negative and often exactly zero. With "sigmoid" and
+        "tanh" the model starts close to PCA, at a scale at which the activation is
+        nearly linear; with "relu" it starts from random weights.
 
     Examples
     --------
@@ -57,12 +61,12 @@ class Plain(Bottleneck):
 
     @property
     def symmetry(self):
-        """Any rotation of a linear code; a new order of one with an activation."""
+        """Rotation without an activation, scaling with "relu", else permutation."""
         return {None: "rotation", "relu": "scaling"}.get(self.activation, "permutation")
 
     @property
     def code_range(self):
-        """The range of the activation."""
+        """Range of the activation."""
         if self.activation is None:
             return (-inf, inf)
         return _ACTIVATIONS[self.activation][1]
@@ -78,13 +82,13 @@ class Plain(Bottleneck):
 
 
 class Identity(nn.Module):
-    """The code is what the encoder says."""
+    """Return the input as the code, with a cost of zero."""
 
     def forward(self, h):
         return h, h.new_zeros(h.shape[0])
 
     def start(self, statistics):
-        """Return the affine maps that encoder and decoder should start from: PCA."""
+        """Return the affine maps of PCA for encoder and decoder."""
         return statistics.pca()
 
 
@@ -98,7 +102,7 @@ class _Activated(nn.Module):
         return self.function(h), h.new_zeros(h.shape[0])
 
     def project(self, code):
-        """Return the nearest possible codes."""
+        """Return the nearest codes in the range of the activation."""
         return code.clamp(*self.code_range)
 
 
@@ -109,7 +113,7 @@ class _Saturating(_Activated):
         self.value = value
 
     def start(self, statistics):
-        """Return PCA of a size at which the activation is nearly a line."""
+        """Return PCA at a scale at which the activation is nearly linear."""
         encoding, (weight, bias) = statistics.pca(_START_SPREAD)
         weight = weight / self.slope
         return encoding, Affine(weight, bias - self.value * weight.sum(dim=1))

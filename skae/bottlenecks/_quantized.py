@@ -1,4 +1,4 @@
-"""Codes with finitely many values."""
+"""Discrete bottlenecks: vector quantisation and finite scalar quantisation."""
 
 from numbers import Integral, Real
 
@@ -12,52 +12,62 @@ from ._base import Bottleneck
 
 __all__ = ["FiniteScalar", "VectorQuantized"]
 
-# Use of a codebook row, as a share of that of equal use, below which it is replaced.
+# Usage of a codebook row below which it is replaced, relative to equal usage of all
+# rows. The choice is measured in tests/benchmarks/bench_constants.py.
 _DEAD_SHARE = 0.03
-# Standard deviation at which components enter the rounding at the start: the outer
-# levels then have rows, and few lie far beyond them.
+# Standard deviation of the components before tanh and rounding at the start. All levels
+# are then used about equally: for normal components and the default of 8 levels, the
+# perplexity of the levels is 7.9 (5.9 with half of this value, 6.6 with twice of it; by
+# the normal distribution function). It only sets where training starts.
 _START_SPREAD = 1.0
 
 
 class VectorQuantized(Bottleneck):
-    r"""Replace the code by the nearest row of a learnt codebook: the VQ-VAE [1]_.
+    r"""Replace the code by the nearest row of a learnt codebook (VQ-VAE).
 
-    The code is cut into ``n_groups`` equal pieces, each with a codebook of its own, so
-    that a row of the data becomes ``n_groups`` symbols, of
-    ``n_groups * log2(n_codes)`` bits together. `quantize` returns the symbols,
+    This is the bottleneck of the VQ-VAE [1]_. The output of the encoder is split into
+    ``n_groups`` groups of equal size, each with its own codebook, and each group is
+    replaced by the nearest row of its codebook. A row of the data becomes ``n_groups``
+    symbols, in total ``n_groups * log2(n_codes)`` bits. `quantize` returns the symbols,
     `transform` the codebook rows that they stand for.
 
-    Gradients pass the replacement as if it were none (straight through). The codebook
-    follows the encoder's output as a running average, which is online k-means [1]_;
-    rows that come out of use are replaced by codes of the batch at hand [2]_. It
-    starts at training rows that k-means++ picks after the PCA start of the encoder.
+    In the backward pass, the gradient with respect to the quantised code is passed to
+    the output of the encoder unchanged (straight-through estimator). The codebook is
+    updated by an exponential moving average of the encoder outputs, which is online
+    k-means [1]_; codebook rows that are no longer used are replaced by encoder outputs
+    of the current batch [2]_. The initial codebook consists of the codes of training
+    rows at the PCA start of the encoder, selected by k-means++.
 
     Parameters
     ----------
     n_codes : int, default=64
-        Rows of each codebook.
+        Number of rows of each codebook.
 
     n_groups : int, default=1
-        Symbols per row; ``n_components`` must be a multiple. With one, the model has
-        ``n_codes`` different reconstructions and can hardly beat k-means; with several
-        it has ``n_codes ** n_groups``.
+        Number of symbols per row; ``n_components`` must be a multiple of it. With one
+        group the model has ``n_codes`` different reconstructions and can hardly beat
+        k-means; with several it has ``n_codes ** n_groups``.
 
     commitment : float, default=0.25
-        Weight of the squared distance from the encoder's output to its codebook row,
-        which keeps the encoder close to the codebook [1]_.
+        Weight of the squared distance between the encoder output and its codebook row
+        in the cost of a row. It keeps the encoder close to the codebook [1]_.
 
     decay : float, default=0.99
-        Memory of the running average, per step [1]_.
+        Decay of the moving average per training step, in [0, 1) [1]_.
 
     Raises
     ------
     ValueError
-        On ``fit``, if ``n_components`` is no multiple of ``n_groups``.
+        On ``fit``, if ``n_components`` is not a multiple of ``n_groups``.
+
+    See Also
+    --------
+    FiniteScalar : Discrete codes without a codebook.
 
     References
     ----------
     .. [1] van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation
-       Learning", NeurIPS 2017; the running average is in its appendix A.1.
+       Learning", NeurIPS 2017; the moving average is in its appendix A.1.
     .. [2] Williams et al., "Hierarchical Quantized Autoencoders", NeurIPS 2020.
 
     Examples
@@ -95,8 +105,9 @@ class VectorQuantized(Bottleneck):
         """Return the module with the codebooks; see `Bottleneck.build`."""
         if n_components % self.n_groups:
             raise ValueError(
-                f"VectorQuantized(n_groups={self.n_groups}) cuts the code into equal "
-                f"pieces, but n_components={n_components} is no multiple of it."
+                f"VectorQuantized(n_groups={self.n_groups}) splits the code into "
+                f"groups of equal size, but n_components={n_components} is not a "
+                f"multiple of {self.n_groups}."
             )
         size = n_components // self.n_groups
         codebook = torch.randn(self.n_groups, self.n_codes, size, generator=generator)
@@ -110,18 +121,18 @@ class _VectorQuantized(nn.Module):
         self.seed = seed
         self.commitment = commitment
         self.decay = decay
-        # shapes: (n_groups, n_codes, size), (n_groups, n_codes). If all rows are used
-        # alike, each has a use of one.
+        # Shapes (n_groups, n_codes, size) and (n_groups, n_codes). The usage of a row
+        # is 1 if all rows of its codebook are used equally.
         self.register_buffer("codebook", codebook)
         self.register_buffer("use", torch.ones(codebook.shape[:2]))
 
     @property
     def symbols_shape(self):
-        """How many symbols a row has, and how many values each of them."""
+        """Number of symbols per row and number of values of each symbol."""
         return tuple(self.codebook.shape[:2])
 
     def draw(self, n_rows, generator):
-        """Draw an order of the rows, in which they may replace codebook rows."""
+        """Draw random keys, in whose order rows of the batch replace codebook rows."""
         return torch.rand(
             n_rows, generator=generator, device=generator.device, dtype=torch.float32
         )
@@ -132,31 +143,32 @@ class _VectorQuantized(nn.Module):
         return _straight_through(code, h), cost
 
     def project(self, h):
-        """Return the nearest codes."""
+        """Return the nearest codebook rows."""
         return self.codes(self.symbols(h))
 
     def codes(self, symbols):
-        """Return the codebook rows that symbols stand for, side by side."""
+        """Return the codebook rows of symbols, concatenated over the groups."""
         groups = torch.arange(len(self.codebook), device=symbols.device)
         return self.codebook[groups, symbols].flatten(start_dim=1)
 
     def symbols(self, h):
-        """Return which codebook rows are nearest, shape ``(n_samples, n_groups)``."""
+        """Return the index of the nearest codebook row, shape (n_rows, n_groups)."""
         pieces = self._pieces(h)
-        # Squared distances without the part that is the same for all rows.
+        # Squared distances without ||h||^2, which is the same for all codebook rows.
         distance = self.codebook.square().sum(dim=2)[:, None] - 2 * torch.bmm(
             pieces, self.codebook.mT
         )
         return distance.argmin(dim=2).T
 
     def _pieces(self, h):
-        # shape: (n_groups, n_samples, size)
+        # Shape (n_groups, n_rows, size).
         return h.unflatten(1, (len(self.codebook), -1)).transpose(0, 1)
 
     def start(self, statistics):
-        """Return PCA, with a codebook of training rows that k-means++ picks.
+        """Return PCA, and set the codebook to training rows selected by k-means++.
 
-        The axes are dealt out to the groups in turn: each has large and small ones.
+        The principal axes are assigned to the groups in turn, so that each group gets
+        axes of large and of small variance.
         """
         n_groups, n_codes, size = self.codebook.shape
         order = torch.arange(n_groups * size).view(size, n_groups).T.flatten()
@@ -173,17 +185,22 @@ class _VectorQuantized(nn.Module):
         return encoding, decoding
 
     def observe(self, h, code, draw, weight):
-        """Move each codebook row towards the mean of what it stands for."""
+        """Move each codebook row towards the mean of the outputs assigned to it.
+
+        Rows whose usage falls below `_DEAD_SHARE` are replaced by encoder outputs.
+        """
         pieces = self._pieces(h)
         n_codes = self.codebook.shape[1]
         chosen = nn.functional.one_hot(self.symbols(h).T, n_codes).to(h.dtype)
         if weight is not None:
             chosen = chosen * weight[:, None]
         chosen = chosen * (n_codes / len(h))
-        # shapes: (n_groups, n_codes), (n_groups, n_codes, size)
+        # Shapes (n_groups, n_codes) and (n_groups, n_codes, size).
         count, total = chosen.sum(dim=1), torch.bmm(chosen.mT, pieces)
         use = self.use.lerp(count, 1 - self.decay)
-        # The average keeps, of what it was, the share that old rows have in its use.
+        # A codebook row is the ratio of the moving averages of the sum and of the
+        # number of the outputs assigned to it. The former average is not stored: it is
+        # the latter, `use`, times the codebook row.
         kept = self.decay * self.use[..., None] * self.codebook
         moved = kept + (1 - self.decay) * total
         moved = torch.where(use[..., None] > 0, moved / use[..., None], self.codebook)
@@ -193,26 +210,33 @@ class _VectorQuantized(nn.Module):
         self.use.copy_(torch.where(dead, 1.0, use))
 
     def report(self, code, weight):
-        """Return the perplexity of the symbols, the mean over groups."""
+        """Return the perplexity of the symbols, averaged over the groups."""
         n_codes = self.codebook.shape[1]
         return {"perplexity_": _perplexity(self.symbols(code), weight, n_codes)}
 
 
 class FiniteScalar(Bottleneck):
-    r"""Round each component to one of a few levels: finite scalar quantisation [1]_.
+    r"""Round each component to one of a few levels (finite scalar quantisation).
 
-    Discrete codes without a codebook that could go out of use. Each component passes a
-    hyperbolic tangent and is rounded to ``levels`` evenly spaced values in [-1, 1]; a
-    row becomes ``n_components`` symbols of ``log2(levels)`` bits, which `quantize`
-    returns. Gradients pass the rounding as if it were none.
+    Discrete codes without a learnt codebook, whose rows could remain unused [1]_. The
+    hyperbolic tangent is applied to each component, and the result is rounded to the
+    nearest of ``levels`` evenly spaced values in [-1, 1]. A row of the data becomes
+    ``n_components`` symbols of ``log2(levels)`` bits each, which `quantize` returns. In
+    the backward pass, the gradient is passed through the rounding unchanged
+    (straight-through estimator).
 
-    With ``MLP(start="pca")`` the model starts as PCA of rounded components.
+    With ``MLP(start="pca")`` the model starts as PCA with rounded components.
 
     Parameters
     ----------
     levels : int, default=8
-        Values of each component, at least 2. NOTE[DIFF]: the paper shifts even numbers
-        of levels by half a step so that zero is one of them; here they are even too.
+        Number of values of each component, at least 2. Unlike [1]_, which shifts an
+        even number of levels by half a step so that zero is one of them, the levels
+        are always symmetric around zero.
+
+    See Also
+    --------
+    VectorQuantized : Discrete codes from a learnt codebook.
 
     References
     ----------
@@ -240,7 +264,7 @@ class FiniteScalar(Bottleneck):
         self.levels = levels
 
     def build(self, n_components, generator):
-        """Return the module that rounds; see `Bottleneck.build`."""
+        """Return the module that rounds to the levels; see `Bottleneck.build`."""
         return _FiniteScalar(n_components, self.levels)
 
 
@@ -256,43 +280,44 @@ class _FiniteScalar(nn.Module):
         return _straight_through(code, bounded), h.new_zeros(h.shape[0])
 
     def project(self, code):
-        """Return the nearest codes."""
+        """Return the nearest levels."""
         return self.codes(self._index(code))
 
     def codes(self, symbols):
-        """Return the values of levels."""
+        """Return the values of levels given by their indices."""
         return self.values[symbols]
 
     def symbols(self, h):
-        """Return the levels, counted from zero."""
+        """Return the indices of the levels, counted from zero."""
         return self._index(h.tanh())
 
     def _index(self, code):
         return ((code.clamp(-1, 1) + 1) / 2 * (len(self.values) - 1)).round().long()
 
     def start(self, statistics):
-        """Return PCA of a size at which all levels are in use."""
+        """Return PCA at a scale at which all levels are used."""
         encoding, (weight, bias) = statistics.pca(_START_SPREAD)
-        # Rounded values are decoded by the line that fits them best over the rows.
+        # The decoder maps rounded values by the least-squares slope over the rows.
         h = statistics.rows.double() @ encoding.weight.T + encoding.bias
-        code = self.values.cpu().double()[self._index(h.tanh())]
+        code = self.values.cpu().double()[self.symbols(h)]
         size = code.square().sum(dim=0)
         slope = (h * code).sum(dim=0) / torch.where(size > 0, size, 1.0)
         return encoding, Affine(weight * slope, bias)
 
     def report(self, code, weight):
-        """Return the perplexity of the symbols, the mean over components."""
+        """Return the perplexity of the levels, averaged over the components."""
         n_values = len(self.values)
         return {"perplexity_": _perplexity(self._index(code), weight, n_values)}
 
 
 def _straight_through(code, h):
-    """Return the code, bit for bit, with the gradient of what was quantised."""
+    """Return the code with the gradient of ``h`` (straight-through estimator)."""
+    # In this order of operations the code is returned bit for bit.
     return code.detach() + (h - h.detach())
 
 
 def _perplexity(symbols, weight, n_values):
-    """Return e to the entropy of each column of symbols, the mean over columns."""
+    """Return the exponential of the entropy of each column, averaged over columns."""
     entropies = [
         torch.special.entr(torch.bincount(column, weight, n_values)).sum()
         for column in symbols.T

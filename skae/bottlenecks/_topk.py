@@ -1,4 +1,4 @@
-"""Codes of which only a few components are not zero."""
+"""Sparse bottlenecks: only a few components of the code are not zero."""
 
 from abc import abstractmethod
 from numbers import Integral, Real
@@ -12,12 +12,15 @@ from ._base import Bottleneck
 
 __all__ = ["BatchTopK", "TopK"]
 
-# Decay per step of the threshold that BatchTopK learns for inference.
+# Decay per step of the moving average of the threshold of BatchTopK: an average over
+# about the last 100 steps. Bussmann et al. (2024) use the mean over batches. It needs
+# no tuning: it has to be long enough to average out single batches and short enough to
+# follow the training.
 _DECAY = 0.99
 
 
 class _Dictionary(Bottleneck):
-    """What `TopK` and `BatchTopK` share: all but which activations are kept."""
+    """Base class of `TopK` and `BatchTopK`: all but the selection of activations."""
 
     _parameter_constraints: dict = {
         "k": [Interval(Integral, 1, None, closed="left")],
@@ -30,6 +33,9 @@ class _Dictionary(Bottleneck):
     guards = True
     code_range = (0.0, float("inf"))
 
+    # revival: from Gao et al. (2024). dead_window: six epochs with the default
+    # max_epochs of 300, so that every training row had several chances to use a
+    # component before it counts as dead.
     def __init__(self, k, *, revival=1 / 32, dead_window=0.02, sparse_output=False):
         self.k = k
         self.revival = revival
@@ -38,58 +44,70 @@ class _Dictionary(Bottleneck):
 
     @abstractmethod
     def _module(self, *settings):
-        """Return the module that keeps the largest."""
+        """Return the module for the given arguments of its constructor."""
 
     def build(self, n_components, generator):
-        """Return the module that keeps the largest; see `Bottleneck.build`."""
+        """Return the module that selects activations; see `Bottleneck.build`."""
         if self.k > n_components:
             name = type(self).__name__
             raise ValueError(
                 f"{name}(k={self.k}) keeps {self.k} components of the code, but "
-                f"n_components={n_components}: lower k or raise n_components."
+                f"n_components={n_components}: decrease k or increase n_components."
             )
         seed = torch.randint(2**31, (), generator=generator).item()
         return self._module(n_components, self.k, self.revival, self.dead_window, seed)
 
 
 class TopK(_Dictionary):
-    r"""Keep the ``k`` largest activations of each row, set the others to zero [1]_.
+    r"""Keep the ``k`` largest activations of each row and set the others to zero.
 
-    A sparse code whose sparsity is a number that you choose, not the side effect of a
-    penalty. Made for codes that are wider than the data, one component per feature that
-    the data may have (a dictionary); with ``MLP(())`` the reconstruction is then a
-    constant plus a weighted sum of ``k`` rows of ``components_``.
+    Sparse coding with a fixed number of active components per row [1]_, instead of a
+    penalty whose strength determines it indirectly. Intended for codes that are wider
+    than the data, with one component for each pattern that the data may contain
+    (dictionary learning). With ``MLP(())`` the reconstruction is a constant plus a
+    weighted sum of ``k`` rows of ``components_``.
 
-    Encoder and decoder start tied: the dictionary is drawn from the covariance of the
-    training rows, the encoder is its transpose, and the mean of the rows is taken off
-    before and added after. Activations are never negative. NOTE[DIFF]: the paper keeps
-    the columns of the decoder at length one in training; here the code comes back
-    scaled so that they have length one in the scaled data, in the order of importance.
-    With one scale for all features that is the length of the rows of ``components_``.
+    Encoder and decoder start with tied weights: the rows of the dictionary are drawn
+    from a normal distribution with the covariance of the training rows, and the encoder
+    is a multiple of the transpose of the decoder. The mean of the training rows is
+    subtracted before the encoder and added after the decoder. Activations are never
+    negative.
+
+    Unlike [1]_, which normalises the columns of the decoder to length one in training,
+    the code is rescaled after training so that they have length one in the scaled data,
+    and its components are sorted by importance. If all features have the same scale,
+    the rows of ``components_`` have this length too.
 
     Parameters
     ----------
     k : int
-        Activations to keep, at most ``n_components``.
+        Number of activations to keep per row, at most ``n_components``.
 
     revival : float, default=1/32
-        Weight of an auxiliary loss [1]_ that lets dead components, which no recent row
-        had among its ``k`` largest, explain what the others leave over. The residual is
-        held fixed in it, so that it moves dead components only.
+        Weight of an auxiliary loss in training that revives dead components; the
+        default is that of [1]_. It is half the squared error with which the dead
+        components predict the residual of the reconstruction. No gradient flows
+        through the residual, so that only dead components are changed.
 
     dead_window : float, default=0.02
-        A component is dead if it was not used for this share of the planned training
-        steps (``max_epochs`` times those of an epoch). NOTE[DIFF]: the paper counts
-        rows, 10 million of them, which most tables never reach.
+        Fraction of the planned training steps (``max_epochs`` times the steps of an
+        epoch), in (0, 1], after which a component that was not used counts as dead.
+        Unlike [1]_, which counts 10 million rows, it is relative to the length of the
+        training, because fits on most tables see fewer rows than that.
 
     sparse_output : bool, default=False
-        Whether `transform` returns the code as a sparse matrix in CSR format (an array
-        where scikit-learn's ``sparse_interface`` says so).
+        Whether `transform` returns the code as a sparse matrix in CSR format (as a
+        sparse array if scikit-learn's ``sparse_interface`` is set to "sparray").
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if ``k`` is larger than ``n_components``.
 
     See Also
     --------
-    BatchTopK : As many on average, more for rows that need more.
-    skae.penalties.L1 : Sparsity by a price.
+    BatchTopK : Keep ``k`` activations per row on average.
+    skae.penalties.L1 : Sparse codes by a penalty.
 
     References
     ----------
@@ -117,30 +135,37 @@ class TopK(_Dictionary):
 
 
 class BatchTopK(_Dictionary):
-    r"""Keep the ``k`` largest activations per row *on average* [1]_.
+    r"""Keep ``k`` activations per row on average over a batch.
 
-    As :class:`TopK`, but in training the ``k n`` largest activations of a batch of
-    ``n`` rows are kept, so that a row that needs more components has more. In
-    inference, where a row must not depend on others, those above a threshold are: a
-    running average of the smallest one that was kept in training.
+    As :class:`TopK`, but in training the ``k * n`` largest activations of a batch of
+    ``n`` rows are kept, so that the number of active components differs between rows
+    [1]_. In inference, where the code of a row must not depend on other rows, the
+    activations above a threshold are kept. The threshold is a moving average of the
+    smallest activation that was kept in training.
 
     Parameters
     ----------
     k : int
-        Activations to keep per row, on average; at most ``n_components``.
+        Number of activations to keep per row, on average; at most ``n_components``.
 
     revival : float, default=1/32
         Weight of the auxiliary loss that revives dead components; see :class:`TopK`.
 
     dead_window : float, default=0.02
-        Share of the planned training steps without use that makes a component dead.
+        Fraction of the planned training steps, in (0, 1], after which a component that
+        was not used counts as dead; see :class:`TopK`.
 
     sparse_output : bool, default=False
-        Whether `transform` returns a sparse matrix in CSR format.
+        Whether `transform` returns a sparse matrix in CSR format; see :class:`TopK`.
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if ``k`` is larger than ``n_components``.
 
     See Also
     --------
-    TopK : Exactly as many for each row.
+    TopK : Keep exactly ``k`` activations of each row.
 
     References
     ----------
@@ -173,7 +198,7 @@ class _TopK(nn.Module):
         self.revival = revival
         self.dead_window = dead_window
         self.seed = seed
-        # Not part of the state: they are where training is, not what was learnt.
+        # Not part of the state dict: they are needed in training only.
         fired = torch.ones(n_components, dtype=torch.bool)
         self.register_buffer("fired", fired, persistent=False)
         self.register_buffer("idle", torch.zeros(n_components), persistent=False)
@@ -183,19 +208,20 @@ class _TopK(nn.Module):
         return self.project(h), h.new_zeros(h.shape[0])
 
     def project(self, h):
-        """Return the nearest possible codes."""
+        """Return the nearest codes that the bottleneck can return."""
         return self.select(h)
 
     def select(self, h):
-        """Return the ``k`` largest activations of each row, none negative."""
+        """Return the ``k`` largest activations of each row, clipped at zero."""
         values, index = h.topk(self.k, dim=1)
         return torch.zeros_like(h).scatter(1, index, values.relu())
 
     def start(self, statistics):
-        """Return a dictionary drawn from the covariance of the rows, tied both ways.
+        """Return tied affine maps, with a dictionary drawn from the covariance.
 
-        Atoms overlap, and the sum of what ``k`` of them see in a row is too much: one
-        factor for the whole encoder makes the reconstruction the best of its direction.
+        The atoms are not orthogonal, and a sum of ``k`` of them, each weighted by its
+        scalar product with a row, is too large. The encoder is therefore multiplied by
+        the factor that minimises the squared error over the rows.
         """
         axes, mean = statistics.axes, statistics.mean
         generator = torch.Generator().manual_seed(self.seed)
@@ -211,31 +237,33 @@ class _TopK(nn.Module):
         return Affine(weight, -(weight @ mean)), Affine(atoms.T, mean)
 
     def settle(self, h):
-        """Learn what inference needs to know of the start: nothing."""
+        """Update the state for inference from the codes at the start: no state here."""
 
     def auxiliary(self, x, reconstruction, h, code, decode):
-        """Return how badly dead components would explain what is left over."""
+        """Return the error with which dead components predict the residual."""
         dead = self.idle > self.dead_window
         if not self.training or self.revival == 0 or not dead.any():
             return h.new_zeros(h.shape[0])
+        # About half of the features, as in Gao et al. (2024).
         n_kept = min(len(dead), max(self.k, x.shape[1] // 2))
         values, index = h.masked_fill(~dead, -torch.inf).topk(n_kept, dim=1)
         revived = torch.zeros_like(h).scatter(1, index, values.relu())
-        # Without the decoder's constant, which the reconstruction has already.
+        # Without the bias of the decoder, which the reconstruction includes already.
         explained = decode(revived) - decode(torch.zeros_like(revived))
         residual = (x - reconstruction).detach()
         return self.revival * 0.5 * (residual - explained).square().sum(dim=1)
 
     def observe(self, h, code, draw, weight):
-        """Note which components were used."""
+        """Record which components were used."""
         self.fired.copy_((code > 0).any(dim=0))
 
     def after_step(self, progress):
+        """Count for how long each component was not used."""
         self.idle.add_(progress - self.progress).masked_fill_(self.fired, 0.0)
         self.progress.fill_(progress)
 
     def report(self, code, weight):
-        """Return the share of components that no row uses."""
+        """Return the fraction of components that no training row uses."""
         return {"dead_fraction_": float((~(code > 0).any(dim=0)).double().mean())}
 
 
@@ -251,7 +279,7 @@ class _BatchTopK(_TopK):
         return h * (h > self.threshold)
 
     def select(self, h):
-        """Return the largest activations of the batch."""
+        """Return the ``k * n_rows`` largest activations of the batch."""
         kept = h.relu().flatten()
         values, index = kept.topk(self.k * len(h))
         return torch.zeros_like(kept).scatter(0, index, values).view_as(h)
@@ -261,13 +289,13 @@ class _BatchTopK(_TopK):
 
     def observe(self, h, code, draw, weight):
         super().observe(h, code, draw, weight)
-        # The average of the first steps, then a running one.
+        # The mean over the first steps, then an exponential moving average.
         self.n_observed.add_(1)
         share = (1 / self.n_observed).clamp(min=1 - _DECAY)
         self.threshold.lerp_(_smallest(code), share)
 
 
 def _smallest(code):
-    """Return the smallest activation that was kept."""
+    """Return the smallest activation that was kept; 0 if there is none."""
     smallest = torch.where(code > 0, code, torch.inf).amin()
     return torch.where(smallest.isfinite(), smallest, 0.0)

@@ -1,4 +1,4 @@
-"""The variational code."""
+"""Variational bottleneck."""
 
 from math import log
 from numbers import Real
@@ -12,65 +12,70 @@ from ._base import Bottleneck
 
 __all__ = ["Variational"]
 
-# The logarithm of a posterior variance is kept in this range. The prior has variance
-# one, and data can only make it smaller: e ** 4 is already far out.
+# Range to which the logarithm of a posterior variance is clipped, for numerical safety.
+# It does not restrict the model: the prior has variance 1, and the data can only make
+# the posterior variance smaller.
 _LOG_VARIANCE = (-30.0, 4.0)
-# Smallest learned variance of the decoder, in scaled units: a model without any
-# residual would otherwise send its likelihood to infinity.
+# Smallest learned variance of the decoder, in units of the scaled data, for numerical
+# safety: without residuals the likelihood would diverge.
 _MIN_VARIANCE = 1e-6
-# A component is active if its posterior mean varies over the rows by more than this
-# (Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, 5.2).
+# A component is active if the variance of its posterior mean over the rows is larger
+# (Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section
+# 5.2).
 _ACTIVE = 0.01
 
 
 class Variational(Bottleneck):
-    r"""Normal code with a standard normal prior: the variational autoencoder [1]_ [2]_.
+    r"""Normally distributed code with a standard normal prior (VAE).
 
-    The encoder gives a mean and a variance per component. Training draws the code from
-    them and pays the Kullback-Leibler divergence to the prior; `transform`, scores and
-    reconstructions use the mean, so that two calls agree. The objective is the negative
-    evidence lower bound in nats, up to a constant,
+    The variational autoencoder [1]_ [2]_. The encoder returns a mean and a variance for
+    each component. In training, the code is drawn from this normal distribution, and
+    the cost of a row is its Kullback-Leibler divergence from the prior. `transform`,
+    scores and reconstructions use the mean and are deterministic. The objective is the
+    negative evidence lower bound in nats, up to a constant,
 
     .. math:: \sigma^{-p} \, \ell(x, \hat x) + \frac{d}{2} \log \sigma^2
               + \beta \, \mathrm{KL}(q(z \mid x) \,\|\, N(0, I)),
 
-    with :math:`\ell` the loss, homogeneous of degree :math:`p` (2 for the squared
+    where :math:`\ell` is the loss, homogeneous of degree :math:`p` (2 for the squared
     error), :math:`d` the number of features and :math:`\sigma^2` the variance of the
-    decoder. How much the reconstruction counts beside the divergence is therefore not a
-    number that you choose, and ``beta=1`` is the bound whatever the scaling.
+    decoder. The relative weight of reconstruction and divergence is therefore not a
+    free hyperparameter, and ``beta=1`` gives the bound for every scaling of the data.
 
     With ``MLP(start="pca")`` and the squared error the model starts as probabilistic
-    PCA [3]_, the optimum among linear ones [4]_: posterior, decoder and noise variance.
-    (For another ``beta``, as the linear optimum with that noise variance.)
+    PCA [3]_, including its posterior and its noise variance; this is the optimum of
+    linear models [4]_. (If ``beta`` is not 1, it starts at the optimum of linear models
+    with that noise variance.)
 
     Parameters
     ----------
     beta : float, default=1.0
-        Weight of the divergence; 1 is the evidence lower bound, more asks for codes
-        that are more independent of each other, at the price of the reconstruction
-        [5]_.
+        Weight of the divergence. With 1 the objective is the evidence lower bound;
+        larger values encourage components that are more independent of each other, at
+        the cost of a worse reconstruction [5]_.
 
     warm_up : float, default=0.0
-        Share of the planned training steps (``max_epochs`` times those of an epoch)
-        over which the weight of the divergence rises from zero to ``beta`` [6]_. It
-        keeps networks that start at random from giving up components before they are
-        of use; a model that starts as probabilistic PCA needs none. Held-out rows are
-        judged by the full ``beta`` throughout.
+        Fraction of the planned training steps (``max_epochs`` times the steps of an
+        epoch), in [0, 1], over which the weight of the divergence increases linearly
+        from 0 to ``beta`` [6]_. It prevents randomly initialised networks from
+        switching off components early in training; a model that starts as
+        probabilistic PCA does not need it. The validation loss always uses ``beta``.
 
     free_bits : float, default=0.0
-        Nats per component and row below which the divergence has no gradient [7]_.
-        NOTE[DIFF]: the paper takes the mean of the batch first; here each row counts
-        alone, so that prices stay per row.
+        Divergence per component and row, in nats, below which it has no gradient in
+        training [7]_. Unlike [7]_, which applies the minimum to the mean over the
+        batch, it is applied to each row, so that the cost of a row does not depend on
+        other rows.
 
     decoder_variance : "auto", "learned" or float, default="auto"
-        The variance :math:`\sigma^2`, in squared units of the scaled data; for
-        :class:`~skae.losses.AbsoluteError` the square of the scale. "learned"
-        starts at the noise variance of probabilistic PCA and follows the gradient of
-        the bound. "auto" does so for ``beta=1``, and otherwise stays at that start: a
-        larger ``beta`` leaves larger residuals, a variance that follows them makes the
-        divergence count for still more, and one component after the other is lost. A
-        number fixes it. Without effect with losses that have no free scale: Bernoulli,
-        Poisson, Huber.
+        Variance :math:`\sigma^2` of the decoder, in squared units of the scaled data;
+        with :class:`~skae.losses.AbsoluteError` the square of the scale of the Laplace
+        distribution. "learned" starts at the noise variance of probabilistic PCA and
+        optimises it with the weights. "auto" does so for ``beta=1`` and otherwise keeps
+        the initial value: a larger ``beta`` causes larger residuals, a variance that
+        follows them increases the relative weight of the divergence further, and the
+        components collapse one after the other. A float fixes the variance. It has no
+        effect with losses without a free scale: Bernoulli, Poisson and Huber.
 
     References
     ----------
@@ -89,8 +94,8 @@ class Variational(Bottleneck):
 
     Examples
     --------
-    A component that the data do not pay for is left to the prior, and does not count as
-    active. (If any is left, `fit` warns.)
+    A component whose cost exceeds its benefit collapses to the prior and does not count
+    as active. (`fit` warns if there are such components.)
 
     >>> import numpy as np
     >>> from skae import AutoencoderTransformer
@@ -127,7 +132,7 @@ class Variational(Bottleneck):
         self.decoder_variance = decoder_variance
 
     def encoder_width(self, n_components):
-        """Return twice the components: means and variances; see `Bottleneck`."""
+        """Return ``2 * n_components``, for means and variances; see `Bottleneck`."""
         return 2 * n_components
 
     def build(self, n_components, generator):
@@ -152,15 +157,15 @@ class _Variational(nn.Module):
         if variance is None:
             self.log_noise = nn.Parameter(torch.zeros(()), requires_grad=learned)
         else:
-            # A number that was given is not part of the state.
+            # A hyperparameter, and therefore not part of the state dict.
             log_noise = torch.tensor(log(variance))
             self.register_buffer("log_noise", log_noise, persistent=False)
-        # Not part of the state: it is where training is, not what was learnt.
+        # Not part of the state dict: it is needed in training only.
         warmth = torch.tensor(1.0 if warm_up == 0 else 0.0)
         self.register_buffer("warmth", warmth, persistent=False)
 
     def draw(self, n_rows, generator):
-        """Draw the standard normal numbers of one pass."""
+        """Draw standard normal numbers of shape (n_rows, n_components)."""
         return torch.randn(
             n_rows,
             self.n_components,
@@ -180,27 +185,28 @@ class _Variational(nn.Module):
         return mean + (0.5 * log_variance).exp() * draw, weight * kl.sum(dim=1)
 
     def posterior(self, h):
-        """Return mean and logarithm of the variance of each component."""
+        """Return the mean and the logarithm of the variance of each component."""
         mean, log_variance = h.chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE)
 
     def likelihood(self, loss, n_features, degree):
-        """Turn a loss into a negative log-likelihood, up to a constant."""
+        """Convert a loss to a negative log-likelihood, up to a constant."""
         if degree is None:
             return loss
         scale = (-degree / 2 * self.log_noise).exp()
         return loss * scale + n_features / 2 * self.log_noise
 
     def start(self, statistics):
-        """Return the posterior and the decoder of probabilistic PCA."""
+        """Return probabilistic PCA, and set the noise variance to its own."""
         axes, mean, variances = statistics.axes, statistics.mean, statistics.variances
         if not self.fixed:
             noise = max(statistics.noise_variance, _MIN_VARIANCE)
             with torch.no_grad():
                 self.log_noise.fill_(log(noise))
-        # Divided by beta, the objective is that of a decoder with so much more noise.
+        # With a fixed noise variance, the objective divided by beta is that of beta = 1
+        # with a noise variance that is larger by the factor beta.
         noise = self.beta * self.log_noise.detach().cpu().double().exp()
-        # A direction that varies less than the noise is left to the prior.
+        # A direction whose variance is below that of the noise collapses to the prior.
         shrunk = (1 - noise / variances.clamp(min=1e-30)).clamp(min=0)
         alive = shrunk > 0
         spread = torch.where(alive, variances, 1.0).sqrt()
@@ -215,6 +221,7 @@ class _Variational(nn.Module):
 
     @torch.no_grad()
     def after_step(self, progress):
+        """Update the warm-up, and clip the learned noise variance."""
         if self.warm_up > 0:
             self.warmth.fill_(min(1.0, progress / self.warm_up))
         if self.log_noise.requires_grad:
@@ -222,15 +229,15 @@ class _Variational(nn.Module):
 
     @property
     def warming(self):
-        """Whether the weight of the divergence still rises."""
+        """Whether the weight of the divergence is still increasing."""
         return bool(self.warmth < 1)
 
     def prior(self, n_rows, generator):
-        """Draw codes from the prior."""
+        """Draw codes from the standard normal prior."""
         return self.draw(n_rows, generator)
 
     def report(self, code, weight):
-        """Count the components that say anything of the rows."""
+        """Return the number of active components."""
         mean = weight @ code
         variance = weight @ (code - mean).square()
         return {"active_units_": int((variance > _ACTIVE).sum())}
