@@ -1,4 +1,4 @@
-"""What every anomaly score must cope with: copies, precision, cost, odd tables."""
+"""Anomaly scores and copies, precision, cost and degenerate tables."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def small(**params):
 
 @pytest.fixture
 def judges(X, rng):
-    """Rows that the threshold comes from: else it takes five more models."""
+    """Rows for the threshold; without them, five more models are trained."""
     return X[:60] + 0.1 * rng.normal(size=(60, 6))
 
 
@@ -59,7 +59,7 @@ def test_a_row_is_not_its_own_neighbour(X, judges):
     model = small(anomaly_score=Neighbors(1, space="data")).fit(X, X_val=judges)
     known = model.score_samples(X[:5])
     assert (known < 0).all()
-    # The same as if it had never been remembered.
+    # The same as if it were not stored.
     x = (X - model.mean_) / model.scale_
     squares = np.square(x[:5, None] - x[5:]).sum(axis=2)
     among_themselves = np.square(x[:5, None] - x[:5]).sum(axis=2) + 1e9 * np.eye(5)
@@ -334,7 +334,7 @@ def test_more_columns_than_rows(rng, score):
     assert roc_auc_score(np.arange(340) < 170, np.r_[scores, others]) > 0.95
 
 
-# Of somebody else's
+# From other packages
 
 
 def test_a_score_of_somebody_elses(X, rng):

@@ -12,7 +12,7 @@ from ._base import AnomalyScore, Joint, Scorer, View, deviation, spread
 __all__ = ["Neighbors"]
 
 # Training rows that are stored, at most. The cost is proportional to their number;
-# tests/benchmarks/bench_constants.py shows how little more of them change the ranking.
+# other numbers are compared in tests/benchmarks/bench_constants.py.
 _MAX_MEMORY = 1024
 # Distances that are held at once: few enough for the cache of a processor core.
 _MAX_DISTANCES = 2**17
@@ -204,7 +204,8 @@ class _Neighbors(Scorer):
         rounding = _ROUNDING * (self.size + (x - self.middle).abs())
         differences = (x - self.stored[first[:, 0]]).abs()
         is_copy = (differences <= rounding).all(dim=1, keepdim=True)
-        without = torch.where(is_copy, torch.inf, distances.gather(1, first))
+        # Detached: of this entry no gradient is needed, and gather would keep it.
+        without = torch.where(is_copy, torch.inf, distances.detach().gather(1, first))
         distances.scatter_(1, first, without)
         return distances, _nearest(distances)
 
