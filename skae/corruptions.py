@@ -1,7 +1,7 @@
-"""Corruptions: what is done to the input in training; the loss sees the clean rows.
+"""Corruptions of the input in training; the loss compares with the clean rows.
 
-What is random is drawn apart from being applied, so that a corruption is a pure
-function of the rows and of its draw.
+Random numbers are drawn in a separate step, so that a corruption is a pure function of
+the rows and its draw.
 """
 
 from abc import abstractmethod
@@ -18,34 +18,39 @@ _RATE = [Interval(Real, 0, 1, closed="both")]
 
 
 class Corruption(Component):
-    """Base of all corruptions: `draw` what is random, then apply it."""
+    """Base of all corruptions.
+
+    A subclass implements `draw`, which draws random numbers, and ``__call__``, which
+    applies them to rows.
+    """
 
     @abstractmethod
     def draw(self, shape, generator):
-        """Draw what is random in one application.
+        """Draw the random numbers of one application.
 
         Parameters
         ----------
         shape : tuple of (int, int)
-            Rows and features of the batch.
+            Number of rows and features of the batch.
         generator : torch.Generator
-            Where randomness comes from; its device is that of the batch.
+            Source of randomness; its device is that of the batch.
 
         Returns
         -------
         Tensor or tuple of Tensor
+            Passed to ``__call__``.
         """
 
     @abstractmethod
     def __call__(self, x, draw):
-        """Return corrupted rows; ``x`` itself is left as it is.
+        """Return corrupted rows; ``x`` itself is not changed.
 
         Parameters
         ----------
         x : Tensor of shape (n_samples, n_features)
             Clean rows, scaled.
         draw : Tensor or tuple of Tensor
-            What `draw` returned.
+            The value that `draw` returned.
 
         Returns
         -------
@@ -54,13 +59,15 @@ class Corruption(Component):
 
 
 class Gaussian(Corruption):
-    """Add independent normal noise to every entry [1]_.
+    """Add independent normal noise to every entry.
+
+    The corruption of denoising autoencoders for continuous data [1]_.
 
     Parameters
     ----------
     scale : float, default=0.1
-        Standard deviation of the noise, in units of the scaled data (with
-        ``scaling="standard"``: in standard deviations of each feature).
+        Standard deviation of the noise, in units of the scaled data: with
+        ``scaling="standard"``, in standard deviations of each feature.
 
     References
     ----------
@@ -95,11 +102,12 @@ class Gaussian(Corruption):
 
 
 class Masking(Corruption):
-    """Set a random part of the entries to zero [1]_.
+    """Set random entries to zero.
 
-    Zero is the mean of the training rows with the scalings "global" and "standard", the
+    The corruption of the first denoising autoencoders [1]_. In units of the data, zero
+    is the mean of the training rows with the scalings "global" and "standard", the
     defaults, the middle of the range with "minmax", and zero itself with
-    ``scaling=None``: for grey images on black, what a lost pixel looks like.
+    ``scaling=None``: in grey images on black, a lost pixel.
 
     Parameters
     ----------
@@ -108,8 +116,8 @@ class Masking(Corruption):
 
     See Also
     --------
-    Dropout : What is left is scaled up.
-    Swap : Entries are replaced by possible values instead.
+    Dropout : Also scales up the other entries.
+    Swap : Replaces entries by values of other rows instead.
 
     References
     ----------
@@ -133,26 +141,26 @@ class Masking(Corruption):
         self.rate = rate
 
     def draw(self, shape, generator):
-        """Draw which entries are hit; see `Corruption.draw`."""
+        """Draw which entries are set to zero; see `Corruption.draw`."""
         return _uniform(shape, generator)
 
     def __call__(self, x, draw):
-        """Return the rows with zeros in them; see `Corruption.__call__`."""
+        """Return the rows with zeros; see `Corruption.__call__`."""
         return x * (draw >= self.rate)
 
 
 class Dropout(Corruption):
-    """Set a random part of the entries to zero and scale the others up [1]_.
+    """Set random entries to zero and scale up the others.
 
-    Others are divided by ``1 - rate``, so that what an encoder's first layer sums keeps
-    its mean. That makes it a regulariser rather than a picture of real damage, for
-    which :class:`Masking` is closer.
+    Dropout of the input layer [1]_. The other entries are divided by ``1 - rate``, so
+    that the expected input of the first layer does not change. It is a regulariser;
+    :class:`Masking` is closer to real missing entries.
 
     Parameters
     ----------
     rate : float, default=0.2
         Probability with which an entry is set to zero, independent of all others;
-        below 1. The default is the one of [1]_ for inputs.
+        less than 1. The default is that of [1]_ for inputs.
 
     References
     ----------
@@ -176,28 +184,35 @@ class Dropout(Corruption):
         self.rate = rate
 
     def draw(self, shape, generator):
-        """Draw which entries are hit; see `Corruption.draw`."""
+        """Draw which entries are set to zero; see `Corruption.draw`."""
         return _uniform(shape, generator)
 
     def __call__(self, x, draw):
-        """Return the rows with zeros in them; see `Corruption.__call__`."""
+        """Return the rows with zeros, scaled up; see `Corruption.__call__`."""
         return x * (draw >= self.rate) / (1 - self.rate)
 
 
 class SaltAndPepper(Corruption):
-    """Set a random part of the entries to the smallest or the largest value [1]_.
+    """Set random entries to the smallest or the largest value.
+
+    Salt-and-pepper noise, as for stacked denoising autoencoders [1]_.
 
     Parameters
     ----------
     rate : float, default=0.1
-        Probability with which an entry is hit, independent of all others. Half of them
-        become the smallest value, half the largest.
+        Probability with which an entry is replaced, independent of all others. Half of
+        the replaced entries become the smallest value, half the largest.
 
     low, high : float, default=None
-        These values, in units of the scaled data. None takes the smallest and largest
-        value that the feature has in the batch, which suits tables. For images whose
-        noise is black and white also where pixels of the training rows are not, give
-        both: ``low=0, high=1`` with ``scaling=None``.
+        The smallest and the largest value, in units of the scaled data. None takes the
+        minimum and maximum of the feature over the batch, which suits tables. For
+        images, give both, as black and white pixels need not occur in every position of
+        the training rows: ``low=0, high=1`` with ``scaling=None``.
+
+    Raises
+    ------
+    ValueError
+        On ``fit``, if ``low`` is greater than ``high``.
 
     References
     ----------
@@ -227,7 +242,7 @@ class SaltAndPepper(Corruption):
         self.high = high
 
     def validate(self):
-        """Check the parameters, alone and together; see `Component.validate`."""
+        """Check the parameters, and that low <= high; see `Component.validate`."""
         super().validate()
         if None not in (self.low, self.high) and self.low > self.high:
             raise ValueError(
@@ -235,11 +250,11 @@ class SaltAndPepper(Corruption):
             )
 
     def draw(self, shape, generator):
-        """Draw which entries are hit and how; see `Corruption.draw`."""
+        """Draw which entries are replaced and how; see `Corruption.draw`."""
         return _uniform(shape, generator)
 
     def __call__(self, x, draw):
-        """Return the rows with extreme values in them; see `Corruption.__call__`."""
+        """Return the rows with extreme values; see `Corruption.__call__`."""
         low = x.amin(dim=0) if self.low is None else self.low
         high = x.amax(dim=0) if self.high is None else self.high
         x = torch.where(draw < self.rate / 2, low, x)
@@ -247,18 +262,18 @@ class SaltAndPepper(Corruption):
 
 
 class Swap(Corruption):
-    """Replace a random part of the entries by those of other rows, column by column.
+    """Replace random entries by those of other rows, column by column.
 
-    What comes in is a value that the column has, so that the noise is of the data's own
-    kind whatever their distribution: for tables, with skewed, bounded or one-hot
-    columns, where additive noise would give itself away. A simple case of corrupting a
-    row by its marginal distributions [1]_.
+    New entries are drawn from the values of the same column, so that they are valid
+    whatever its distribution. Suited to tables with skewed, bounded or one-hot columns,
+    in which additive noise would be easy to recognise. A simple variant of the
+    corruption of SCARF, which draws from the marginal distributions [1]_.
 
     Parameters
     ----------
     rate : float, default=0.15
-        Probability with which an entry is replaced by that of a random row of the
-        batch, in the same column; independent of all others.
+        Probability with which an entry is replaced by the entry of a random row of the
+        batch in the same column, independent of all others.
 
     References
     ----------
@@ -281,14 +296,14 @@ class Swap(Corruption):
         self.rate = rate
 
     def draw(self, shape, generator):
-        """Draw which entries are hit and from which rows; see `Corruption.draw`."""
+        """Draw which entries are replaced and by which rows; see `Corruption.draw`."""
         rows = torch.randint(
             shape[0], shape, generator=generator, device=generator.device
         )
         return _uniform(shape, generator), rows
 
     def __call__(self, x, draw):
-        """Return the rows with entries of others; see `Corruption.__call__`."""
+        """Return the rows with entries of other rows; see `Corruption.__call__`."""
         uniform, rows = draw
         return torch.where(uniform < self.rate, x.gather(0, rows), x)
 

@@ -1,7 +1,7 @@
-"""The warnings of :mod:`skae`, one name per thing that can be wrong with a fit.
+"""Warnings of :mod:`skae`, one class for each problem that a fit can have.
 
-All derive from :class:`FitWarning`, so that one filter silences them, or turns
-them into errors, together.
+All derive from :class:`FitWarning`, so that a single filter ignores them or turns them
+into errors.
 """
 
 import sys
@@ -18,15 +18,15 @@ __all__ = [
 
 
 class FitWarning(UserWarning):
-    """A fitted model is usable, but not what one would expect of it."""
+    """Base of all warnings: the fitted model is usable, but may not be as expected."""
 
 
 class DivergenceWarning(FitWarning):
-    """The loss stopped being finite; the best weights before that were kept."""
+    """The loss became infinite or NaN; the best weights before that were kept."""
 
 
 class WorseThanPCAWarning(FitWarning):
-    """The model reconstructs worse than PCA of the same size, or than the mean."""
+    """The model reconstructs worse than PCA with as many components, or the mean."""
 
 
 class CollapsedCodeWarning(FitWarning):
@@ -34,15 +34,19 @@ class CollapsedCodeWarning(FitWarning):
 
 
 class OvercompleteWarning(FitWarning):
-    """The code is wider than the data and nothing keeps it from being a copy."""
+    """The code is wider than the data and not regularised: it can be a copy."""
 
 
 class OutOfMemoryWarning(FitWarning):
-    """The device ran out of memory; training began anew with half the batch."""
+    """The device ran out of memory; training restarted with half the batch size."""
 
 
 def warn_user(message, category):
-    """Warn at the line of the user's that led here: the last outside of libraries."""
+    """Issue a warning that points to the user's code.
+
+    Its location is the innermost calling frame outside of skae, scikit-learn and
+    joblib.
+    """
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_library(frame):
         level, frame = level + 1, frame.f_back

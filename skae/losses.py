@@ -1,8 +1,9 @@
-"""Losses: the distance between a row and its reconstruction, with its link.
+"""Losses: the distance between a row and its reconstruction, with an inverse link.
 
-A loss is summed over the features and returned per row. Where it is the negative
-log-likelihood of a distribution, up to a constant, ``bottleneck`` prices such as
-the Kullback-Leibler divergence add to it with weight one.
+A loss gives one term per entry; the terms are summed over the features to one number
+per row. Where this is the negative log-likelihood of a distribution, up to a constant,
+costs of the bottleneck such as the Kullback-Leibler divergence are added to it with
+weight one.
 """
 
 from abc import abstractmethod
@@ -25,10 +26,10 @@ __all__ = [
     "Trimmed",
 ]
 
-# Means this close to the edge of the domain start as if they were there.
+# Means are kept this far from the edge of the domain, where the link is infinite.
 _NEAR_ZERO = 1e-3
-# Least slope of the logistic function that the start divides by: where a probability
-# hardly varies, its logit would have to vary without bound.
+# Smallest slope of the logistic function that `start` divides by. Where a probability
+# hardly varies, the weights of its logit would grow without bound.
 _MIN_SLOPE = 0.1
 # The exponential of twice this is still finite in single precision.
 _MAX_LOG_RATE = 40.0
@@ -37,32 +38,32 @@ _MAX_LOG_RATE = 40.0
 class Loss(Component):
     """Base of all losses.
 
-    A subclass implements ``__call__``; one whose decoder does not output the data
-    themselves (logits, log rates) implements `inverse_link` and `start` too.
+    A subclass implements `per_entry`. If the output of its decoder is not in the units
+    of the data (logits, log rates), it implements `inverse_link` and `start` too.
 
     Attributes
     ----------
     domain : tuple of (float, float)
-        The closed interval in which the data must lie. Only a loss on the whole
-        real line lets the estimators scale the data.
+        The closed interval in which the data must lie. The estimators scale the data
+        only for a loss on the whole real line.
     degree : int or None
-        The power with which the loss grows: ``loss(t * r) == t**degree * loss(r)`` of
-        a residual. With one it is the negative log-likelihood of a distribution with a
-        free scale. None for a loss that has none.
+        The degree of homogeneity: ``loss(t * r) == t**degree * loss(r)`` for a residual
+        ``r`` and ``t > 0``. A homogeneous loss is the negative log-likelihood of a
+        distribution with a free scale parameter. None if the loss is not homogeneous.
     """
 
     domain = (-inf, inf)
     degree: int | None = None
 
     def check_domain(self, X, name):
-        """Check that rows are what the loss is for.
+        """Check that rows lie in the domain of the loss.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
             Rows, at least one.
         name : str
-            What the caller calls them.
+            Name of ``X`` in the error message.
 
         Raises
         ------
@@ -80,8 +81,8 @@ class Loss(Component):
             )
 
     @abstractmethod
-    def __call__(self, raw, x):
-        """Return the loss of each row.
+    def per_entry(self, raw, x):
+        """Return the loss of each entry.
 
         Parameters
         ----------
@@ -92,11 +93,32 @@ class Loss(Component):
 
         Returns
         -------
-        Tensor of shape (n_samples,)
+        Tensor of shape (n_samples, n_features)
         """
 
+    def __call__(self, raw, x, mask=None):
+        """Return the loss of each row: the sum of `per_entry` over the features.
+
+        Parameters
+        ----------
+        raw : Tensor of shape (n_samples, n_features)
+            Output of the decoder.
+        x : Tensor of shape (n_samples, n_features)
+            The clean rows. Entries that the mask leaves out must be finite.
+        mask : Tensor of bool of shape (n_samples, n_features), default=None
+            Entries that are False count as zero. None counts all entries.
+
+        Returns
+        -------
+        Tensor of shape (n_samples,)
+        """
+        terms = self.per_entry(raw, x)
+        if mask is not None:
+            terms = torch.where(mask, terms, 0.0)
+        return terms.sum(dim=1)
+
     def inverse_link(self, raw):
-        """Map the output of the decoder to the data: the identity here.
+        """Return reconstructions from the output of the decoder (identity by default).
 
         Parameters
         ----------
@@ -106,12 +128,14 @@ class Loss(Component):
         Returns
         -------
         Tensor of shape (n_samples, n_features)
-            What the loss takes for the reconstruction.
+            The reconstruction, in units of the scaled data.
         """
         return raw
 
     def start(self, reconstruction):
-        """Return the decoder whose inverse link is ``reconstruction``, to first order.
+        """Return a decoder whose inverse link is ``reconstruction``, to first order.
+
+        Training starts from this decoder. By default it is ``reconstruction`` itself.
 
         Parameters
         ----------
@@ -121,24 +145,24 @@ class Loss(Component):
         Returns
         -------
         Affine
-            Map from the code to the output of the decoder: the same here.
+            Map from the code to the output of the decoder.
         """
         return Affine(*reconstruction)
 
     def trusted(self, terms, weight=None):
-        """Return what the terms of a batch count in the objective: all, here.
+        """Return the per-row terms after trimming (identity by default).
 
         Parameters
         ----------
         terms : Tensor of shape (n_samples,)
-            Loss and price of each row of a batch.
+            Loss and cost of the bottleneck for each row of a batch.
         weight : Tensor of shape (n_samples,) or None
             Sample weights.
 
         Returns
         -------
         Tensor of shape (n_samples,)
-            Their weighted mean is what is minimised.
+            Training minimises their weighted mean.
         """
         return terms
 
@@ -146,8 +170,8 @@ class Loss(Component):
 class SquaredError(Loss):
     r"""Half the squared distance, :math:`\frac{1}{2} \|x - \hat x\|^2`.
 
-    It is the negative log-likelihood of a normal distribution with unit variance
-    around the reconstruction, up to a constant, and the loss that PCA minimises.
+    Up to a constant it is the negative log-likelihood of a normal distribution with
+    unit variance around the reconstruction. PCA minimises this loss.
 
     Examples
     --------
@@ -159,17 +183,17 @@ class SquaredError(Loss):
 
     degree = 2
 
-    def __call__(self, raw, x):
-        """Return half the squared distance of each row; see `Loss`."""
-        return 0.5 * nn.functional.mse_loss(raw, x, reduction="none").sum(dim=1)
+    def per_entry(self, raw, x):
+        """Return half the squared residuals; see `Loss.per_entry`."""
+        return 0.5 * nn.functional.mse_loss(raw, x, reduction="none")
 
 
 class AbsoluteError(Loss):
     r"""The absolute distance, :math:`\sum_j |x_j - \hat x_j|`.
 
     Up to a constant it is the negative log-likelihood of a Laplace distribution with
-    unit scale around the reconstruction, which is then the median: entries far out
-    count in proportion to their distance, not to its square.
+    unit scale around the reconstruction, which then estimates the median. Large
+    residuals count in proportion to their size, not to its square.
 
     Examples
     --------
@@ -181,13 +205,15 @@ class AbsoluteError(Loss):
 
     degree = 1
 
-    def __call__(self, raw, x):
-        """Return the absolute distance of each row; see `Loss`."""
-        return (raw - x).abs().sum(dim=1)
+    def per_entry(self, raw, x):
+        """Return the absolute residuals; see `Loss.per_entry`."""
+        return (raw - x).abs()
 
 
 class Huber(Loss):
-    r"""Squared for small residuals, absolute for large ones [1]_.
+    r"""Squared for small residuals, absolute for large ones.
+
+    The loss of robust regression [1]_,
 
     .. math:: \sum_j \begin{cases} \frac{1}{2} r_j^2 & |r_j| \le \delta \\
               \delta (|r_j| - \frac{1}{2} \delta) & \text{otherwise} \end{cases}
@@ -195,7 +221,8 @@ class Huber(Loss):
     Parameters
     ----------
     delta : float, default=1.0
-        Where one turns into the other, in units of the scaled data.
+        Size of the residual, in units of the scaled data, above which the loss grows
+        linearly.
 
     References
     ----------
@@ -217,24 +244,24 @@ class Huber(Loss):
     def __init__(self, delta=1.0):
         self.delta = delta
 
-    def __call__(self, raw, x):
-        """Return the Huber loss of each row; see `Loss`."""
-        loss = nn.functional.huber_loss(raw, x, reduction="none", delta=self.delta)
-        return loss.sum(dim=1)
+    def per_entry(self, raw, x):
+        """Return the Huber loss of each entry; see `Loss.per_entry`."""
+        return nn.functional.huber_loss(raw, x, reduction="none", delta=self.delta)
 
 
 class Bernoulli(Loss):
-    r"""Negative log-likelihood of independent coins, for data in [0, 1].
+    r"""Negative log-likelihood of Bernoulli variables, for data in [0, 1].
 
-    The decoder gives logits; reconstructions are probabilities. For numbers between 0
-    and 1, such as grey values, the loss is the cross-entropy, smallest where the
-    reconstruction is right, but not zero there. The data are not scaled; the encoder
+    The decoder gives logits; reconstructions are probabilities. For values between 0
+    and 1, such as grey values, the loss is the cross-entropy. It is smallest, but not
+    zero, where the reconstruction equals the data. The data are not scaled; the encoder
     sees them centred and divided by one number.
 
     Raises
     ------
     ValueError
-        On ``fit``, if data lie outside [0, 1], or a scaling is asked for.
+        On ``fit``, if data lie outside [0, 1], or if ``scaling`` is neither None nor
+        "auto".
 
     Examples
     --------
@@ -246,9 +273,9 @@ class Bernoulli(Loss):
 
     domain = (0.0, 1.0)
 
-    def __call__(self, raw, x):
-        """Return minus the log-likelihood of each row; see `Loss`."""
-        return (nn.functional.softplus(raw) - x * raw).sum(dim=1)
+    def per_entry(self, raw, x):
+        """Return the negative log-likelihood of each entry; see `Loss.per_entry`."""
+        return nn.functional.softplus(raw) - x * raw
 
     def inverse_link(self, raw):
         """Return probabilities from logits; see `Loss.inverse_link`."""
@@ -263,7 +290,7 @@ class Bernoulli(Loss):
 
 
 class Poisson(Loss):
-    r"""Negative log-likelihood of independent counts, for data that are not negative.
+    r"""Negative log-likelihood of Poisson counts, for data that are not negative.
 
     The decoder gives logarithms of rates; reconstructions are rates. The data are not
     scaled; the encoder sees them centred and divided by one number.
@@ -271,7 +298,7 @@ class Poisson(Loss):
     Raises
     ------
     ValueError
-        On ``fit``, if data are negative, or a scaling is asked for.
+        On ``fit``, if data are negative, or if ``scaling`` is neither None nor "auto".
 
     Examples
     --------
@@ -283,24 +310,23 @@ class Poisson(Loss):
 
     domain = (0.0, inf)
 
-    def __call__(self, raw, x):
-        """Return minus the log-likelihood of each row; see `Loss`."""
-        rate = self.inverse_link(raw)
-        return (rate - x * raw + torch.lgamma(x + 1)).sum(dim=1)
+    def per_entry(self, raw, x):
+        """Return the negative log-likelihood of each entry; see `Loss.per_entry`."""
+        return self.inverse_link(raw) - x * raw + torch.lgamma(x + 1)
 
     def inverse_link(self, raw):
-        """Return the exponential; see `Loss.inverse_link`.
+        """Return rates from their logarithms; see `Loss.inverse_link`.
 
-        Where it would leave the range of single precision it goes on as a line, so
-        that a gradient leads back from there.
+        Log rates above 40 are continued linearly, so that the rate and its gradient
+        stay finite in single precision.
         """
         bounded = raw.clamp(max=_MAX_LOG_RATE)
         return bounded.exp() * (1 + raw - bounded)
 
     def start(self, reconstruction):
-        """Return the logarithm of the mean, for any code; see `Loss.start`.
+        """Return the logarithm of the mean, whatever the code; see `Loss.start`.
 
-        A rate that is exponential in the code would have no bound on rows far out.
+        A rate that depends exponentially on the code would be unbounded for outliers.
         """
         weight, mean = reconstruction
         return Affine(torch.zeros_like(weight), mean.clamp(min=_NEAR_ZERO).log())
@@ -309,20 +335,20 @@ class Poisson(Loss):
 class Trimmed(Loss):
     """A loss that leaves out the worst rows of every batch, for contaminated data.
 
-    An autoencoder that is trained on rows among which outliers hide learns these too.
-    Here the rows with the largest terms of the objective do not count in a step: the
-    least trimmed squares of robust regression [1]_, batch by batch. Scores and
-    reconstruction errors are those of the loss inside, for all rows.
+    An autoencoder that is trained on contaminated data learns to reconstruct the
+    outliers, too. With this loss, the rows with the largest terms of the objective do
+    not count in a training step: least trimmed squares [1]_, batch by batch. Scores and
+    reconstruction errors use the wrapped loss, for all rows.
 
     Parameters
     ----------
     loss : Loss
-        What is trimmed.
+        The loss to trim.
 
     fraction : float, default=0.1
-        Share of the rows of a batch, or of their weight, to leave out, in [0, 1),
-        rounded up to whole rows, but never all. A little more than the share of
-        outliers to expect.
+        Share of the rows of a batch (with sample weights: of their total weight) to
+        leave out, in [0, 1). It is rounded up to whole rows; at least one row is kept.
+        Choose a little more than the expected share of outliers.
 
     References
     ----------
@@ -349,24 +375,24 @@ class Trimmed(Loss):
 
     @property
     def domain(self):
-        """That of the loss inside."""
+        """The one of the wrapped loss."""
         return self.loss.domain
 
     @property
     def degree(self):
-        """That of the loss inside."""
+        """The one of the wrapped loss."""
         return self.loss.degree
 
-    def __call__(self, raw, x):
-        """Return the loss inside; see `Loss`."""
-        return self.loss(raw, x)
+    def per_entry(self, raw, x):
+        """Return the terms of the wrapped loss; see `Loss.per_entry`."""
+        return self.loss.per_entry(raw, x)
 
     def inverse_link(self, raw):
-        """Map as the loss inside does; see `Loss.inverse_link`."""
+        """Apply the inverse link of the wrapped loss; see `Loss.inverse_link`."""
         return self.loss.inverse_link(raw)
 
     def start(self, reconstruction):
-        """Start as the loss inside does; see `Loss.start`."""
+        """Return the start of the wrapped loss; see `Loss.start`."""
         return self.loss.start(reconstruction)
 
     def trusted(self, terms, weight=None):
@@ -374,7 +400,7 @@ class Trimmed(Loss):
         weight = torch.ones_like(terms) if weight is None else weight
         order = terms.detach().argsort(stable=True)
         passed = weight[order].cumsum(dim=0)
-        # The least is what the best row has; a little more, for the sake of rounding.
+        # At least the best row is kept; the factor allows for rounding errors.
         most = torch.maximum((1 - self.fraction) * passed[-1] * (1 + 1e-6), passed[0])
         kept = torch.zeros_like(terms).scatter(0, order, (passed <= most).to(terms))
         total = self.loss.trusted(terms, weight)

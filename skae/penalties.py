@@ -1,6 +1,6 @@
-"""Penalties: what shapes the code or the map to it. Penalties add with ``+``.
+"""Penalties on the latent code or on the encoder; ``+`` adds penalties.
 
-A penalty counts in the training objective, on held-out rows too, never in scores.
+A penalty is part of the training objective, also on validation rows, but not of scores.
 """
 
 from math import inf
@@ -14,60 +14,61 @@ from ._component import Component, weakest
 __all__ = ["L1", "Contractive", "Decorrelation", "KLSparsity", "Penalty", "Sum"]
 
 _ALPHA = [Interval(Real, 0, None, closed="left")]
-# Up to this width of the code its Jacobian is computed whole; one pass back through the
-# encoder for each component.
+# Codes of up to this many components have their exact Jacobian computed: one backward
+# pass through the encoder per component.
 _MAX_EXACT = 8
 
 
 class Penalty(Component):
     """Base of all penalties.
 
-    A subclass implements `per_sample`, or, if it judges the batch as a whole,
-    `per_batch`; it may implement `draw`.
+    A subclass implements `per_sample`, or `per_batch` if the cost is a function of the
+    batch as a whole. If it is random, it implements `draw`, too.
 
     Attributes
     ----------
     symmetry : {"rotation", "scaling", "permutation", None}
-        What may be done to the code after training: any rotation (the penalty
-        does not see the axes), a positive factor for each component and a new order, a
-        new order only, or nothing.
+        Transformations of the code that are allowed after training: any rotation (the
+        penalty does not depend on the axes), a positive factor for each component and a
+        new order, a new order only, or none.
     code_domain : tuple of (float, float)
-        The closed interval in which the code must lie. `fit` refuses a bottleneck that
-        does not keep to it.
+        The closed interval in which the code must lie. `fit` raises an error if codes
+        of the bottleneck may lie outside.
     """
 
     symmetry: str | None = None
     code_domain = (-inf, inf)
 
     def draw(self, shape, generator):
-        """Draw what is random in one application: nothing here.
+        """Draw the random numbers of one application (none by default).
 
         Parameters
         ----------
         shape : tuple of (int, int)
-            Rows and features of the batch.
+            Number of rows and features of the batch.
         generator : torch.Generator
-            Where randomness comes from.
+            Source of randomness; its device is that of the batch.
 
         Returns
         -------
         None, Tensor or tuple
+            Passed to `per_sample`.
         """
         return None
 
     def per_sample(self, x, code, encode, draw):
-        """Return the price of each row.
+        """Return the cost of each row (0 by default).
 
         Parameters
         ----------
         x : Tensor of shape (n_samples, n_features)
-            What the encoder saw.
+            Input of the encoder: scaled rows, corrupted if there is a corruption.
         code : Tensor of shape (n_samples, n_components)
-            Its code.
+            Their code.
         encode : callable
-            The map from ``x`` to ``code``, with every random draw held fixed.
+            The map from ``x`` to ``code``, with all random draws held fixed.
         draw : None, Tensor or tuple
-            What `draw` returned.
+            The value that `draw` returned.
 
         Returns
         -------
@@ -76,7 +77,7 @@ class Penalty(Component):
         return 0
 
     def per_batch(self, code, weight):
-        """Return the price of the batch.
+        """Return the cost of the batch (0 by default).
 
         Parameters
         ----------
@@ -92,19 +93,20 @@ class Penalty(Component):
         return 0
 
     def __add__(self, other):
-        """Return the penalty that charges both prices."""
+        """Return the sum of two penalties."""
         if not isinstance(other, Penalty):
             return NotImplemented
         return Sum(self, other)
 
 
 class Sum(Penalty):
-    """Two penalties at once; what ``left + right`` returns.
+    """The sum of two penalties; ``left + right`` returns it.
 
     Parameters
     ----------
     left, right : Penalty
-        The two. Nested names lead to their parameters: ``left__alpha``.
+        The two penalties. Nested names such as ``left__alpha`` refer to their
+        parameters.
 
     Examples
     --------
@@ -121,12 +123,12 @@ class Sum(Penalty):
 
     @property
     def symmetry(self):
-        """What both allow to be done to the code."""
+        """Transformations of the code that both allow."""
         return weakest(self.left.symmetry, self.right.symmetry)
 
     @property
     def code_domain(self):
-        """Where both domains meet."""
+        """The intersection of both domains."""
         lows, highs = zip(self.left.code_domain, self.right.code_domain, strict=True)
         return max(lows), min(highs)
 
@@ -135,23 +137,23 @@ class Sum(Penalty):
         return self.left.draw(shape, generator), self.right.draw(shape, generator)
 
     def per_sample(self, x, code, encode, draw):
-        """Return the sum of both prices; see `Penalty.per_sample`."""
+        """Return the sum of both costs; see `Penalty.per_sample`."""
         left, right = draw
         return self.left.per_sample(x, code, encode, left) + self.right.per_sample(
             x, code, encode, right
         )
 
     def per_batch(self, code, weight):
-        """Return the sum of both prices; see `Penalty.per_batch`."""
+        """Return the sum of both costs; see `Penalty.per_batch`."""
         return self.left.per_batch(code, weight) + self.right.per_batch(code, weight)
 
 
 class L1(Penalty):
     r"""Sparse code: :math:`\alpha \sum_k |z_k|`, summed over components.
 
-    Small entries are driven towards zero, not to it exactly, unless the code passes
-    ``Plain(activation="relu")``. A decoder can make up for a small code by large
-    weights; :class:`~skae.bottlenecks.TopK` has a sparsity that nothing can evade.
+    Small entries shrink towards zero. They become exactly zero only with
+    ``Plain(activation="relu")``. A decoder with large weights can compensate for a
+    small code; :class:`~skae.bottlenecks.TopK` guarantees sparsity instead.
 
     Parameters
     ----------
@@ -179,11 +181,11 @@ class L1(Penalty):
 
 
 class KLSparsity(Penalty):
-    r"""Sparse code: components that are active in a given share of the rows [1]_.
+    r"""Sparse code: components that are active in a given share of the rows.
 
-    The mean activation :math:`\hat\rho_k` of each component over the batch is drawn
-    to a target :math:`\rho` by the Kullback-Leibler divergence between Bernoulli
-    distributions,
+    The mean activation :math:`\hat\rho_k` of each component over the batch is pulled
+    towards a target :math:`\rho` by the Kullback-Leibler divergence between Bernoulli
+    distributions [1]_,
 
     .. math:: \alpha \sum_k \rho \log \frac{\rho}{\hat\rho_k}
               + (1 - \rho) \log \frac{1 - \rho}{1 - \hat\rho_k}.
@@ -191,7 +193,7 @@ class KLSparsity(Penalty):
     Parameters
     ----------
     target : float, default=0.05
-        The mean activation :math:`\rho` to reach, in (0, 1).
+        The target :math:`\rho` of the mean activation, in (0, 1).
 
     alpha : float, default=1.0
         Strength, in units of the loss per nat.
@@ -199,8 +201,8 @@ class KLSparsity(Penalty):
     Raises
     ------
     ValueError
-        On ``fit``, if the code does not lie in [0, 1]; that of
-        ``Plain(activation="sigmoid")`` does.
+        On ``fit``, if codes may lie outside [0, 1]. Use
+        ``Plain(activation="sigmoid")``, for instance.
 
     References
     ----------
@@ -233,7 +235,7 @@ class KLSparsity(Penalty):
     def per_batch(self, code, weight):
         """Return the divergence, summed over components; see `Penalty.per_batch`."""
         mean = torch.tensordot(_shares(code, weight), code, 1)
-        # A component at 0 or 1 in all rows has a large price, not an infinite one.
+        # The cost of a component that is 0 or 1 in all rows is large, but finite.
         mean = mean.clamp(1e-6, 1 - 1e-6)
         target = torch.full_like(mean, self.target)
         divergence = target * (target / mean).log()
@@ -242,29 +244,30 @@ class KLSparsity(Penalty):
 
 
 class Contractive(Penalty):
-    r"""Locally constant code: :math:`\alpha \|\partial z / \partial x\|_F^2` [1]_.
+    r"""Locally constant code: :math:`\alpha \|\partial z / \partial x\|_F^2`.
 
-    The price of a row is the squared Frobenius norm of the encoder's Jacobian there, so
-    that small shifts of the input move the code little. It is computed whole for codes
-    of up to eight components. For wider ones it is estimated from the movement along
-    one random direction per row and step, which is right on average [2]_ and costs
-    about as much as a second pass through the encoder. It works for every architecture.
+    The cost of a row is the squared Frobenius norm of the Jacobian of the encoder at
+    this row [1]_, so that small changes of the input change the code little. It is
+    exact for codes of up to eight components. For wider ones it is estimated from the
+    derivative along one random direction per row and step. The estimate is unbiased
+    [2]_ and takes about as long as a second pass through the encoder. It works for
+    every architecture.
 
-    A code that is merely scaled down pays less too, and the decoder can scale it up
-    again. What counts is therefore how far the code moves in units of its own spread.
+    A code on a smaller scale costs less, too, and the decoder can undo the scale.
+    Therefore compare changes of the code with its own spread.
 
     Parameters
     ----------
     alpha : float, default=0.1
         Strength, in units of the loss per squared unit of the code, both of the scaled
-        data. As a start: a linear code of unit directions (PCA) pays ``alpha`` times
-        the number of components.
+        data. For orientation: the cost of a linear code with orthonormal axes (PCA) is
+        ``alpha`` times the number of components.
 
     Notes
     -----
-    With :class:`~skae.bottlenecks.Variational` the code is one with its noise held
-    fixed. With batch normalisation the rows of a batch move each other, which is
-    counted too.
+    With :class:`~skae.bottlenecks.Variational` the code includes its noise, which is
+    held fixed. With batch normalisation the rows of a batch influence each other's
+    codes, which is counted, too.
 
     References
     ----------
@@ -293,7 +296,8 @@ class Contractive(Penalty):
 
     def draw(self, shape, generator):
         """Draw a random direction per row; see `Penalty.draw`."""
-        # Signs, not normal numbers: of all independent entries they vary least.
+        # Random signs: their estimate has a smaller variance than that of normal
+        # numbers (Hutchinson, 1989).
         return (
             torch.randint(2, shape, generator=generator, device=generator.device)
             .float()
@@ -316,16 +320,17 @@ class Contractive(Penalty):
 class Decorrelation(Penalty):
     r"""Uncorrelated code: :math:`\alpha \sum_{j \ne k} r_{jk}^2` over the batch.
 
-    The price of a batch are the squared correlations of all pairs of components. Unlike
-    the covariances of [1]_ they do not change when the decoder makes up for a smaller
-    code. For codes that cannot be turned, such as that of ``Plain(activation="tanh")``:
-    a linear code comes out of `fit` uncorrelated without any price.
+    The cost of a batch is the sum of the squared correlations of all pairs of
+    components. Unlike the covariances of [1]_, they do not depend on the scale of the
+    code, for which the decoder could compensate. Use it for codes that cannot be
+    rotated, such as that of ``Plain(activation="tanh")``. A linear code is uncorrelated
+    after `fit` without this penalty.
 
     Parameters
     ----------
     alpha : float, default=1.0
-        Strength, in units of the loss; a pair that is fully correlated costs twice
-        that.
+        Strength, in units of the loss. A fully correlated pair costs twice as much,
+        since both orders count.
 
     References
     ----------
@@ -345,7 +350,7 @@ class Decorrelation(Penalty):
 
     _parameter_constraints: dict = {"alpha": _ALPHA}
 
-    # Turning a linear code to its principal axes makes the price zero.
+    # Rotating a linear code to its principal axes makes the cost zero.
     symmetry = "rotation"
 
     def __init__(self, alpha=1.0):
@@ -357,7 +362,7 @@ class Decorrelation(Penalty):
         centered = code - torch.tensordot(share, code, 1)
         covariance = (centered * share[:, None]).T @ centered
         variance = covariance.diagonal()
-        # Components that do not vary, beyond rounding, correlate with nothing.
+        # Components that vary by rounding errors only have correlation zero.
         rounding = 4 * torch.finfo(code.dtype).eps * code.detach().abs().amax(dim=0)
         varies = variance > rounding.square()
         scale = torch.where(varies, variance, 1.0).rsqrt() * varies

@@ -1,4 +1,4 @@
-"""Checks for components, those of other packages included."""
+"""Checks that any component, also one of another package, keeps to its interface."""
 
 import pickle
 from copy import deepcopy
@@ -23,7 +23,7 @@ from .penalties import Penalty
 __all__ = ["check_component"]
 
 _N_ROWS = 60
-# The slot of each kind.
+# The parameter of the estimators that takes each kind of component.
 _SLOTS = {
     Architecture: "architecture",
     Bottleneck: "bottleneck",
@@ -34,14 +34,19 @@ _SLOTS = {
 
 
 def check_component(component, *, n_features=6, n_components=3):
-    """Check that a component keeps to what the estimators expect of it.
+    """Check that a component keeps to the interface that the estimators need.
 
-    Rows are drawn from [0, 1], cut to the domain of a loss. The component is looked at
-    alone (it can be cloned, printed, pickled; shapes, types and gradients are right;
-    nothing is changed in place or drawn from a global generator), in a model (two runs
-    with the same draws agree, and so do several models stacked by
-    :func:`torch.func.vmap`), and in an estimator (it trains, comes out unchanged,
-    fits are repeated bit by bit, and the fitted model can be pickled).
+    Rows are drawn uniformly from [0, 1] and clipped to the domain of a loss. The
+    component is checked
+
+    - alone: it can be cloned, printed and pickled; shapes, dtypes and gradients are
+      right; nothing is changed in place or drawn from a global generator;
+    - in a model: two runs with the same draws agree, and so do several models stacked
+      by :func:`torch.func.vmap`;
+    - in an estimator: it trains, ``fit`` does not change it, fits are reproducible bit
+      by bit, and the fitted model can be pickled.
+
+    It returns None if all checks pass.
 
     Parameters
     ----------
@@ -52,14 +57,15 @@ def check_component(component, *, n_features=6, n_components=3):
         :class:`~skae.losses.Loss` or :class:`~skae.anomaly_scores.AnomalyScore`.
 
     n_features, n_components : int, default=6 and 3
-        Width of the rows and of the code, for components that need certain ones.
+        Number of columns of the rows and of components of the code, for components
+        that accept only certain numbers.
 
     Raises
     ------
     AssertionError
-        If something is not as it should be; the message says what.
+        If a check fails; the message says which.
     TypeError
-        If it is not a component.
+        If ``component`` is not an instance of one of these classes.
 
     Examples
     --------
@@ -168,11 +174,11 @@ def _check_penalty(penalty, x, n_components, check):
     check(shape == (len(x),), "per_sample must give one number per row")
     per_batch = penalty.per_batch(code, None)
     check(getattr(per_batch, "shape", ()) == (), "per_batch must give one number")
-    price = torch.as_tensor(per_row).sum() + per_batch
-    check(_finite(price), "the price is not finite")
-    check(price.requires_grad, "the price does not depend on the encoder")
-    (gradient,) = torch.autograd.grad(price, weight)
-    check(_finite(gradient), "the gradient of the price is not finite")
+    cost = torch.as_tensor(per_row).sum() + per_batch
+    check(_finite(cost), "the cost is not finite")
+    check(cost.requires_grad, "the cost does not depend on the encoder")
+    (gradient,) = torch.autograd.grad(cost, weight)
+    check(_finite(gradient), "the gradient of the cost is not finite")
     equal = penalty.per_batch(code, torch.ones(len(x)))
     check(
         torch.allclose(torch.as_tensor(equal), torch.as_tensor(per_batch)),
@@ -183,10 +189,16 @@ def _check_penalty(penalty, x, n_components, check):
 
 def _check_loss(loss, x, n_components, check):
     raw = torch.zeros_like(x).requires_grad_()
+    terms = loss.per_entry(raw, x)
+    check(terms.shape == x.shape, "per_entry must give one number per entry")
     per_row = loss(raw, x)
-    check(per_row.shape == (len(x),), "a loss must give one number per row")
+    is_sum = per_row.shape == (len(x),) and torch.allclose(per_row, terms.sum(dim=1))
+    check(is_sum, "the loss of a row must be the sum of its entries")
     (gradient,) = torch.autograd.grad(per_row.sum(), raw)
     check(_finite(per_row, gradient), "loss or gradient are not finite")
+    mask = torch.rand(x.shape, generator=_generator()) < 0.5
+    (gradient,) = torch.autograd.grad(loss(raw, x, mask).sum(), raw)
+    check(not gradient[~mask].any(), "entries that are masked have a gradient")
     values = loss.inverse_link(torch.linspace(-3, 3, 20)[:, None])
     low, high = loss.domain
     check(
@@ -260,12 +272,12 @@ def _check_anomaly_score(score, x, n_components, check):
     if type(scorer).contributions is not Scorer.contributions:
         _check_contributions(scorer, rows, check)
     unchanged = all(map(torch.equal, rows, before))
-    check(unchanged, "what it is given is changed in place")
+    check(unchanged, "the views are changed in place")
     single = deepcopy(scorer).float()(View(*(part.float() for part in rows)))
-    check(single.dtype == torch.float32, "scores of single-precision rows are not")
+    check(single.dtype == torch.float32, "scores of float32 rows are not float32")
     check(
         torch.allclose(single.double(), scores, rtol=1e-3, atol=1e-4),
-        "scores differ in single precision: is all that start learns a buffer?",
+        "scores of float32 rows differ: are all statistics of start buffers?",
     )
     detector = AutoencoderOutlierDetector(
         n_components, anomaly_score=score, max_epochs=2, random_state=0
@@ -309,7 +321,7 @@ def _slot(component):
 
 
 def _companions(component):
-    """Return the component in its slot, with what it cannot do without."""
+    """Return the component in its slot, with a bottleneck that it needs."""
     parts = {_slot(component): component}
     if isinstance(component, Penalty) and component.code_domain != (-np.inf, np.inf):
         parts["bottleneck"] = type(plain_parts().bottleneck)(activation="sigmoid")
@@ -326,7 +338,7 @@ def _check_in_a_model(component, x, n_components, check):
         check(_finite(*output), "the model gives numbers that are not finite")
         for first, second in zip(output, module(x, draw), strict=True):
             check(torch.equal(first, second), "two runs with the same draws differ")
-    # Leaves that are no tensors, such as a seed, cannot differ among stacked models.
+    # Draws that are not tensors, such as a seed, cannot differ among stacked models.
     leaves, spec = tree_flatten(draws[0])
     both = list(zip(leaves, tree_leaves(draws[1]), strict=True))
     if not all(isinstance(a, torch.Tensor) or a == b for a, b in both):

@@ -40,8 +40,8 @@ from skae.penalties import L1, Contractive, Decorrelation, KLSparsity, Sum
 
 MODULES = [anomaly_scores, architectures, bottlenecks, corruptions, losses, penalties]
 CLASSES = {name: getattr(module, name) for module in MODULES for name in module.__all__}
-# Those that only others derive from, or that they build or see: their names, as no
-# common trait tells them apart.
+# Base classes, and classes that are no components: listed by name, as they have no
+# common attribute.
 BASES = {
     "AnomalyScore",
     "Architecture",
@@ -55,12 +55,12 @@ BASES = {
 
 
 def small(n_in, n_out):
-    """Return a network of somebody's own."""
+    """Return a network for `Custom`."""
     return nn.Sequential(nn.Linear(n_in, 8), nn.ELU(), nn.Linear(8, n_out))
 
 
 def forgetful(n_in, n_out):
-    """Return one that draws in training."""
+    """Return one with dropout, which is random in training."""
     return nn.Sequential(
         nn.Linear(n_in, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, n_out)
     )

@@ -1,4 +1,4 @@
-"""Components of somebody else's: right ones, and ones that are wrong in one thing."""
+"""Components of other packages: valid ones, and ones with a single mistake."""
 
 import random
 
@@ -36,12 +36,12 @@ class Norm(Penalty):
 
 
 class LogCosh(Loss):
-    def __call__(self, raw, x):
-        return (raw - x).cosh().log().sum(dim=1)
+    def per_entry(self, raw, x):
+        return (raw - x).cosh().log()
 
 
 class Rounded(Bottleneck):
-    """Halves everything, and adds what it drew."""
+    """Divides by two, and adds the draw."""
 
     guards = True
 
@@ -65,7 +65,7 @@ class _Rounded(nn.Module):
 
 
 class Affine(Architecture):
-    """One linear map each."""
+    """A linear encoder and a linear decoder."""
 
     def build(self, n_features, encoder_width, n_components, generator):
         return (
@@ -81,7 +81,7 @@ class Affine(Architecture):
 
 
 class Named(Bottleneck):
-    """Rounds to whole numbers; its module is wrong in what ``changes`` says."""
+    """Rounds to integers; ``changes`` names a wrong attribute of its module."""
 
     guards = discrete = True
 
@@ -131,7 +131,7 @@ RIGHT = [
     *RIGHT_SCORES,
 ]
 
-# Wrong: each differs from one above in one thing only
+# Wrong: each differs from a valid one in a single method or attribute
 
 
 class InPlace(Shift):
@@ -196,8 +196,19 @@ class Unfair(Norm):
 
 
 class MeanOfTheBatch(LogCosh):
-    def __call__(self, raw, x):
-        return super().__call__(raw, x).mean()
+    def per_entry(self, raw, x):
+        return super().per_entry(raw, x).mean()
+
+
+class MeanOfTheEntries(LogCosh):
+    def __call__(self, raw, x, mask=None):
+        return self.per_entry(raw, x).mean(dim=1)
+
+
+class Mixed(LogCosh):
+    def per_entry(self, raw, x):
+        terms = super().per_entry(raw, x)
+        return terms * terms.sum(dim=1, keepdim=True)
 
 
 class OutOfItsDomain(LogCosh):
@@ -215,7 +226,7 @@ class LosesRows(LogCosh):
 
 
 class Wrong(Rounded):
-    """A bottleneck whose module differs in what ``changes`` says."""
+    """A bottleneck whose module has the mistake that ``changes`` names."""
 
     def __init__(self, changes):
         self.changes = changes
@@ -313,10 +324,12 @@ WRONG = {
     "the same draw gives other rows": Moody(),
     "per_sample must give one number per row": Whole(),
     "per_batch must give one number": Columns(),
-    "the price does not depend on the encoder": Blind(),
-    "the gradient of the price is not finite": Steep(),
+    "the cost does not depend on the encoder": Blind(),
+    "the gradient of the cost is not finite": Steep(),
     "weights of one are not the same as none": Unfair(),
-    "a loss must give one number per row": MeanOfTheBatch(),
+    "per_entry must give one number per entry": MeanOfTheBatch(),
+    "the loss of a row must be the sum of its entries": MeanOfTheEntries(),
+    "entries that are masked have a gradient": Mixed(),
     "inverse_link leaves the domain": OutOfItsDomain(),
     "start is not finite": StartsNowhere(),
     "trusted changes the shape": LosesRows(),

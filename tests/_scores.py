@@ -1,4 +1,4 @@
-"""Anomaly scores of somebody else's: right ones, and ones wrong in one thing."""
+"""Anomaly scores of other packages: valid ones, and ones with a single mistake."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from skae.anomaly_scores import AnomalyScore, Scorer
 
 
 class Largest(AnomalyScore):
-    """The largest residual, in units of what is usual, to some power."""
+    """The largest residual, in units of its RMS, to some power."""
 
     def __init__(self, power=1.0):
         self.power = power
@@ -39,7 +39,7 @@ class _Largest(Scorer):
 
 
 class Silent(AnomalyScore):
-    """Says nothing of the features."""
+    """A score without contributions."""
 
     def build(self, loss):
         return _Silent()
@@ -61,7 +61,7 @@ class NoScorer(AnomalyScore):
 
 
 class Mistaken(AnomalyScore):
-    """A score whose scorer differs in the methods of ``changes``."""
+    """A score whose scorer has the mistake that ``changes`` names."""
 
     def __init__(self, changes):
         self.changes = changes
@@ -107,9 +107,9 @@ WRONG_SCORES = {
     "the code's contribution must be one per row": Mistaken("whole"),
     "contributions are not finite": Mistaken("infinite"),
     "contributions must not be negative": Mistaken("negative"),
-    "what it is given is changed in place": Mistaken("greedy"),
-    "scores of single-precision rows are not": Mistaken("loose"),
-    "scores differ in single precision: is all that start learns a buffer?": Mistaken(
+    "the views are changed in place": Mistaken("greedy"),
+    "scores of float32 rows are not float32": Mistaken("loose"),
+    "scores of float32 rows differ: are all statistics of start buffers?": Mistaken(
         "cancelling"
     ),
 }

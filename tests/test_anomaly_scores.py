@@ -54,13 +54,13 @@ def X(rng):
 
 @pytest.fixture
 def V(rng, X):
-    """Rows that judge the training, for spreads that are known."""
+    """Validation rows, so that spreads are known."""
     return draw(rng, 80)
 
 
 @pytest.fixture
 def fresh(rng, X, V):
-    """Rows that nobody has seen, some with a drift of what never varied."""
+    """New rows, some with a drift of the constant column."""
     rows = draw(rng, 40)
     rows[::4, -1] += 0.3
     return rows
@@ -95,7 +95,7 @@ def deviation(values):
 
 
 def nearest(memory, rows, known):
-    """Return distances to remembered rows, without the row itself if it is one."""
+    """Return distances to stored rows, without the row itself if it is stored."""
     k = len(memory) - 1
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(memory)
     return search.kneighbors(None if known else rows)
@@ -274,7 +274,7 @@ def test_negative_elbo_is_that_of_torch(X, fresh, loss, variance, beta):
     )
 
 
-def test_negative_elbo_without_a_price_ranks_like_the_reconstruction(X, V, fresh):
+def test_negative_elbo_without_a_cost_ranks_like_the_reconstruction(X, V, fresh):
     elbo, plain = (
         small(anomaly_score=score).fit(X, X_val=V).score_samples(fresh)
         for score in (NegativeELBO(), Reconstruction())
@@ -286,7 +286,7 @@ def test_parts_of_the_negative_elbo_are_those_of_the_loss(X, V, fresh):
     bottleneck = Variational(decoder_variance=0.01)
     model = small(anomaly_score=NegativeELBO(), bottleneck=bottleneck).fit(X, X_val=V)
     squares = np.square(scaled(model, fresh) - scaled(model, model.reconstruct(fresh)))
-    # What is below zero, a likelihood above one, has no parts.
+    # Negative scores (likelihoods above one) have no contributions.
     score = np.maximum(-model.score_samples(fresh), 0)
     assert score.any()
     expected = squares / squares.sum(axis=1, keepdims=True) * score[:, None]
@@ -307,7 +307,7 @@ def test_combined_is_the_mean_in_units_of_the_spread(X, V, fresh):
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_spreads_are_of_few_training_rows(rng, fresh, early_stopping):
-    # Of those that judged there would be fifty, no measure of a spread.
+    # Fifty validation rows would be too few to measure a spread.
     X = draw(rng, 220)
     model = small(anomaly_score=Mahalanobis(), early_stopping=early_stopping).fit(X)
     u = vectors(model, X, X, X, 1.0)
@@ -379,5 +379,5 @@ def test_far_out_on_the_structure(rng, score):
     model = AutoencoderOutlierDetector(1, anomaly_score=score, random_state=0).fit(X)
     far = 20 * np.abs(model.transform(X)).max()
     label = model.predict(model.inverse_transform([[far]]))
-    # The textbook's score does not see it.
+    # The reconstruction error does not see it.
     assert label == (1 if isinstance(score, Reconstruction) else -1)

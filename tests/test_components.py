@@ -1,4 +1,4 @@
-"""What all parts share, and what becomes of several."""
+"""Tests of all components, alone and together."""
 
 import itertools
 import pickle
@@ -92,7 +92,7 @@ all_builders = pytest.mark.parametrize(
 
 @all_builders
 def test_tensors_of_a_module_are_its_parameters_and_buffers(component):
-    # Others would stay where they are when the module moves to another device.
+    # Other tensors would not move to another device with the module.
     for module in _modules(component):
         for part in module.modules():
             registered = part._parameters.keys() | part._buffers.keys()

@@ -1,4 +1,4 @@
-"""Corruptions: what they change, how often, and what they leave alone."""
+"""Corruptions: which entries they change, how, and how often."""
 
 import numpy as np
 import pytest

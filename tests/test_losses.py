@@ -1,4 +1,4 @@
-"""Losses, against the likelihoods that they are."""
+"""Losses against likelihoods, and trimming."""
 
 from fractions import Fraction
 from math import ceil
@@ -47,8 +47,23 @@ def test_a_loss_is_per_row_and_a_sum_over_features(loss, generator):
     x, raw = _rows(generator), _outputs(generator)
     per_row = loss(raw, x)
     assert per_row.shape == (len(x),)
+    terms = loss.per_entry(raw, x)
+    assert terms.shape == x.shape
+    assert torch.equal(per_row, terms.sum(dim=1))
     one_by_one = sum(loss(raw[:, [j]], x[:, [j]]) for j in range(x.shape[1]))
     torch.testing.assert_close(per_row, one_by_one)
+
+
+@all_losses
+def test_masked_entries_count_zero_and_have_no_gradient(loss, generator):
+    x, raw = _rows(generator), _outputs(generator).requires_grad_()
+    mask = torch.rand(x.shape, generator=generator) < 0.7
+    per_row = loss(raw, x, mask)
+    torch.testing.assert_close(per_row, (loss.per_entry(raw, x) * mask).sum(dim=1))
+    (gradient,) = torch.autograd.grad(per_row.sum(), raw)
+    (whole,) = torch.autograd.grad(loss(raw, x).sum(), raw)
+    assert torch.equal(gradient, whole * mask)
+    assert torch.equal(loss(raw, x, torch.ones_like(mask)), loss(raw, x))
 
 
 @all_losses

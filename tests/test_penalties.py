@@ -1,4 +1,4 @@
-"""Penalties, against their formulas."""
+"""Penalties against their formulas."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def _codes(generator, n_rows=20, n_columns=5):
     return torch.rand(n_rows, n_columns, generator=generator, dtype=torch.float64)
 
 
-def _price(penalty, code, draw=None):
+def _cost(penalty, code, draw=None):
     return penalty.per_sample(None, code, None, draw)
 
 
@@ -45,7 +45,7 @@ def _price(penalty, code, draw=None):
 
 
 @all_penalties
-def test_prices_have_their_shapes(penalty, generator):
+def test_costs_have_their_shapes(penalty, generator):
     x = _codes(generator)
 
     def encode(x):
@@ -61,16 +61,16 @@ def test_prices_have_their_shapes(penalty, generator):
 @all_penalties
 def test_equal_weights_are_none(penalty, generator):
     code = _codes(generator)
-    price = penalty.per_batch(code, None)
+    cost = penalty.per_batch(code, None)
     for weight in (1.0, 7.0):
         weighted = penalty.per_batch(code, torch.full((20,), weight).double())
-        assert float(weighted) == pytest.approx(float(price))
+        assert float(weighted) == pytest.approx(float(cost))
 
 
 @pytest.mark.parametrize(
     "penalty", [L1(0), KLSparsity(alpha=0), Contractive(0), Decorrelation(0)], ids=repr
 )
-def test_no_strength_is_free(penalty, generator):
+def test_zero_strength_costs_nothing(penalty, generator):
     x = _codes(generator)
     draw = penalty.draw(x.shape, generator)
     assert not torch.as_tensor(penalty.per_sample(x, x**2, torch.square, draw)).any()
@@ -83,7 +83,7 @@ def test_no_strength_is_free(penalty, generator):
 def test_l1_is_the_scaled_norm(generator):
     code = _codes(generator) - 0.5
     expected = 0.3 * torch.linalg.vector_norm(code, ord=1, dim=1)
-    torch.testing.assert_close(_price(L1(0.3), code), expected)
+    torch.testing.assert_close(_cost(L1(0.3), code), expected)
 
 
 # Kullback-Leibler
@@ -96,21 +96,21 @@ def test_kl_sparsity_is_the_divergence_of_coins(target, weighted, generator):
     weight = torch.rand(20, generator=generator).double() if weighted else None
     mean = np.average(code, axis=0, weights=weight)
     expected = rel_entr(target, mean) + rel_entr(1 - target, 1 - mean)
-    price = KLSparsity(target, alpha=2.0).per_batch(code, weight)
-    assert price.item() == pytest.approx(2 * expected.sum())
+    cost = KLSparsity(target, alpha=2.0).per_batch(code, weight)
+    assert cost.item() == pytest.approx(2 * expected.sum())
 
 
-def test_kl_sparsity_is_free_at_its_target_and_dear_at_the_ends():
-    prices = [
+def test_kl_sparsity_is_zero_at_its_target_and_large_at_the_ends():
+    costs = [
         KLSparsity(0.2).per_batch(torch.full((10, 1), mean, dtype=torch.float64), None)
         for mean in (0.2, 0.1, 0.01, 0.0)
     ]
-    assert prices[0] == pytest.approx(0)
-    assert prices == sorted(prices)
+    assert costs[0] == pytest.approx(0)
+    assert costs == sorted(costs)
     for mean in (0.0, 1.0):
         code = torch.full((10, 1), mean, requires_grad=True)
-        price = KLSparsity(0.2).per_batch(code, None)
-        assert 2 < price.item() < 20
+        cost = KLSparsity(0.2).per_batch(code, None)
+        assert 2 < cost.item() < 20
 
 
 def test_kl_sparsity_draws_the_mean_activation_to_its_target(X):
@@ -141,7 +141,7 @@ def test_kl_sparsity_needs_a_code_between_zero_and_one(bottleneck, penalty, X):
 
 
 class Kept(Penalty):
-    """Keeps what a penalty is given."""
+    """Stores the arguments of a penalty."""
 
     def per_sample(self, x, code, encode, draw):
         self.given = x, code, encode
@@ -149,7 +149,7 @@ class Kept(Penalty):
 
 
 def _given(architecture, bottleneck, n_components, generator, n_features=12):
-    """Return what a penalty sees in a model: rows, codes, the map between them."""
+    """Return the arguments of a penalty in a model: rows, codes, the map between."""
     kept = Kept()
     parts = Parts(architecture, bottleneck, SquaredError(), Gaussian(), kept)
     module = parts.build(n_features, n_components, seed=0).double()
@@ -185,13 +185,13 @@ all_codes = pytest.mark.parametrize(
 @all_networks
 @all_codes
 @pytest.mark.parametrize("n_components", [1, 3, 8])
-def test_narrow_codes_pay_for_their_exact_jacobian(
+def test_the_cost_of_narrow_codes_is_that_of_the_exact_jacobian(
     architecture, bottleneck, n_components, generator
 ):
     _, x, code, encode = _given(architecture, bottleneck, n_components, generator)
     penalty = Contractive(0.5)
-    price = penalty.per_sample(x, code, encode, penalty.draw(x.shape, generator))
-    torch.testing.assert_close(price, 0.5 * _squared_norms(encode, x))
+    cost = penalty.per_sample(x, code, encode, penalty.draw(x.shape, generator))
+    torch.testing.assert_close(cost, 0.5 * _squared_norms(encode, x))
 
 
 @pytest.mark.parametrize(
@@ -206,23 +206,23 @@ def test_narrow_codes_pay_for_their_exact_jacobian(
         ("mlp", TopK(5)),
     ],
 )
-def test_wide_codes_pay_for_it_on_average(name, bottleneck, generator):
+def test_the_cost_of_wide_codes_is_unbiased(name, bottleneck, generator):
     _, x, code, encode = _given(NETWORKS[name], bottleneck, 10, generator)
     penalty = Contractive(0.5)
-    prices = torch.stack(
+    costs = torch.stack(
         [
             penalty.per_sample(x, code, encode, penalty.draw(x.shape, generator))
             for _ in range(300)
         ]
     ).detach()
-    error = prices.std(dim=0) / len(prices) ** 0.5
+    error = costs.std(dim=0) / len(costs) ** 0.5
     expected = 0.5 * _squared_norms(encode, x)
-    assert ((prices.mean(dim=0) - expected).abs() < 5 * error).all()
+    assert ((costs.mean(dim=0) - expected).abs() < 5 * error).all()
     assert (error < 0.2 * expected).all()
 
 
 @pytest.mark.parametrize("n_components", [3, 10])
-def test_the_price_of_the_jacobian_reaches_every_weight_of_the_encoder(
+def test_the_cost_of_the_jacobian_has_a_gradient_for_every_weight_of_the_encoder(
     n_components, generator
 ):
     # tanh: a map with a curve in it, so that even biases matter.
@@ -239,7 +239,7 @@ def test_the_price_of_the_jacobian_reaches_every_weight_of_the_encoder(
 
 
 @pytest.mark.parametrize("n_components", [3, 10])
-def test_the_gradient_of_the_price_is_that_of_the_jacobian(n_components, generator):
+def test_the_gradient_of_the_cost_is_that_of_the_jacobian(n_components, generator):
     linear = nn.Linear(4, n_components, dtype=torch.float64)
     x = torch.randn(6, 4, generator=generator, dtype=torch.float64)
     penalty = Contractive(0.5)
@@ -287,32 +287,32 @@ def test_decorrelation_is_the_sum_of_squared_correlations(weighted, generator):
         rows, weight = code.numpy(), None
     correlation = np.corrcoef(rows.T)
     expected = 0.5 * np.sum(correlation**2 - np.eye(4))
-    price = Decorrelation(0.5).per_batch(code, weight)
-    assert price.item() == pytest.approx(expected)
+    cost = Decorrelation(0.5).per_batch(code, weight)
+    assert cost.item() == pytest.approx(expected)
 
 
 def test_decorrelation_does_not_see_units(generator):
     code = _codes(generator)
     moved = code * torch.tensor([1e-3, 1.0, 1e3, 2.0, 5.0]) + 10.0
-    prices = [Decorrelation().per_batch(c, None) for c in (code, moved)]
-    torch.testing.assert_close(*prices)
+    costs = [Decorrelation().per_batch(c, None) for c in (code, moved)]
+    torch.testing.assert_close(*costs)
 
 
 def test_constant_components_correlate_with_nothing(generator):
     code = _codes(generator)
     with_constant = torch.cat([code, torch.zeros(20, 1)], dim=1).requires_grad_()
-    price = Decorrelation().per_batch(with_constant, None)
-    torch.testing.assert_close(price, Decorrelation().per_batch(code, None))
-    (gradient,) = torch.autograd.grad(price, with_constant)
+    cost = Decorrelation().per_batch(with_constant, None)
+    torch.testing.assert_close(cost, Decorrelation().per_batch(code, None))
+    (gradient,) = torch.autograd.grad(cost, with_constant)
     assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, 1e3])
-def test_rows_that_are_all_the_same_are_free(constant):
+def test_equal_rows_cost_nothing(constant):
     code = torch.full((20, 3), constant, requires_grad=True)
-    price = Decorrelation().per_batch(code, None)
-    price.backward()
-    assert price.item() == pytest.approx(0, abs=1e-6)
+    cost = Decorrelation().per_batch(code, None)
+    cost.backward()
+    assert cost.item() == pytest.approx(0, abs=1e-6)
     assert code.grad.isfinite().all()
 
 
@@ -320,7 +320,7 @@ def test_rows_that_are_all_the_same_are_free(constant):
 
 
 class Batch(Penalty):
-    """Charges the batch, and draws."""
+    """A random penalty with a cost of the batch."""
 
     symmetry = "rotation"
 
@@ -334,14 +334,14 @@ class Batch(Penalty):
         return code.mean(dim=0).square().sum()
 
 
-def test_a_sum_charges_both_whatever_their_order(seed, generator):
+def test_a_sum_adds_both_costs_in_any_order(seed, generator):
     code = _codes(generator)
     left, right = L1(0.5), Batch()
     for penalty in (left + right, right + left):
         draw = penalty.draw(code.shape, torch.Generator().manual_seed(seed))
         drawn = right.draw(code.shape, torch.Generator().manual_seed(seed))
         torch.testing.assert_close(
-            _price(penalty, code, draw), _price(left, code) + drawn
+            _cost(penalty, code, draw), _cost(left, code) + drawn
         )
         torch.testing.assert_close(
             penalty.per_batch(code, None), right.per_batch(code, None)
@@ -367,7 +367,7 @@ def test_a_sum_allows_what_both_allow():
     assert (L1() + KLSparsity()).symmetry == "permutation"
 
 
-def test_the_domain_of_a_sum_is_where_both_are_at_home():
+def test_the_domain_of_a_sum_is_the_intersection():
     assert (L1() + KLSparsity()).code_domain == (0, 1)
     assert (KLSparsity() + L1()).code_domain == (0, 1)
     assert (L1() + Decorrelation()).code_domain == (-np.inf, np.inf)

@@ -1,4 +1,4 @@
-"""What every anomaly score must cope with: copies, precision, cost, odd tables."""
+"""Anomaly scores and copies, precision, cost and degenerate tables."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def small(**params):
 
 @pytest.fixture
 def judges(X, rng):
-    """Rows that the threshold comes from: else it takes five more models."""
+    """Rows for the threshold; without them, five more models are trained."""
     return X[:60] + 0.1 * rng.normal(size=(60, 6))
 
 
@@ -59,7 +59,7 @@ def test_a_row_is_not_its_own_neighbour(X, judges):
     model = small(anomaly_score=Neighbors(1, space="data")).fit(X, X_val=judges)
     known = model.score_samples(X[:5])
     assert (known < 0).all()
-    # The same as if it had never been remembered.
+    # The same as if it were not stored.
     x = (X - model.mean_) / model.scale_
     squares = np.square(x[:5, None] - x[5:]).sum(axis=2)
     among_themselves = np.square(x[:5, None] - x[:5]).sum(axis=2) + 1e9 * np.eye(5)
@@ -113,6 +113,57 @@ def test_single_precision_gives_the_same_scores(X, judges, rng, score):
     np.testing.assert_allclose(model.score_samples(fresh.astype(float)), scores, 2e-4)
 
 
+def on_a_curve(t):
+    return np.c_[t, t**2, np.sin(2 * t)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "score", [Neighbors(1, space="data"), Neighbors(1), Combined()], ids=repr
+)
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_near_rows_have_the_same_scores_in_both_precisions(score, dtype, offset):
+    # Neighbours are a thousandth of the length of the curve apart. Rounding the rows
+    # themselves changes such distances by about 1e-4 of their size, and more if they
+    # are nearer than most, or far from the origin.
+    X = offset + on_a_curve(np.linspace(-2, 2, 900) + 1e-4 * np.sin(np.arange(900)))
+    new = offset + on_a_curve(np.linspace(-1.999, 1.999, 170))
+    model = small(n_components=1, anomaly_score=score, scaling="standard")
+    model.fit(X.astype(dtype), X_val=X[::9].astype(dtype))
+    for rows in (X, new):
+        single = rows.astype(np.float32)
+        scores = model.score_samples(rows)
+        for same in (single, single.astype(np.float64)):
+            ratio = model.score_samples(same) / scores
+            assert np.abs(ratio - 1).max() < 0.05
+            assert np.median(np.abs(ratio - 1)) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_training_row_is_left_out_in_both_precisions(rng, dtype):
+    X = on_a_curve(rng.uniform(-2, 2, size=800)).astype(dtype)
+    model = small(n_components=1, anomaly_score=Neighbors(1, space="data"))
+    model.fit(X, X_val=X[:60])
+    x = (X.astype(np.float64) - model.mean_) / model.scale_
+    squares = np.square(x[:, None] - x).sum(axis=2) + np.diag(np.full(800, np.inf))
+    for rows in (X, X.astype(np.float32), X.astype(np.float64)):
+        scores = -model.score_samples(rows)
+        np.testing.assert_allclose(
+            np.sqrt(scores), np.sqrt(squares.min(axis=1)), 0, 5e-7
+        )
+
+
+def test_a_near_row_is_no_copy(rng):
+    # A thousandth of its length away: less than single precision leaves of squares.
+    X = rng.normal(size=(200, 6))
+    model = small(anomaly_score=Neighbors(1, space="data"), scaling=None)
+    model.fit(X, X_val=X[:60])
+    for size in (1e-2, 1e-3, 1e-4):
+        near = (X + size * np.eye(6)[0]).astype(np.float32)
+        scores = model.score_samples(near)
+        np.testing.assert_allclose(scores, -(size**2), rtol=1e-2)
+
+
 @all_scores
 def test_a_row_has_its_score_alone_and_in_any_chunk(X, judges, rng, score, monkeypatch):
     rows = np.r_[X, X + 0.3 * rng.normal(size=X.shape)]
@@ -150,9 +201,9 @@ def distances(monkeypatch):
     """Record the number of distances of each call, and of remembered rows."""
     calls = []
 
-    def recorded(self, u):
+    def recorded(self, u, x):
         calls.append((len(u), len(self.memory)))
-        return original(self, u)
+        return original(self, u, x)
 
     original = _neighbors._Neighbors._distances
     monkeypatch.setattr(_neighbors._Neighbors, "_distances", recorded)
@@ -194,15 +245,17 @@ def test_at_most_so_many_rows_are_remembered(rng, n_rows):
     assert len(model._ensemble.members[0].scorer.memory) == min(n_rows, 1024)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("width", [1, 2, 100, 128, 129, 400, 1024, 1025])
-def test_the_smallest_are_those_of_sorting(width, dtype, rng):
-    values = torch.from_numpy(rng.normal(size=(30, width))).to(dtype)
+@pytest.mark.parametrize("width", [1, 2, 100, 400, 1024])
+def test_numpy_and_torch_select_the_same_distances(width, rng):
+    values = torch.from_numpy(rng.normal(size=(30, width)))
     values[0] = 1.0
     values[1, 1:] = torch.inf
     for k in {1, min(3, width), (width + 1) // 2, width}:
-        found = _neighbors._smallest(values.clone(), k)
-        assert torch.equal(found, values.sort(dim=1).values[:, :k])
+        found = [_neighbors._smallest(values, k), _neighbors._nearest(values)]
+        with torch.inference_mode():
+            same = [_neighbors._smallest(values, k), _neighbors._nearest(values)]
+        assert all(map(torch.equal, found, same))
+        assert torch.equal(found[0], values.sort(dim=1).values[:, :k])
 
 
 # Odd tables
@@ -281,7 +334,7 @@ def test_more_columns_than_rows(rng, score):
     assert roc_auc_score(np.arange(340) < 170, np.r_[scores, others]) > 0.95
 
 
-# Of somebody else's
+# From other packages
 
 
 def test_a_score_of_somebody_elses(X, rng):

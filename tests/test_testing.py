@@ -1,4 +1,4 @@
-"""check_component: passes for what is right, and says what is wrong."""
+"""check_component: passes for valid components, and names the mistake of others."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from skae.corruptions import Gaussian
 from skae.penalties import L1
 from skae.testing import check_component
 
-# A copy of X and models as small as these are what the warnings are for.
+# Codes as wide as X, and fits of two epochs, are warned about.
 pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 
 
@@ -24,7 +24,7 @@ def test_public_components_pass(component, monkeypatch):
         torch.func, "stack_module_state", lambda m: stacked.append(m) or stack(m)
     )
     check_component(component)
-    # Networks of torch's own draw from a seed, which cannot differ among stacked ones.
+    # Dropout of torch is drawn from a seed, which cannot differ among stacked models.
     assert bool(stacked) is not isinstance(component, Custom | AnomalyScore)
 
 

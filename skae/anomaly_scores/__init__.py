@@ -1,4 +1,4 @@
-"""Anomaly scores: how a row's code and residual become one number."""
+"""Anomaly scores: one number per row from its residual, latent code and cost."""
 
 from ._base import AnomalyScore, Scorer, View
 from ._combined import Combined

@@ -1,4 +1,4 @@
-"""What an anomaly score sees of rows, and what it must give."""
+"""Base classes of anomaly scores, and the quantities that they are computed from."""
 
 from abc import abstractmethod
 from typing import NamedTuple
@@ -10,18 +10,21 @@ from .._component import Component
 
 __all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "spread"]
 
-# Spread of a residual, as a share of the largest, below which it counts as this: a
-# column that the model copies, or that never varied, would make an outlier of every
-# rounding error.
+# Lower bounds of spreads. For residuals, relative to the largest of all columns: in a
+# column that is reconstructed exactly, or that never varied, every rounding error would
+# be an outlier. Varied in tests/benchmarks/bench_constants.py.
 _SMALLEST_RESIDUAL = 1e-2
-# And as a share of the spread of the column itself: what single precision leaves.
+# For residuals, relative to the spread of the column: rounding of single precision.
 _ROUNDING = 1e-5
-# The same of a component of the code, which is there to be large.
+# For components of the code, relative to the largest; they are seldom only rounding.
 _SMALLEST_COMPONENT = 1e-6
 
 
 class View(NamedTuple):
-    """What a fitted model makes of rows; all in units of the scaled data.
+    """Output of a fitted model for rows, in units of the scaled data.
+
+    Anomaly scores are computed from these tensors. They have the dtype of the rows that
+    are scored, and are float64 for `Scorer.start`.
 
     Parameters
     ----------
@@ -32,10 +35,10 @@ class View(NamedTuple):
     residual : Tensor of shape (n_samples, n_features)
         The rows minus their reconstruction.
     code : Tensor of shape (n_samples, n_components)
-        The code, as `transform` gives it.
+        The latent code, as returned by `transform`.
     objective : Tensor of shape (n_samples,)
-        Loss and price of the bottleneck, as training minimises their mean: the negative
-        evidence lower bound for :class:`~skae.bottlenecks.Variational`.
+        Loss plus cost of the bottleneck, whose mean training minimises: for
+        :class:`~skae.bottlenecks.Variational` the negative evidence lower bound.
 
     Examples
     --------
@@ -55,7 +58,10 @@ class View(NamedTuple):
 
 
 class AnomalyScore(Component):
-    """Base of all anomaly scores."""
+    """Base of all anomaly scores.
+
+    A subclass implements `build`.
+    """
 
     @abstractmethod
     def build(self, loss):
@@ -75,9 +81,11 @@ class AnomalyScore(Component):
 class Scorer(nn.Module):
     """Base of the modules that anomaly scores build.
 
-    ``forward(view)`` takes a `View` and returns a number per row: the larger, the more
-    abnormal. What `start` learns is registered as buffers, which follow the rows to
-    their device and dtype.
+    ``forward(view)`` takes a `View` and returns one number per row, a Tensor of shape
+    (n_samples,): the larger, the more abnormal. Statistics that `start` computes must
+    be registered as buffers. They are kept in float64; rows of another dtype or on
+    another device are scored by a copy of the module, with buffers of that dtype on
+    that device.
 
     Examples
     --------
@@ -100,41 +108,51 @@ class Scorer(nn.Module):
         super().__init__()
 
     def start(self, rows, held_out):
-        """Learn from training rows; called once, before anything is scored.
+        """Compute statistics of training rows; called once, before rows are scored.
 
         Parameters
         ----------
         rows : View
-            Of training rows, at most several thousand of them, each about as often as
-            its sample weight says.
+            Training rows, float64; at most several thousand. With sample weights, rows
+            are drawn in proportion to their weight, so that one may occur repeatedly.
         held_out : View
-            Of rows that judged the training and that no step of it has seen; the same
-            rows where there are none.
+            Validation rows, float64, which the weights were not trained on. The same as
+            ``rows`` if there are none.
         """
 
     def contributions(self, view):
-        """Return how much each feature, and the code, adds to the score of rows.
+        """Return the contributions of features and code to the score of each row.
+
+        `explain` needs this method; it is optional otherwise.
 
         Parameters
         ----------
         view : View
-            Of the rows.
+            The rows.
 
         Returns
         -------
         by_feature : Tensor of shape (n_samples, n_features)
-            Not negative.
+            Contribution of each feature, not negative.
         by_code : Tensor of shape (n_samples,)
-            Not negative: what lies in the code itself and in no single feature.
+            Contribution of the latent code, which belongs to no single feature; not
+            negative.
+
+        Raises
+        ------
+        NotImplementedError
+            If the score does not define contributions.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} does not say how much each feature adds to its "
-            "score: define its method contributions to have rows explained."
+            f"{type(self).__name__} cannot explain its scores: define its method "
+            "contributions to get the contribution of each feature."
         )
 
 
 def spread(values, smallest=_SMALLEST_RESIDUAL):
-    """Return the root mean square of each column, and of none too little.
+    """RMS of each column, clipped from below at `smallest` times the largest.
+
+    If all columns are zero, ones are returned.
 
     Examples
     --------
@@ -150,8 +168,8 @@ def spread(values, smallest=_SMALLEST_RESIDUAL):
 def deviation(scores):
     """Return the mean absolute deviation of each column from its median.
 
-    The unit that scores are added in. The standard deviation would be that of a few
-    rows far out, and another one for other held-out rows.
+    Scores are divided by it before they are added. The standard deviation would depend
+    on a few outliers, and so vary between samples of validation rows.
 
     Examples
     --------
@@ -163,13 +181,13 @@ def deviation(scores):
 
 
 class Joint(nn.Module):
-    """Residual and code side by side, as one vector.
+    """Residual and latent code, scaled and concatenated to one vector per row.
 
     Parameters
     ----------
     whitening : float
-        Each column is divided by its spread to this power: 0 leaves the metric of the
-        data, 1 makes all columns equally wide.
+        Each column is divided by its spread to this power: 0 keeps the metric of the
+        data, 1 gives all columns unit spread.
     """
 
     def __init__(self, whitening):
@@ -177,17 +195,17 @@ class Joint(nn.Module):
         self.whitening = whitening
 
     def start(self, rows, held_out):
-        """Learn the spread of residuals from held-out rows, of codes from all."""
+        """Measure the spread of residuals on validation rows, of codes on all rows."""
         center = rows.code.mean(dim=0)
         of_code = spread(rows.code - center, _SMALLEST_COMPONENT)
         self.register_buffer("center", center)
         self.register_buffer("of_code", of_code**self.whitening)
-        # Where all residuals are rounding, they must not be made as large as codes.
+        # Residuals that are rounding errors only must not be scaled up.
         rounding = _ROUNDING * spread(rows.x - rows.x.mean(dim=0))
         of_residual = torch.maximum(spread(held_out.residual), rounding)
         self.register_buffer("of_residual", of_residual**self.whitening)
 
     def forward(self, view):
-        """Return the vectors: first the features' columns, then the code's."""
+        """Return the vectors: one column per feature, then one per component."""
         code = (view.code - self.center) / self.of_code
         return torch.cat([view.residual / self.of_residual, code], dim=1)

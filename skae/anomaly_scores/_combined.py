@@ -1,4 +1,4 @@
-"""Several scores as one."""
+"""The mean of several anomaly scores."""
 
 import torch
 from torch import nn
@@ -10,20 +10,20 @@ __all__ = ["Combined"]
 
 
 class Combined(AnomalyScore):
-    """The mean of several scores, each in units of its own spread.
+    """The mean of several scores, each in units of its own deviation.
 
-    Each score is divided by its mean absolute deviation from the median over held-out
-    rows, then the mean is taken. ``Combined()`` is what ``anomaly_score=None`` of the
-    detector stands for: how far a row lies from training rows, in what the model makes
-    of it (residual and code) and in the data themselves, near by and farther away. So
-    rows count as abnormal that do not come back, rows whose code is far out or in a
-    gap, and rows that the model happens to reconstruct although there is nothing like
-    them.
+    Each score is divided by its mean absolute deviation from the median over validation
+    rows, then the mean is taken. ``Combined()`` is the default of the detector
+    (``anomaly_score=None``): the distance of a row to stored training rows, both in
+    residual and latent code and in the data themselves, for several neighbourhood
+    sizes. So rows are abnormal that are reconstructed badly, rows whose code is far
+    from other codes or in a gap between them, and rows that are unlike all training
+    rows although they happen to be reconstructed well.
 
     Parameters
     ----------
     scores : list of AnomalyScore, default=None
-        What is combined. None is ``[Neighbors(space="joint"),
+        The scores to combine. None is ``[Neighbors(space="joint"),
         Neighbors(space="data")]``.
 
     Examples
@@ -46,7 +46,7 @@ class Combined(AnomalyScore):
         self.scores = scores
 
     def validate(self):
-        """Check the scores, one by one; see `Component.validate`."""
+        """Check the list and each score in it; see `Component.validate`."""
         super().validate()
         scores = self._scores()
         if not scores or not all(isinstance(s, AnomalyScore) for s in scores):
@@ -63,7 +63,7 @@ class Combined(AnomalyScore):
         return self.scores
 
     def build(self, loss):
-        """Return a module that holds those of the scores; see `AnomalyScore.build`."""
+        """Return a module that combines the scores; see `AnomalyScore.build`."""
         return _Combined([score.build(loss) for score in self._scores()])
 
 

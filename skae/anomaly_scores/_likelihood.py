@@ -1,4 +1,4 @@
-"""Scores that are what training minimises: nothing is learnt for them."""
+"""Scores that are the training objective: nothing is estimated for them."""
 
 import torch
 
@@ -10,9 +10,9 @@ __all__ = ["NegativeELBO", "Reconstruction"]
 class Reconstruction(AnomalyScore):
     """The training loss between a row and its reconstruction, per feature.
 
-    The score of the textbook. With the squared error it is half the mean squared
-    residual, in units of the scaled data. It does not see how far out the code is: a
-    row that is extreme but keeps to the relations between the columns can come back
+    The usual score of an autoencoder. With the squared error it is half the mean
+    squared residual, in units of the scaled data. It ignores the latent code: an
+    extreme row that follows the relations between the columns can be reconstructed
     well [1]_.
 
     References
@@ -45,20 +45,20 @@ class _Reconstruction(Scorer):
         return self.loss(view.raw, view.x) / view.x.shape[1]
 
     def contributions(self, view):
-        # Losses are sums over features: one entry at a time gives the terms.
-        terms = self.loss(view.raw.reshape(-1, 1), view.x.reshape(-1, 1))
-        by_feature = terms.view_as(view.x).clamp_min(0) / view.x.shape[1]
+        terms = self.loss.per_entry(view.raw, view.x)
+        by_feature = terms.clamp_min(0) / view.x.shape[1]
         return by_feature, by_feature.new_zeros(len(by_feature))
 
 
 class NegativeELBO(AnomalyScore):
-    """What training minimises, for each row: loss and price of the bottleneck.
+    """The training objective of each row: loss plus cost of the bottleneck.
 
     With :class:`~skae.bottlenecks.Variational` it is the negative evidence lower bound
-    [1]_ with the code at its posterior mean, without noise, so that a row always has
-    the same score: what is left over counts, and how far the posterior is from the
-    prior. With bottlenecks that have no price it ranks rows as `Reconstruction` does.
-    `explain` divides the whole of it among the features by their parts in the loss.
+    [1]_: the loss plus the divergence of the posterior from the prior. The code is the
+    posterior mean, without noise, so that a row always has the same score. With
+    bottlenecks that have no cost it ranks rows as `Reconstruction` does. `explain`
+    divides the whole score among the features, in proportion to their terms of the
+    loss.
 
     References
     ----------
@@ -80,7 +80,7 @@ class NegativeELBO(AnomalyScore):
     """
 
     def build(self, loss):
-        """Return a module that passes it on; see `AnomalyScore.build`."""
+        """Return a module that returns the objective; see `AnomalyScore.build`."""
         return _NegativeELBO(loss)
 
 
@@ -89,8 +89,8 @@ class _NegativeELBO(_Reconstruction):
         return view.objective
 
     def contributions(self, view):
-        # The loss may enter with a weight of its own, as where the variance is learnt,
-        # and the price of the code belongs to no feature more than to another.
+        # The loss may be weighted in the objective, as with a learnt variance, and the
+        # cost of the code belongs to no feature more than to another.
         by_feature, by_code = super().contributions(view)
         total = by_feature.sum(dim=1, keepdim=True)
         share = torch.where(total > 0, by_feature / total, 1 / view.x.shape[1])

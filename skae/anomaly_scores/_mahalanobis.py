@@ -1,4 +1,4 @@
-"""Distance to the centre in units of the spread in that direction."""
+"""Mahalanobis distance of residual and latent code."""
 
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
@@ -9,17 +9,18 @@ __all__ = ["Mahalanobis"]
 
 
 class Mahalanobis(AnomalyScore):
-    r"""Squared Mahalanobis distance of residual and code, taken together.
+    r"""Squared Mahalanobis distance of residual and latent code, taken together.
 
-    The residual, divided by its spread over held-out rows, and the code, divided by its
-    own over training rows, make one vector :math:`u`. The score is
-    :math:`(u - \bar u)^\top \Sigma^{-1} (u - \bar u)`, per entry of :math:`u`, with the
-    covariance :math:`\Sigma` of the training rows shrunk as Ledoit & Wolf found best
-    [1]_, so that it can be inverted however wide the data are.
+    The residual, divided by its spread over validation rows, and the code, divided by
+    its spread over training rows, form one vector :math:`u`. The score is
+    :math:`(u - \bar u)^\top \Sigma^{-1} (u - \bar u)`, divided by the length of
+    :math:`u`. The covariance :math:`\Sigma` of the training rows is shrunk by the
+    method of Ledoit & Wolf [1]_, so that it is invertible for any number of columns.
 
-    Global: right for rows that form one cloud. The parts that `explain` gives are
-    :math:`(\Sigma^{-1/2} (u - \bar u))_j^2` with the symmetric root, which add up to
-    the distance and stay as close to their columns as any that do [2]_.
+    A global score, suited to rows that form one cluster. The contributions that
+    `explain` returns are :math:`(\Sigma^{-1/2} (u - \bar u))_j^2` with the symmetric
+    root. They add up to the distance, and each is as close to its own column as such a
+    decomposition can be [2]_.
 
     References
     ----------
@@ -41,7 +42,7 @@ class Mahalanobis(AnomalyScore):
     """
 
     def build(self, loss):
-        """Return a module that remembers the covariance; see `AnomalyScore.build`."""
+        """Return a module that stores the covariance; see `AnomalyScore.build`."""
         return _Mahalanobis()
 
 
@@ -57,8 +58,8 @@ class _Mahalanobis(Scorer):
         u = u - mean
         shrinkage = float(ledoit_wolf_shrinkage(u.numpy(), assume_centered=True))
         variances, axes = _principal(u)
-        # Shrunk towards equal variances, that of the directions in which no row lies
-        # included; without any shrinkage these would have none.
+        # Shrunk towards equal variances in all directions, also in those outside of the
+        # span of the rows; the floor keeps these positive without any shrinkage.
         usual = float(u.square().mean()) or 1.0
         floor = max(shrinkage, max(u.shape) * torch.finfo(u.dtype).eps) * usual
         variances = (1 - shrinkage) * variances.clamp_min(0) + floor
@@ -77,13 +78,13 @@ class _Mahalanobis(Scorer):
 
     def _terms(self, view):
         u = self.joint(view) - self.mean
-        # The symmetric root of the inverse covariance, without its matrix.
+        # Times the symmetric root of the inverse covariance, without forming it.
         u = self.elsewhere * u + u @ self.axes * self.stretch @ self.axes.T
         return u.square() / u.shape[1]
 
 
 def _principal(u):
-    """Return variances and axes of centred rows, by the smaller of two matrices."""
+    """Return variances and axes of centred rows, from the smaller Gram matrix."""
     n, width = u.shape
     if width <= n:
         return torch.linalg.eigh(u.T @ u / n)

@@ -1,6 +1,5 @@
-"""Distance to rows that are remembered."""
+"""Anomaly scores from distances to stored training rows."""
 
-import math
 from numbers import Integral
 
 import numpy as np
@@ -8,62 +7,72 @@ import torch
 
 from .._compat.sklearn import Interval, StrOptions
 from .._data.subsample import subsample
-from ._base import AnomalyScore, Joint, Scorer, deviation
+from ._base import AnomalyScore, Joint, Scorer, View, deviation, spread
 
 __all__ = ["Neighbors"]
 
-# Training rows that are remembered: more change a ranking little, and cost in
-# proportion.
+# Training rows that are stored, at most. The cost is proportional to their number;
+# other numbers are compared in tests/benchmarks/bench_constants.py.
 _MAX_MEMORY = 1024
-# Numbers in the distances that are held at once: what a processor core has near it.
+# Distances that are held at once: few enough for the cache of a processor core.
 _MAX_DISTANCES = 2**17
-# Numbers that are sorted at once; processors are slow at sorting more.
-_RUN = 128
-# Power of its spread by which a column of residual and code is divided: half-way
-# between the metric of the data and that of Mahalanobis.
+# Exponent of the spread by which each column of residual and code is divided: halfway
+# between the metric of the data (0) and that of Mahalanobis (1); compared with others
+# in tests/benchmarks/bench_constants.py.
 _WHITENING = 0.5
-# Neighbourhoods of m remembered rows: the nearest row and these. They were chosen on
-# tables other than those of the benchmarks: there any of some dozen choices did within
-# a point of AUROC of each other, small ones better where training rows are all normal,
-# large ones where they are not.
+# Neighbourhood sizes besides the nearest row, as functions of the number m of stored
+# rows; compared with others in tests/benchmarks/bench_constants.py.
 _SIZES = (lambda m: round(m**0.5), lambda m: m // 8)
-# Which of them says how far apart rows lie where a remembered row is.
+# Index of the neighbourhood size whose mean squared distance measures the spacing of
+# rows around a stored row; compared in tests/benchmarks/bench_constants.py.
 _AROUND = 2
-# Mean squared distance, as a share of what is usual, below which rows are duplicates.
+# Lower bound of a unit, relative to the mean squared distance: rows that are closer
+# are duplicates. Varied in tests/benchmarks/bench_constants.py.
 _SMALLEST = 1e-3
+# Rows are copies if no entry differs by more than single precision loses in scaling,
+# relative to the entry and the spread of its column. Centring loses digits in
+# proportion to the mean: this allows for means of a hundred standard deviations. It is
+# the same for float64 rows, so that scores do not depend on the dtype.
+_ROUNDING = 128 * torch.finfo(torch.float32).eps
 
 
 class Neighbors(AnomalyScore):
-    r"""Squared distance to the nearest of some training rows that are remembered.
+    r"""Squared distance to the nearest of the stored training rows.
 
-    At most 1,024 training rows, evenly spaced in their order, are the memory. The score
-    of a row is the mean squared distance to its nearest ``n_neighbors`` of them. A row
-    that is itself remembered is not its own neighbour: one exact copy is left out, of
-    training rows and new ones alike.
+    At most 1,024 training rows, evenly spaced in their order, are stored. The score of
+    a row is the mean squared distance to its ``n_neighbors`` nearest stored rows. A
+    stored row is not its own neighbour: one copy, all of whose scaled entries are equal
+    up to rounding errors of single precision, is left out, both for training rows and
+    for new ones.
 
-    By default several neighbourhoods count, from near to far: the nearest row, in units
-    of how far from each other rows lie around *it* (the idea of the local outlier
-    factor [1]_), and the :math:`\sqrt m` and :math:`m / 8` nearest of the :math:`m`
-    remembered rows. The first tells what is new among normal rows; the last cannot be
-    misled by a group of outliers in the memory, unless it is as large. Each is divided
-    by its mean absolute deviation from the median over held-out rows, then their mean
-    is taken.
+    By default several neighbourhood sizes are combined. The first is the nearest row,
+    in units of the spacing of rows around *it* (the idea of the local outlier factor
+    [1]_), so that rows in sparse regions are not flagged merely for that. The others
+    are the :math:`\sqrt m` and :math:`m / 8` nearest of the :math:`m` stored rows. The
+    first detects novelties among normal rows. The last is not misled by a group of
+    outliers among the stored rows, unless the group is as large. Each of the three is
+    divided by its mean absolute deviation from the median over validation rows; the
+    score is their mean.
+
+    Distances are computed in double precision, so that float32 and float64 rows have
+    the same scores up to the rounding errors of the rows.
 
     Parameters
     ----------
     n_neighbors : int, default=None
-        Size of the one neighbourhood that counts. None is several; see above. Not more
-        than the rows that are remembered, without the row itself, are used.
+        Number of nearest stored rows, if only one neighbourhood size is to be used.
+        None combines several; see above. If fewer rows are stored (the row itself not
+        counted), all of them are used.
 
     space : {"joint", "data"}, default="joint"
         Where distances are measured.
 
-        - "joint": residual and code side by side. Each column is divided by the square
-          root of its spread, of residuals over held-out rows and of codes over training
-          rows: half-way between the metric of the data, in which what is left over
-          hardly counts, and that of :class:`Mahalanobis`, in which noise counts as much
-          as structure.
-        - "data": the scaled rows themselves, which the model does not enter.
+        - "joint": residual and latent code side by side. Each column is divided by the
+          square root of its spread, of residuals over validation rows and of codes over
+          training rows. This is halfway between the metric of the data, in which the
+          residual hardly counts, and that of :class:`Mahalanobis`, in which noise
+          counts as much as structure.
+        - "data": the scaled rows themselves; the network is not used.
 
     References
     ----------
@@ -95,13 +104,13 @@ class Neighbors(AnomalyScore):
         self.space = space
 
     def build(self, loss):
-        """Return a module with a memory; see `AnomalyScore.build`."""
+        """Return a module that stores training rows; see `AnomalyScore.build`."""
         space = _Data() if self.space == "data" else Joint(_WHITENING)
         return _Neighbors(space, self.n_neighbors)
 
 
 class _Data(torch.nn.Module):
-    """The rows as they are."""
+    """The scaled rows themselves."""
 
     def start(self, rows, held_out):
         pass
@@ -111,6 +120,9 @@ class _Data(torch.nn.Module):
 
 
 class _Neighbors(Scorer):
+    # It can be traced by torch.export and torch.onnx: no branch looks at values, and
+    # NumPy computes in inference mode only.
+
     def __init__(self, space, n_neighbors):
         super().__init__()
         self.space = space
@@ -119,93 +131,105 @@ class _Neighbors(Scorer):
     def start(self, rows, held_out):
         self.space.start(rows, held_out)
         memory = self.space(rows)
-        # Rows far from the origin would lose their differences to rounding.
+        # Far from the origin, differences of rows would be lost to rounding.
         self.register_buffer("center", memory.mean(dim=0))
-        memory = memory - self.center
-        memory = memory[torch.from_numpy(subsample(len(memory), _MAX_MEMORY))]
-        self.register_buffer("memory", memory)
-        m = len(memory) - 1
+        kept = torch.from_numpy(subsample(len(memory), _MAX_MEMORY))
+        self.register_buffer("memory", memory[kept] - self.center)
+        # Copies are told by the scaled rows, which depend on neither the network nor
+        # the batch.
+        self.register_buffer("stored", rows.x[kept])
+        self.register_buffer("middle", rows.x.mean(dim=0))
+        self.register_buffer("size", spread(rows.x - self.middle))
+        m = len(kept) - 1
         sizes = [1, *(size(m) for size in _SIZES)]
         if self.n_neighbors is not None:
             sizes = [self.n_neighbors]
         self.sizes = [max(1, min(m, size)) for size in sizes]
-        # Distances in the neighbourhood of a row are in units of these.
-        radii = memory.new_ones(len(memory))
-        self.register_buffer("radii", radii)
+        # Spacing of rows around each stored row, and the unit of each size.
+        self.register_buffer("radii", memory.new_ones(len(kept)))
         self.register_buffer("scales", memory.new_ones(len(self.sizes)))
         if self.n_neighbors is None:
-            self.radii = _not_too_small(self._terms(memory)[:, _AROUND])
-            terms = self._terms(self.space(held_out) - self.center)
+            stored = View(*(part[kept] for part in rows))
+            self.radii = _not_too_small(self._all_terms(stored)[:, _AROUND])
+            terms = self._all_terms(held_out)
             self.scales = len(self.sizes) * torch.maximum(
                 deviation(terms), _SMALLEST * terms.mean(dim=0)
             )
             self.scales[self.scales == 0] = 1.0
 
     def forward(self, view):
-        terms = self._terms(self.space(view) - self.center)
-        return (terms / self.scales).sum(dim=1)
-
-    def _terms(self, u):
-        """Return the mean squared distance to the rows of each neighbourhood."""
-        return torch.cat([self._terms_of_some(part) for part in self._split(u)])
-
-    def _split(self, u):
-        return u.split(max(1, _MAX_DISTANCES // len(self.memory)))
-
-    def _terms_of_some(self, u):
-        distances, lengths, nearest = self._distances(u)
-        smallest = _smallest(distances, max(self.sizes))
-        smallest = smallest.add_(lengths[:, None]).clamp_min_(0)
-        terms = torch.stack([smallest[:, :k].mean(dim=1) for k in self.sizes], dim=1)
-        if self.n_neighbors is None:
-            terms[:, 0] /= self.radii[nearest]
-        return terms
-
-    def _distances(self, u):
-        """Return squared distances to the memory, and where each row's nearest is.
-
-        From the distances of a row its squared length is left out, which is returned
-        beside them: it does not change which rows are near, and costs less when it is
-        added to those few. A remembered row that is a copy is infinitely far.
-        """
-        lengths, remembered = _squares(u), _squares(self.memory)
-        distances = torch.addmm(remembered, u, self.memory.T, alpha=-2)
-        nearest = _nearest(distances)
-        gap = distances.gather(1, nearest[:, None])[:, 0] + lengths
-        # What rounding leaves of the distance of a row to itself.
-        tolerance = max(1e-9, 8 * torch.finfo(u.dtype).eps)
-        is_copy = gap <= tolerance * (lengths + remembered[nearest])
-        if is_copy.any():
-            distances[is_copy, nearest[is_copy]] = torch.inf
-            nearest[is_copy] = _nearest(distances[is_copy])
-        return distances, lengths, nearest
+        return (self._all_terms(view) / self.scales).sum(dim=1).to(view.x.dtype)
 
     def contributions(self, view):
-        u = self.space(view) - self.center
-        parts = torch.cat([self._contributions_of_some(p) for p in self._split(u)])
+        parts = self._in_pieces(self._contributions, view).to(view.x.dtype)
         n_features = view.x.shape[1]
         return parts[:, :n_features], parts[:, n_features:].sum(dim=1)
 
-    def _contributions_of_some(self, u):
-        """Return the columns' shares in the squared distances that make the score.
+    def _all_terms(self, view):
+        """Return the mean squared distance for each neighbourhood size."""
+        return self._in_pieces(self._terms, view)
 
-        The score is a weighted sum of squared distances to the memory, and these are
-        sums over columns.
+    def _in_pieces(self, function, view):
+        u = _double(self.space(view)) - self.center
+        if _is_traced():
+            return function(u, view.x)
+        n_rows = max(1, _MAX_DISTANCES // len(self.memory))
+        pieces = zip(u.split(n_rows), view.x.split(n_rows), strict=True)
+        return torch.cat([function(*piece) for piece in pieces])
+
+    def _terms(self, u, x):
+        distances, nearest = self._distances(u, x)
+        # The sum of squared differences has all digits of the smallest distance.
+        smallest = _squares(u - _double(self.memory[nearest[:, 0]]))[:, None]
+        n_others = max(self.sizes) - 1
+        if n_others > 0:
+            distances.scatter_(1, nearest, torch.inf)
+            others = _smallest(distances, n_others) + _squares(u)[:, None]
+            smallest = torch.cat([smallest, others.clamp_min(0)], dim=1)
+        terms = [smallest[:, :k].mean(dim=1) for k in self.sizes]
+        if self.n_neighbors is None:
+            terms[0] = terms[0] / self.radii[nearest[:, 0]]
+        return torch.stack(terms, dim=1)
+
+    def _distances(self, u, x):
+        """Return squared distances to the stored rows, and the index of the nearest.
+
+        The squared length of each row is not added: it does not change the order, and
+        to add it to the few distances that are used is cheaper. A stored row of which
+        ``x`` is a copy is infinitely far away.
         """
-        distances, _, nearest = self._distances(u)
+        memory = _double(self.memory)
+        distances = torch.addmm(_squares(memory), u, memory.T, alpha=-2)
+        first = _nearest(distances)
+        rounding = _ROUNDING * (self.size + (x - self.middle).abs())
+        differences = (x - self.stored[first[:, 0]]).abs()
+        is_copy = (differences <= rounding).all(dim=1, keepdim=True)
+        # Detached: of this entry no gradient is needed, and gather would keep it.
+        without = torch.where(is_copy, torch.inf, distances.detach().gather(1, first))
+        distances.scatter_(1, first, without)
+        return distances, _nearest(distances)
+
+    def _contributions(self, u, x):
+        """Return the share of each column in the score.
+
+        The score is a weighted sum of squared distances to the stored rows, and these
+        are sums over columns.
+        """
+        distances, nearest = self._distances(u, x)
         order = distances.topk(max(self.sizes), largest=False).indices
         weight = torch.zeros_like(distances)
         for i, k in enumerate(self.sizes):
-            # Of rows that are equally near, the one that the score has taken.
-            inside = nearest[:, None] if k == 1 else order[:, :k]
-            share = (1 / (k * self.scales[i])).expand_as(inside)
+            # Of rows at the same distance, the one that the score has used.
+            inside = nearest if k == 1 else order[:, :k]
+            share = (1 / (k * self.scales[i])).to(weight).expand_as(inside)
             if i == 0:
                 share = share / self.radii[inside]
             weight.scatter_add_(1, inside, share)
-        # Sum of w (u - m)^2 over the memory, column by column.
+        # Sum of w (u - m)^2 over the stored rows, column by column.
+        memory = _double(self.memory)
         total = weight.sum(dim=1, keepdim=True)
-        mean = weight @ self.memory
-        square = weight @ self.memory.square()
+        mean = weight @ memory
+        square = weight @ memory.square()
         return (u.square() * total - 2 * u * mean + square).clamp_min(0)
 
 
@@ -218,34 +242,34 @@ def _squares(rows):
     return rows.square().sum(dim=1)
 
 
+def _double(rows):
+    """Return rows in double precision, which devices of type "mps" do not have."""
+    return rows if rows.device.type == "mps" else rows.double()
+
+
+def _is_traced():
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _use_numpy(distances):
+    """Return whether NumPy, the faster one on the CPU, may select distances.
+
+    Outside of inference mode gradients may be needed, and traces record torch only.
+    """
+    on_cpu = distances.device.type == "cpu"
+    return on_cpu and torch.is_inference_mode_enabled() and not _is_traced()
+
+
 def _nearest(distances):
-    """Return where each row is smallest; on the CPU NumPy is the faster one."""
-    if distances.device.type != "cpu":
-        return distances.argmin(dim=1)
-    return torch.from_numpy(distances.numpy().argmin(axis=1))
+    """Return the index of the smallest number of each row, of shape (n_rows, 1)."""
+    if _use_numpy(distances):
+        return torch.from_numpy(distances.numpy().argmin(axis=1, keepdims=True))
+    return distances.argmin(dim=1, keepdim=True)
 
 
 def _smallest(distances, k):
-    """Return the ``k`` smallest numbers of each row, in order; the rest may be lost.
-
-    On the CPU by a tournament of sorted runs, several times as fast as to sort or to
-    partition whole rows. Of two runs of equal length, the smaller half is what is
-    smaller of the first number of one and the last of the other, the second and the
-    last but one, and so on.
-    """
-    if distances.device.type != "cpu":
-        return distances.topk(k, largest=False).values
-    values = distances.numpy()
-    n, width = values.shape
-    length = max(_RUN, k)
-    n_runs = 2 ** math.ceil(math.log2(max(1, width / length)))
-    missing = n_runs * length - width
-    if missing > 0:
-        values = np.pad(values, ((0, 0), (0, missing)), constant_values=np.inf)
-    runs = values.reshape(n, n_runs, length)
-    runs.sort(axis=2)
-    while runs.shape[1] > 1:
-        half = runs.shape[1] // 2
-        runs = np.minimum(runs[:, :half], runs[:, half:, ::-1])
-        runs.sort(axis=2)
-    return torch.from_numpy(runs[:, 0, :k])
+    """Return the ``k`` smallest numbers of each row, in ascending order."""
+    if _use_numpy(distances):
+        first = np.partition(distances.numpy(), k - 1, axis=1)[:, :k]
+        return torch.from_numpy(np.sort(first, axis=1))
+    return distances.topk(k, largest=False).values
