@@ -1,4 +1,4 @@
-"""Scores and choices for model selection next to PCA and IsolationForest."""
+"""Scorers and ``refit`` rules for model selection, also of PCA and IsolationForest."""
 
 from functools import partial
 from numbers import Real
@@ -14,35 +14,39 @@ __all__ = ["make_outlier_scorer", "one_standard_error", "reconstruction_scorer"]
 
 
 def reconstruction_scorer(estimator, X, y=None):
-    """Return the R² of the reconstruction, the same for PCA and autoencoders.
+    """Return the R² of the reconstruction, for PCA and autoencoders alike.
 
-    ``PCA.score`` is a log-likelihood and cannot be compared with anything; this can.
-    Pass it as ``scoring`` wherever both are candidates. Reconstruction nearly always
-    gets better with more components: to *choose* ``n_components``, score what the
-    code is for, or pass `one_standard_error` as ``refit``.
+    ``PCA.score`` is a log-likelihood, which cannot be compared with the score of an
+    autoencoder. Pass this function as ``scoring`` to a search or cross-validation in
+    which both are candidates. The reconstruction nearly always improves with more
+    components. To *choose* ``n_components``, score the downstream task, or pass
+    `one_standard_error` as ``refit``.
 
     Parameters
     ----------
     estimator : estimator or Pipeline
-        Fitted, with `transform`, `inverse_transform` and ``mean_``: the estimators of
-        skae, :class:`~sklearn.decomposition.PCA`, or a pipeline that ends in one and
-        whose other steps can be inverted.
+        Fitted, with `transform`, `inverse_transform` and ``mean_``: an estimator of
+        skae, :class:`~sklearn.decomposition.PCA`, or a pipeline that ends in one of
+        them and whose other steps have `inverse_transform`. Pipelines may be nested.
     X : array-like of shape (n_samples, n_features)
-        Rows, in the units of the first step.
+        Samples, in the units of the first step.
     y : object
         Ignored.
 
     Returns
     -------
     float
-        One minus the squared residuals over the squared distances to the mean of the
-        training rows, in the units of ``X``. For steps that do not keep the mean, it
-        is what they make of the mean that the last step saw.
+        One minus the ratio of two sums: the squared residuals, and the squared
+        distances to the mean of the training samples, in the units of ``X``. In a
+        pipeline, the mean is ``mean_`` of the last step after `inverse_transform` of
+        the steps before it, which is not the mean of the training samples if one of
+        these steps is not affine. If all samples equal the mean, the value is 1.0 for
+        a perfect reconstruction and 0.0 otherwise.
 
     Raises
     ------
     TypeError
-        If a step cannot be inverted, or the last one has no ``mean_``.
+        If a step has no `inverse_transform`, or the last one has no ``mean_``.
 
     Examples
     --------
@@ -56,58 +60,85 @@ def reconstruction_scorer(estimator, X, y=None):
     >>> round(reconstruction_scorer(pipeline, X), 6)
     1.0
     """
-    last, before = estimator, []
-    while isinstance(last, Pipeline):
-        before += [last[:-1]] if len(last) > 1 else []
-        last = last[-1]
+    before, last, _ = _split_pipeline(estimator)
     check_is_fitted(last)
     if not (hasattr(estimator, "inverse_transform") and hasattr(last, "mean_")):
         raise TypeError(
             "reconstruction_scorer needs an estimator with inverse_transform and "
-            "mean_, or a Pipeline of steps that can be inverted and that ends in one. "
-            f"Got {estimator!r}."
+            "mean_, or a Pipeline that ends in one and whose other steps have "
+            f"inverse_transform. Got {estimator!r}."
         )
     mean = last.mean_[np.newaxis]
-    for steps in reversed(before):
-        mean = steps.inverse_transform(mean)
-    # A reconstruction comes without the names that the rows may have.
-    values = check_array(on_host(X), dtype=[np.float64, np.float32])
-    back = on_host(estimator.inverse_transform(estimator.transform(X)))
-    residual = values - np.asarray(back)
-    left = np.square(residual, dtype=np.float64).sum()
+    for step in reversed(before):
+        mean = step.inverse_transform(mean)
+    values, reconstruction = _reconstructed(estimator, X)
+    squares = np.square(values - reconstruction, dtype=np.float64).sum()
     total = np.square(values - np.asarray(on_host(mean)), dtype=np.float64).sum()
     if total == 0:
-        return 1.0 if left == 0 else 0.0
-    return float(1 - left / total)
+        return 1.0 if squares == 0 else 0.0
+    return float(1 - squares / total)
+
+
+def _split_pipeline(estimator):
+    """Return the steps before the last one, the last step, and its name.
+
+    Nested pipelines are flattened, and ``"passthrough"`` and None are left out before
+    the last step. The name is the one that ``set_params`` of ``estimator`` takes, such
+    as ``"pipeline__pca"``. An estimator that is no pipeline is the last step, named "".
+    """
+    *before, (last, name) = _named_steps(estimator, "")
+    return [step for step, _ in before if step not in (None, "passthrough")], last, name
+
+
+def _named_steps(estimator, name):
+    if not isinstance(estimator, Pipeline):
+        return [(estimator, name)]
+    return [
+        named
+        for key, step in estimator.steps
+        for named in _named_steps(step, f"{name}__{key}".removeprefix("__"))
+    ]
+
+
+def _reconstructed(estimator, X):
+    """Return samples and their reconstruction, both as NumPy arrays of floats."""
+    # As arrays: a reconstruction may lack the column names of the samples.
+    values = check_array(on_host(X), dtype=[np.float64, np.float32])
+    reconstruction = on_host(estimator.inverse_transform(estimator.transform(X)))
+    return values, np.asarray(reconstruction)
 
 
 def one_standard_error(parameter, score="score"):
-    """Return a ``refit`` for searches: the simplest candidate that is as good.
+    """Return a ``refit`` for searches: the one-standard-error rule.
 
-    Of all candidates whose mean score is within one standard error of the best one
-    [1]_, the one with the smallest value of ``parameter`` is refitted, and of those
-    the one with the best score.
+    The search refits the simplest of the candidates whose mean score is within one
+    standard error of the best mean score [1]_. The simplest candidate is the one with
+    the smallest value of ``parameter``; ties are broken by the higher mean score. The
+    standard error is that of the best candidate over the folds, and zero with a single
+    fold.
 
     Parameters
     ----------
     parameter : str
-        The parameter that means complexity, as it is named in the search:
-        ``"autoencodertransformer__n_components"``. Candidates that have no number
-        for it are left out of the choice.
+        The parameter that measures complexity, by its name in the search, such as
+        ``"autoencodertransformer__n_components"``. Candidates whose value of it is not
+        a number, or whose mean score is not finite, are never chosen.
     score : str, default="score"
-        Name of the metric, where the search has several.
+        Name of the metric. The default is for a search with one metric.
 
     Returns
     -------
     callable
-        For the argument ``refit`` of :class:`~sklearn.model_selection.GridSearchCV`.
-        With several metrics, scikit-learn then does not know which one
-        ``search.score`` means: ask ``search.best_estimator_``.
+        Value for the parameter ``refit`` of
+        :class:`~sklearn.model_selection.GridSearchCV`; it can be pickled. In a search
+        with several metrics and such a ``refit``, ``search.score`` does not know which
+        metric to use: score ``search.best_estimator_`` instead.
 
     Raises
     ------
     ValueError
-        In the search, if no candidate has ``parameter`` or there is no such score.
+        During the search, if it has no such parameter or score, or if no scored
+        candidate has a number for ``parameter``.
 
     References
     ----------
@@ -130,63 +161,66 @@ def one_standard_error(parameter, score="score"):
 
 
 def _one_standard_error(results, parameter, score):
-    key, mean_key = f"param_{parameter}", f"mean_test_{score}"
-    for needed, kind in ((key, "parameter"), (mean_key, "score")):
-        if needed not in results:
-            prefix = needed[: -len(parameter if kind == "parameter" else score)]
-            known = sorted(k[len(prefix) :] for k in results if k.startswith(prefix))
-            given = parameter if kind == "parameter" else score
+    for kind, prefix, name in (
+        ("parameter", "param_", parameter),
+        ("score", "mean_test_", score),
+    ):
+        if prefix + name not in results:
+            found = [key for key in results if key.startswith(prefix)]
+            known = sorted(key.removeprefix(prefix) for key in found)
             raise ValueError(
-                f"one_standard_error: the search has no {kind} {given!r}. It has "
+                f"one_standard_error: the search has no {kind} {name!r}. It has "
                 f"{known}."
             )
-    mean = np.asarray(results[mean_key], dtype=float)
-    splits = np.array(
-        [
-            results[name]
-            for name in results
-            if name.startswith("split") and name.endswith(f"_test_{score}")
-        ]
-    )
-    # A candidate without the parameter is masked, and a mask is no number either.
-    is_number = [isinstance(value, Real) for value in results[key]]
-    has_it = np.array(is_number) & np.isfinite(mean)
-    if not has_it.any():
+    values = results[f"param_{parameter}"]
+    mean = np.asarray(results[f"mean_test_{score}"], dtype=float)
+    # Searches store a mask for a candidate without the parameter, which is not Real.
+    is_number = np.array([isinstance(value, Real) for value in values])
+    candidates = np.flatnonzero(is_number & np.isfinite(mean))
+    if not len(candidates):
         raise ValueError(
             f"one_standard_error: no scored candidate has a number for {parameter!r}."
         )
-    best = np.flatnonzero(has_it)[np.argmax(mean[has_it])]
-    error = (
-        splits[:, best].std(ddof=1) / np.sqrt(len(splits)) if len(splits) > 1 else 0.0
-    )
-    as_good = np.flatnonzero(has_it & (mean >= mean[best] - error))
-    return int(min(as_good, key=lambda i: (results[key][i], -mean[i])))
+    best = candidates[np.argmax(mean[candidates])]
+    folds = [
+        scores[best]
+        for key, scores in results.items()
+        if key.startswith("split") and key.endswith(f"_test_{score}")
+    ]
+    error = np.std(folds, ddof=1) / np.sqrt(len(folds)) if len(folds) > 1 else 0.0
+    as_good = candidates[mean[candidates] >= mean[best] - error]
+    return int(min(as_good, key=lambda i: (values[i], -mean[i])))
 
 
 def make_outlier_scorer(score_func=roc_auc_score):
-    """Return a scorer of outlier detectors that takes labels as people have them.
+    """Return a scorer for outlier detectors that accepts any usual coding of labels.
 
-    Scikit-learn's detectors call outliers -1 and give them *low* scores, tables call
-    them 1 or True, and a metric such as the area under the ROC curve wants the class
-    that it looks for to score *high*: three chances to get it upside down.
+    Detectors of scikit-learn label outliers -1 and give them *low* scores. Data sets
+    often label them 1 or True. Metrics such as the area under the ROC curve expect
+    *high* scores for the positive class. The scorer converts the labels and the sign of
+    the scores.
 
     Parameters
     ----------
     score_func : callable, default=roc_auc_score
-        ``score_func(is_outlier, abnormality)``, the higher the better, such as
+        ``score_func(is_outlier, abnormality)`` returns a number; higher is better.
+        ``is_outlier`` is a boolean array, and ``abnormality`` is higher for more
+        abnormal samples. An example is
         :func:`~sklearn.metrics.average_precision_score`.
 
     Returns
     -------
     callable
-        ``scorer(estimator, X, y)`` for any detector with `score_samples` or
-        `decision_function`, also at the end of a pipeline. ``y`` says what is an
-        outlier: True, 1 beside 0, or -1 beside 1.
+        ``scorer(estimator, X, y)`` returns a float. The estimator is a detector with
+        `score_samples`, or else `decision_function`, or a pipeline that ends in one.
+        Outliers are marked in ``y`` by True (others False), by 1 (others 0) or by -1
+        (others 1). The scorer can be pickled.
 
     Raises
     ------
     ValueError
-        When scoring, if the labels are of no such kind or all alike.
+        When scoring, if the labels are not coded in one of these ways, or if not both
+        classes are present.
 
     Examples
     --------
@@ -212,13 +246,14 @@ def _outlier_score(estimator, X, y, score_func):
 
 
 def _is_outlier(y):
+    """Return labels in any of the accepted codings as booleans."""
     y = column_or_1d(on_host(y))
     labels = set(np.unique(y).tolist())
-    if labels == {False, True}:  # 0 and 1 are equal to them
+    if labels == {False, True}:  # which also equals {0, 1}
         return y.astype(bool)
     if labels == {-1, 1}:
         return y == -1
     raise ValueError(
-        "The labels of outliers must be True beside False, 1 beside 0 or -1 beside 1, "
-        f"with both present. Got {sorted(labels, key=str)[:5]}."
+        "The labels of outliers must be True (others False), 1 (others 0) or -1 "
+        f"(others 1), with both present. Got {sorted(labels, key=str)[:5]}."
     )

@@ -1,6 +1,6 @@
-"""Scores and displays of tensors with array API dispatch.
+"""Scorers and displays of tensors with array API dispatch.
 
-`test_array_api_metrics` runs them, with SCIPY_ARRAY_API=1, in a process of their own.
+`test_array_api_metrics` runs these tests in a new process with SCIPY_ARRAY_API=1.
 """
 
 import matplotlib.pyplot as plt
@@ -51,12 +51,12 @@ def y(X):
 
 
 def both(model, X):
-    """Return a model and its rows: by NumPy, and by PyTorch."""
+    """Return two pairs of a fitted model and its rows: with NumPy, with PyTorch."""
     tensor = torch.from_numpy(X)
     return (clone(model).fit(X), X), (clone(model).fit(tensor), tensor)
 
 
-def same(cls, names, model, X, *args, **kwargs):
+def check_same(cls, names, model, X, *args, **kwargs):
     expected, found = (
         cls.from_estimator(fitted, rows, *map(like, args), **kwargs)
         for (fitted, rows), like in zip(
@@ -98,8 +98,10 @@ def test_outlier_scorer(X, y):
 
 @pytest.mark.parametrize("model", [DETECTOR, make_pipeline(StandardScaler(), DETECTOR)])
 def test_displays_of_detectors(model, X, y):
-    same(AnomalyScoreDisplay, ["abnormality", "threshold", "is_outlier"], model, X, y)
-    same(ExplanationDisplay, ["value", "expected", "share"], model, X, row=3)
+    check_same(
+        AnomalyScoreDisplay, ["abnormality", "threshold", "is_outlier"], model, X, y
+    )
+    check_same(ExplanationDisplay, ["value", "expected", "share"], model, X, row=3)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,9 @@ def test_displays_of_detectors(model, X, y):
 def test_displays_of_transformers(model, X, y):
     names = ["code", "explained_variance_ratio"]
     for target in (y, y.astype(bool), X[:, 0]):
-        same(LatentSpaceDisplay, names, model, X, target)
-    same(ReconstructionDisplay, ["original", "reconstruction"], model, X)
-    same(
+        check_same(LatentSpaceDisplay, names, model, X, target)
+    check_same(ReconstructionDisplay, ["original", "reconstruction"], model, X)
+    check_same(
         CodeSizeDisplay, ["scores", "n_components"], model, X, n_components=[1, 2], cv=2
     )
 
@@ -120,7 +122,7 @@ def test_losses(X):
     display.figure_.canvas.draw()
 
 
-def test_others_than_tensors_are_still_taken(X, y):
+def test_other_inputs_than_tensors_still_work(X, y):
     table = pd.DataFrame(X).rename(columns=str)
     detector = clone(DETECTOR).fit(table)
     names = np.array(["normal", "outlier"])[y]

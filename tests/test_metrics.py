@@ -1,4 +1,4 @@
-"""Scores and choices, next to scikit-learn's estimators."""
+"""Scorers and ``refit`` rules, also with estimators of scikit-learn."""
 
 import pickle
 import statistics
@@ -35,7 +35,7 @@ def X_new(X, rng):
 @pytest.mark.parametrize("n_components", [1, 3])
 def test_pca_and_a_model_at_pca_score_alike(n_components, X, X_new):
     pca = PCA(n_components).fit(X)
-    # As few rows as these leave the model at its start.
+    # With so few rows there is no training: the weights stay at PCA.
     linear = AutoencoderTransformer(
         n_components, architecture=MLP(()), random_state=0
     ).fit(X)
@@ -47,7 +47,7 @@ def test_pca_and_a_model_at_pca_score_alike(n_components, X, X_new):
 @pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
-def test_the_scorer_is_the_estimators_own_score(estimator, X, X_new):
+def test_the_scorer_agrees_with_the_method_score(estimator, X, X_new):
     model = estimator(2, random_state=0).fit(X)
     assert reconstruction_scorer(model, X_new) == pytest.approx(model.score(X_new))
 
@@ -77,9 +77,14 @@ def test_a_pipeline_is_scored_in_the_units_of_its_input(X, X_new):
 def test_a_pipeline_in_a_pipeline_is_its_steps(X, X_new):
     steps = StandardScaler(), MinMaxScaler(), PCA(2)
     flat = make_pipeline(*steps).fit(X)
-    nested = make_pipeline(steps[0], make_pipeline(*steps[1:])).fit(X)
     expected = reconstruction_scorer(flat, X_new)
-    assert reconstruction_scorer(nested, X_new) == pytest.approx(expected)
+    for nested in (
+        make_pipeline(steps[0], make_pipeline(*steps[1:])),
+        make_pipeline(make_pipeline(*steps[:2], "passthrough"), steps[2]),
+        make_pipeline("passthrough", make_pipeline(make_pipeline(*steps))),
+    ):
+        found = reconstruction_scorer(nested.fit(X), X_new)
+        assert found == pytest.approx(expected)
 
 
 def test_a_pipeline_of_one_step_is_that_step(X):
@@ -97,7 +102,7 @@ def test_tables_score_as_arrays_do(output, X):
     assert reconstruction_scorer(model.fit(table), table) == pytest.approx(expected)
 
 
-def test_rows_at_the_mean_are_explained_if_they_come_back():
+def test_rows_at_the_mean_score_one_only_if_reconstructed():
     flat = np.full((10, 3), 2.0)
     pca = PCA(1).fit([[1.0, 3.0, 2.0], [3.0, 1.0, 2.0]])
     assert reconstruction_scorer(pca, flat) == 1.0
@@ -106,7 +111,7 @@ def test_rows_at_the_mean_are_explained_if_they_come_back():
 
 
 class OneWay(StandardScaler):
-    """A step that cannot be undone."""
+    """A step without an inverse."""
 
     inverse_transform = property()
 
@@ -119,9 +124,9 @@ class OneWay(StandardScaler):
         KernelPCA(2, fit_inverse_transform=True),
         make_pipeline(OneWay(), PCA(2)),
     ],
-    ids=["no inverse", "no inverse at the end", "no mean", "no inverse on the way"],
+    ids=["no inverse", "no inverse at the end", "no mean", "no inverse before the end"],
 )
-def test_what_cannot_be_inverted_is_named(estimator, X):
+def test_estimators_without_an_inverse_or_a_mean_are_refused(estimator, X):
     last = str(estimator).partition("(")[0]
     message = rf"inverse_transform and mean_(.|\n)*Got {last}"
     with pytest.raises(TypeError, match=message):
@@ -132,7 +137,7 @@ def test_what_cannot_be_inverted_is_named(estimator, X):
 
 
 def _brute_force(sizes, splits):
-    """Choose as the definition says, in plain Python."""
+    """Apply the definition of the rule in plain Python."""
     means = [statistics.fmean(scores) for scores in splits]
     best = max(range(len(sizes)), key=lambda i: means[i])
     error = statistics.stdev(splits[best]) / len(splits[best]) ** 0.5
@@ -203,8 +208,8 @@ def test_a_search_with_several_metrics_chooses_by_one(X):
         assert search.best_params_ == {"n_components": n_components}
 
 
-def test_numbers_of_components_may_stand_beside_auto():
-    # Nothing says how complex "auto" is: it must not break the choice by comparison.
+def test_auto_among_numbers_is_never_chosen():
+    # "auto" cannot be compared with numbers, and has no known complexity.
     results = _results([1, 2, 3], [[0.9, 0.7], [0.8, 0.8], [0.9, 0.7]])
     results["param_size"] = np.ma.array(["auto", 3, 2], dtype=object)
     assert one_standard_error("size")(results) == 2
@@ -217,7 +222,7 @@ def test_numbers_of_components_may_stand_beside_auto():
         (one_standard_error("size", "auc"), r"no score 'auc'. It has \['score'\]"),
     ],
 )
-def test_what_the_search_lacks_is_named_with_what_it_has(refit, message):
+def test_a_missing_parameter_or_score_is_reported_with_those_present(refit, message):
     with pytest.raises(ValueError, match=message):
         refit(_results([1, 2], [[0.1, 0.2], [0.2, 0.3]]))
 
@@ -241,7 +246,7 @@ DETECTORS = [
 
 @pytest.fixture
 def outliers(X, rng):
-    """Rows with outliers among them that most detectors see, and which they are."""
+    """Return rows, some of which are clear outliers, and a mask of the outliers."""
     is_outlier = np.arange(len(X)) % 15 == 0
     return np.where(is_outlier[:, np.newaxis], 3 * X + 9, X), is_outlier
 
@@ -270,7 +275,7 @@ LABEL_NAMES = ["bool", "0/1", "0./1.", "+-1", "list", "series"]
 
 @pytest.mark.parametrize("label", LABELS, ids=LABEL_NAMES)
 @pytest.mark.parametrize("score_func", [roc_auc_score, average_precision_score])
-def test_labels_of_all_kinds_say_the_same(label, score_func, X, outliers):
+def test_all_codings_of_labels_are_equivalent(label, score_func, X, outliers):
     rows, is_outlier = outliers
     forest = DETECTORS[0].fit(X)
     expected = score_func(is_outlier, -forest.score_samples(rows))
@@ -283,13 +288,13 @@ def test_labels_of_all_kinds_say_the_same(label, score_func, X, outliers):
     [[0, 0, 0], [1, 1, 1], [-1, -1, -1], [0, 1, 2], [-1, 0, 1], ["in", "out", "in"]],
     ids=str,
 )
-def test_labels_of_no_such_kind_are_refused(labels, X):
+def test_other_labels_are_refused(labels, X):
     forest = DETECTORS[0].fit(X)
     with pytest.raises(ValueError, match="labels of outliers must be"):
         make_outlier_scorer()(forest, X[:3], labels)
 
 
-def test_a_detector_without_score_samples_is_asked_for_its_decision(outliers):
+def test_a_detector_without_score_samples_is_scored_by_its_decision(outliers):
     class Decides:
         def decision_function(self, X):
             return -X[:, 0]
@@ -316,6 +321,6 @@ def test_it_is_a_scorer_of_cross_validation(detector, outliers):
     [make_outlier_scorer(average_precision_score), one_standard_error("size")],
     ids=["outliers", "one standard error"],
 )
-def test_what_searches_are_given_can_be_sent_to_other_processes(scorer):
+def test_scorers_and_refits_can_be_pickled(scorer):
     copy = pickle.loads(pickle.dumps(scorer))
     assert (copy.func, copy.keywords) == (scorer.func, scorer.keywords)

@@ -1,6 +1,6 @@
-"""Pictures of fitted models, by the conventions of scikit-learn's displays.
+"""Plots of fitted models, by the conventions of scikit-learn's displays.
 
-Matplotlib is imported when the first of them is drawn.
+Matplotlib is imported when the first plot is drawn.
 """
 
 from ._anomaly_score import AnomalyScoreDisplay

@@ -1,4 +1,4 @@
-"""How abnormal rows are, and where the threshold lies."""
+"""Histogram of anomaly scores, with the threshold of a detector."""
 
 from numbers import Integral
 
@@ -11,33 +11,23 @@ from sklearn.utils import (
 )
 
 from .._data.arrays import on_host
-from ..metrics import _is_outlier
-from ._plotting import (
-    INK,
-    NORMAL,
-    OUTLIERS,
-    check_matplotlib_support,
-    last_step,
-    legend,
-    merged,
-    percent,
-    prepared_axes,
-    tidy,
-)
+from ..metrics import _is_outlier, _split_pipeline
+from . import _plotting
+from ._plotting import Display, keywords
 
 __all__ = ["AnomalyScoreDisplay"]
 
-# Largest score over smallest from which a logarithmic axis shows more.
+# Ratio of the largest to the smallest score from which the axis is logarithmic.
 _LOG_FROM = 30
 
 
-class AnomalyScoreDisplay:
-    """A histogram of abnormality, with the threshold of a detector.
+class AnomalyScoreDisplay(Display):
+    """Histogram of anomaly scores, with the threshold of a detector.
 
-    Abnormality is minus `score_samples`: the higher, the more abnormal. With labels
-    there is one histogram of normal rows and one of outliers. Heights are shares of
-    the rows of a kind, so that few outliers are seen beside many normal rows, and the
-    legend says which share of them is beyond the threshold.
+    The score shown is abnormality, which is minus `score_samples`: higher is more
+    abnormal. With labels, normal rows and outliers have one histogram each. Heights are
+    shares of the rows of a histogram, so that a few outliers remain visible beside many
+    normal rows. The legend gives the share of them that is above the threshold.
 
     It is recommended to use `from_estimator` or `from_predictions`. All parameters are
     stored as attributes.
@@ -45,26 +35,26 @@ class AnomalyScoreDisplay:
     Parameters
     ----------
     abnormality : ndarray of shape (n_samples,)
-        The higher, the more abnormal.
+        Score of each row; higher is more abnormal.
     is_outlier : ndarray of bool of shape (n_samples,), default=None
-        What the rows are. None if that is not known.
+        Whether each row is an outlier. None if that is not known.
     threshold : float, default=None
-        Rows beyond it are flagged. None if there is none.
+        Rows with a higher score are flagged. None if there is no threshold.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure of the axes.
     stairs_ : list of matplotlib StepPatch
-        The histograms: of all rows, or of normal rows and outliers.
+        Histogram of all rows, or those of normal rows and of outliers.
     line_ : matplotlib Line2D or None
-        The threshold.
+        Line at the threshold, if there is one.
 
     See Also
     --------
-    skae.metrics.make_outlier_scorer : One number for how well a detector ranks rows.
+    skae.metrics.make_outlier_scorer : Score for how well a detector ranks rows.
 
     Examples
     --------
@@ -85,66 +75,53 @@ class AnomalyScoreDisplay:
 
     @classmethod
     def from_estimator(
-        cls,
-        detector,
-        X,
-        y=None,
-        *,
-        bins=40,
-        log_scale="auto",
-        ax=None,
-        stairs_kw=None,
+        cls, detector, X, y=None, *, bins=40, log_scale="auto", ax=None, stairs_kw=None
     ):
-        """Score rows and draw the scores.
+        """Compute the scores of rows and draw their histogram.
 
         Parameters
         ----------
         detector : estimator or Pipeline
-            Fitted, with `score_samples` and ``offset_``, as
+            Fitted, with `score_samples` and ``offset_``, such as
             :class:`~skae.AutoencoderOutlierDetector`,
             :class:`~sklearn.ensemble.IsolationForest`, or
-            :class:`~sklearn.neighbors.LocalOutlierFactor` with ``novelty=True``. One
-            that has only `decision_function` has its threshold at 0; one without
-            ``offset_`` has none.
+            :class:`~sklearn.neighbors.LocalOutlierFactor` with ``novelty=True``. The
+            threshold is minus ``offset_``. Without ``offset_`` there is no threshold.
+            If the detector has only `decision_function`, that is the score, and the
+            threshold is 0.
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to score.
         y : array-like of shape (n_samples,), default=None
-            Which rows are outliers: True, 1 beside 0, or -1 beside 1, as for
-            :func:`~skae.metrics.make_outlier_scorer`.
+            Labels. Outliers are marked by True (others False), by 1 (others 0) or by -1
+            (others 1), as for :func:`~skae.metrics.make_outlier_scorer`.
         bins : int or array-like, default=40
-            How many bins, or their edges.
+            Number of bins, or their edges in rising order.
         log_scale : bool or "auto", default="auto"
-            Whether the axis is logarithmic. "auto" is where all scores and the
-            threshold are positive and the largest of these numbers is at least thirty
-            times the smallest.
+            Whether the axis is logarithmic. "auto" means yes if all scores and the
+            threshold are positive and the largest of these numbers is at least 30 times
+            the smallest.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         stairs_kw : dict, default=None
-            Keywords for ``Axes.stairs``, for all histograms.
+            Keyword arguments for ``Axes.stairs``, for all histograms.
 
         Returns
         -------
         display : AnomalyScoreDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the detector cannot score new rows.
         ValueError
-            If the labels are of no such kind or all alike, or scores are not finite.
+            If the labels are not coded in one of these ways, if not both classes are
+            present, or if scores are not finite. Also as for `plot`.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        cls._check()
         abnormality, threshold = _abnormality(detector, X)
-        return cls.from_predictions(
-            y,
-            abnormality,
-            threshold=threshold,
-            bins=bins,
-            log_scale=log_scale,
-            ax=ax,
-            stairs_kw=stairs_kw,
-        )
+        style = {"bins": bins, "log_scale": log_scale, "stairs_kw": stairs_kw}
+        return cls.from_predictions(y, abnormality, threshold=threshold, ax=ax, **style)
 
     @classmethod
     def from_predictions(
@@ -158,42 +135,42 @@ class AnomalyScoreDisplay:
         ax=None,
         stairs_kw=None,
     ):
-        """Draw scores that are there already.
+        """Draw the histogram of given scores.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,) or None
-            Which rows are outliers: True, 1 beside 0, or -1 beside 1.
+            Labels. Outliers are marked by True (others False), by 1 (others 0) or by -1
+            (others 1). None if they are not known.
         abnormality : array-like of shape (n_samples,)
-            The higher, the more abnormal: minus what `score_samples` returns.
+            Score of each row, such as minus `score_samples`; higher is more abnormal.
         threshold : float, default=None
-            Rows beyond it are flagged: minus ``offset_``.
+            Rows with a higher score are flagged. It is minus ``offset_`` of a detector.
         bins : int or array-like, default=40
-            How many bins, or their edges.
+            Number of bins, or their edges in rising order.
         log_scale : bool or "auto", default="auto"
-            Whether the axis is logarithmic.
+            Whether the axis is logarithmic. "auto" is as for `from_estimator`.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         stairs_kw : dict, default=None
-            Keywords for ``Axes.stairs``, for all histograms.
+            Keyword arguments for ``Axes.stairs``, for all histograms.
 
         Returns
         -------
         display : AnomalyScoreDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            If the labels are of no such kind or all alike, or scores are not finite.
+            If the labels are not coded in one of these ways, if not both classes are
+            present, or if scores are not finite. Also as for `plot`.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        cls._check(caller="from_predictions")
         abnormality = column_or_1d(on_host(abnormality), dtype=np.float64)
         assert_all_finite(abnormality, input_name="abnormality")
-        is_outlier = None
-        if y_true is not None:
-            is_outlier = _is_outlier(y_true)
-            check_consistent_length(abnormality, is_outlier)
+        is_outlier = None if y_true is None else _is_outlier(y_true)
+        check_consistent_length(abnormality, is_outlier)
         display = cls(
             abnormality=abnormality, is_outlier=is_outlier, threshold=threshold
         )
@@ -205,13 +182,13 @@ class AnomalyScoreDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         bins : int or array-like, default=40
-            How many bins, or their edges.
+            Number of bins, or their edges in rising order.
         log_scale : bool or "auto", default="auto"
-            Whether the axis is logarithmic.
+            Whether the axis is logarithmic. "auto" is as for `from_estimator`.
         stairs_kw : dict, default=None
-            Keywords for ``Axes.stairs``, for all histograms.
+            Keyword arguments for ``Axes.stairs``, for all histograms.
 
         Returns
         -------
@@ -221,54 +198,40 @@ class AnomalyScoreDisplay:
         Raises
         ------
         ValueError
-            If there are no scores, if ``log_scale=True`` with scores that are not
-            positive, or if ``bins`` are no number of bins and no rising edges.
+            If there are no scores, if ``log_scale=True`` and scores or the threshold
+            are not positive, or if ``bins`` is neither a positive integer nor a rising
+            sequence of at least two edges.
         """
         if not len(self.abnormality):
             raise ValueError("abnormality must have at least one row. Got none.")
         log_scale = self._is_logarithmic(log_scale)
         edges = self._edges(bins, log_scale)
-        ax = prepared_axes(self, ax)
-        from matplotlib.patches import StepPatch
-
+        ax = self._axes(ax)
         if self.is_outlier is None:
-            kinds = [("rows", NORMAL, np.full(len(self.abnormality), True))]
+            groups = [("rows", _plotting.NORMAL, np.full(len(self.abnormality), True))]
         else:
-            kinds = [
-                ("normal", NORMAL, ~self.is_outlier),
-                ("outliers", OUTLIERS, self.is_outlier),
+            groups = [
+                ("normal", _plotting.NORMAL, ~self.is_outlier),
+                ("outliers", _plotting.OUTLIERS, self.is_outlier),
             ]
-        self.ax_, self.figure_ = ax, ax.figure
         self.stairs_, self.line_ = [], None
-        style = merged({"fill": True, "alpha": 0.7}, stairs_kw, StepPatch)
-        for name, colour, members in kinds:
+        for label, colour, members in groups:
             scores = self.abnormality[members]
-            label = name
             if self.threshold is not None:
                 label += f": {np.mean(scores > self.threshold):.1%} flagged"
-            counts, _ = np.histogram(scores, edges)
-            self.stairs_.append(
-                ax.stairs(
-                    counts / len(scores),
-                    edges,
-                    **{"color": colour, "label": label} | style,
-                )
-            )
+            shares = np.histogram(scores, edges)[0] / len(scores)
+            style = {"color": colour, "label": label, "fill": True, "alpha": 0.7}
+            style = keywords("patch", stairs_kw, **style)
+            self.stairs_.append(ax.stairs(shares, edges, **style))
         if self.threshold is not None:
-            self.line_ = ax.axvline(
-                self.threshold,
-                color=INK,
-                linestyle=(0, (4, 3)),
-                linewidth=1.2,
-                label="threshold",
-            )
+            style = {"color": _plotting.INK, "label": "threshold"} | _plotting.DASHED
+            self.line_ = ax.axvline(self.threshold, **style)
         if log_scale:
             ax.set_xscale("log")
-        percent(ax.yaxis)
+        _plotting.percent(ax.yaxis)
         whose = "of the rows" if self.is_outlier is None else "of the rows of a kind"
         ax.set(xlabel="abnormality", ylabel=f"share {whose}")
-        legend(ax)
-        tidy(ax)
+        ax.legend(**_plotting.LEGEND)
         return self
 
     def _is_logarithmic(self, log_scale):
@@ -276,13 +239,11 @@ class AnomalyScoreDisplay:
             raise ValueError(
                 f"log_scale must be True, False or 'auto'. Got {log_scale!r}."
             )
-        values = np.append(
-            self.abnormality, [] if self.threshold is None else self.threshold
-        )
-        positive = values.min() > 0
+        threshold = [] if self.threshold is None else [self.threshold]
+        values = np.append(self.abnormality, threshold)
         if log_scale == "auto":
-            return bool(positive and values.max() >= _LOG_FROM * values.min())
-        if log_scale and not positive:
+            return _plotting.spans_decades(values, _LOG_FROM)
+        if log_scale and values.min() <= 0:
             raise ValueError(
                 "log_scale=True needs positive scores and a positive threshold. Got "
                 f"{values.min():.3g}."
@@ -290,44 +251,43 @@ class AnomalyScoreDisplay:
         return bool(log_scale)
 
     def _edges(self, bins, log_scale):
+        """Return the edges of the bins, which are rising and include all scores."""
         if np.ndim(bins):
             edges = np.asarray(bins)
             if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
                 raise ValueError(
-                    "bins must be how many there are, or two or more edges in rising "
+                    "bins must be a number of bins, or two or more edges in rising "
                     f"order. Got {bins!r}."
                 )
             return edges
         check_scalar(bins, "bins", Integral, min_val=1)
         scores = np.log(self.abnormality) if log_scale else self.abnormality
         low, high = scores.min(), scores.max()
-        # Scores that are equal but for rounding leave no room for so many edges.
+        # Scores that differ only by rounding errors are too close for so many edges.
         size = max(abs(low), abs(high), 1.0 if log_scale else 0.0)
         room = 4 * bins * np.spacing(size)
         if high - low < room:
             low, high = low - max(room, 0.5), high + max(room, 0.5)
         edges = np.histogram_bin_edges(scores, bins, (low, high))
-        if not log_scale:
-            return edges
-        edges = np.exp(edges)
-        # What rounding would leave out belongs to the outermost bins.
-        edges[0] = min(edges[0], self.abnormality.min())
-        edges[-1] = max(edges[-1], self.abnormality.max())
+        if log_scale:
+            edges = np.exp(edges)
+            # Rounding may leave out the smallest and the largest score.
+            edges[0] = min(edges[0], self.abnormality.min())
+            edges[-1] = max(edges[-1], self.abnormality.max())
         return edges
 
 
 def _abnormality(detector, X):
-    """Return scores of rows, and the threshold if there is one."""
+    """Return the scores of rows, and the threshold or None."""
     if hasattr(detector, "score_samples"):
-        offset = getattr(last_step(detector), "offset_", None)
-        # OneClassSVM has it in an array.
+        offset = getattr(_split_pipeline(detector)[1], "offset_", None)
+        # It is an array of one element in OneClassSVM.
         offset = offset.item() if hasattr(offset, "item") else offset
-        threshold = None if offset is None else -offset
-        return -detector.score_samples(X), threshold
+        return -detector.score_samples(X), None if offset is None else -offset
     if hasattr(detector, "decision_function"):
         return -detector.decision_function(X), 0.0
     raise TypeError(
         "AnomalyScoreDisplay needs a detector with score_samples or "
-        "decision_function, as LocalOutlierFactor has with novelty=True. Got "
+        "decision_function, such as LocalOutlierFactor with novelty=True. Got "
         f"{detector!r}."
     )

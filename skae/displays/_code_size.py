@@ -1,4 +1,4 @@
-"""How much of new rows survives codes of several sizes."""
+"""Validation scores of the reconstruction against the size of the code."""
 
 from numbers import Integral
 
@@ -6,30 +6,21 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.model_selection import check_cv, validation_curve
-from sklearn.pipeline import Pipeline
 
 from .._compat.sklearn import num_samples
-from ..metrics import reconstruction_scorer
-from ._plotting import (
-    BASELINE,
-    MODEL,
-    check_matplotlib_support,
-    legend,
-    merged,
-    needs,
-    prepared_axes,
-    tidy,
-)
+from ..metrics import _split_pipeline, reconstruction_scorer
+from . import _plotting
+from ._plotting import Display, keywords
 
 __all__ = ["CodeSizeDisplay"]
 
 
-class CodeSizeDisplay:
-    """Held-out R² of the reconstruction against the size of the code, beside PCA.
+class CodeSizeDisplay(Display):
+    """Cross-validated R² of the reconstruction against the size of the code.
 
-    Lines are means over folds, bands are one standard error of the mean to either
-    side. Reconstruction nearly always gets better with more components: look for where
-    the curve bends, or score what the code is for.
+    PCA is drawn for comparison. Lines are means over folds, and bands extend one
+    standard error of the mean to either side. The reconstruction nearly always improves
+    with more components: look for the bend of the curve, or score the downstream task.
 
     It is recommended to use `from_estimator`. All parameters are stored as attributes.
 
@@ -38,28 +29,28 @@ class CodeSizeDisplay:
     n_components : array-like of int of shape (n_sizes,)
         Sizes of the code.
     scores : ndarray of shape (n_sizes, n_folds)
-        Held-out R² of the model.
+        R² of the model on the validation set of each fold.
     pca_scores : ndarray of shape (n_sizes, n_folds), default=None
-        Held-out R² of PCA.
+        R² of PCA on the validation set of each fold. None draws no PCA.
     name : str, default="model"
-        What the model is called in the legend.
+        Name of the model in the legend.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure of the axes.
     lines_ : list of matplotlib Line2D
-        Means of the model, and of PCA where it is there.
+        Mean scores of the model, and of PCA if it is drawn.
     bands_ : list of matplotlib FillBetweenPolyCollection
-        One standard error around each; empty for a single fold.
+        One standard error around each line. Empty with a single fold.
 
     See Also
     --------
     skae.metrics.reconstruction_scorer : The score.
-    skae.metrics.one_standard_error : A choice that does without looking.
-    sklearn.model_selection.ValidationCurveDisplay : The same for any parameter.
+    skae.metrics.one_standard_error : Automatic choice of the size in a search.
+    sklearn.model_selection.ValidationCurveDisplay : Validation curve of any parameter.
 
     Examples
     --------
@@ -96,53 +87,50 @@ class CodeSizeDisplay:
         line_kw=None,
         fill_between_kw=None,
     ):
-        """Fit clones with several sizes of the code to folds, and draw what they keep.
+        """Cross-validate clones with several sizes of the code and draw the scores.
 
         Parameters
         ----------
         estimator : estimator or Pipeline
             With ``n_components``, `inverse_transform` and, once fitted, ``mean_``; or a
-            pipeline that ends in such a one and whose other steps can be inverted. It
-            is cloned, and need not be fitted. PCA takes its place, or that of the last
-            step.
+            pipeline that ends in such an estimator and whose other steps have
+            `inverse_transform`. It is cloned, and need not be fitted. For the scores of
+            PCA, :class:`~sklearn.decomposition.PCA` replaces the estimator or the last
+            step; they are left out if that is PCA itself.
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to split into folds.
         y : array-like of shape (n_samples,), default=None
-            Passed to ``fit``, and to ``cv`` for its folds.
+            Passed to ``fit``, and to ``cv`` to make the folds.
         n_components : array-like of int, default=None
-            Sizes of the code. None is 1, 2, 4, 8, ... as long as they are less than
-            the number of columns and that of training rows.
+            Sizes of the code. None means 1, 2, 4, 8, ... below both the number of
+            columns and that of the training rows of a fold.
         cv : int, cross-validation generator or iterable, default=None
-            How to make folds, as in :func:`~sklearn.model_selection.cross_validate`.
-            None is five folds, not shuffled: rows that are sorted need
-            ``KFold(shuffle=True)``.
+            Folds, as in :func:`~sklearn.model_selection.cross_validate`. None means
+            five folds without shuffling; use ``KFold(shuffle=True)`` for sorted rows.
         n_jobs : int, default=None
-            How many fits to run at the same time.
+            Number of fits to run in parallel. None means 1 unless in a
+            ``joblib.parallel_backend`` context, and -1 means all processors.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         line_kw : dict, default=None
-            Keywords for ``Axes.plot``, for all lines.
+            Keyword arguments for ``Axes.plot``, for all lines.
         fill_between_kw : dict, default=None
-            Keywords for ``Axes.fill_between``, for all bands.
+            Keyword arguments for ``Axes.fill_between``, for all bands.
 
         Returns
         -------
         display : CodeSizeDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If there is no ``n_components``, or the estimator cannot be inverted.
+            If the estimator has no ``n_components`` or no `inverse_transform`.
         ValueError
-            If ``n_components`` are not positive integers, or too many for PCA.
+            If ``n_components`` are not positive integers, or too large for PCA.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        needs(cls, estimator, "inverse_transform")
-        last, prefix = estimator, ""
-        while isinstance(last, Pipeline):
-            name, last = last.steps[-1]
-            prefix += f"{name}__"
+        cls._check(estimator, "inverse_transform")
+        _, last, step = _split_pipeline(estimator)
         if "n_components" not in last.get_params(deep=False):
             raise TypeError(
                 "CodeSizeDisplay needs an estimator with n_components, or a Pipeline "
@@ -151,31 +139,22 @@ class CodeSizeDisplay:
         folds = list(check_cv(cv, y).split(X, y))
         sizes = _checked_sizes(n_components, X, folds)
 
-        def scored(candidate):
-            _, scores = validation_curve(
-                candidate,
-                X,
-                y,
-                param_name=f"{prefix}n_components",
-                param_range=sizes,
-                cv=folds,
-                scoring=reconstruction_scorer,
-                n_jobs=n_jobs,
-                error_score="raise",
-            )
-            return scores
+        def scores(model):
+            options = {"scoring": reconstruction_scorer, "error_score": "raise"}
+            options |= {"cv": folds, "n_jobs": n_jobs, "param_range": sizes}
+            name = f"{step}__n_components".removeprefix("__")
+            return validation_curve(model, X, y, param_name=name, **options)[1]
 
         pca_scores = None
         if not isinstance(last, PCA):
             pca = PCA(random_state=0)
-            if prefix:
-                name = prefix.removesuffix("__")
-                pca = clone(estimator).set_params(**{name: pca})
-            # First: it is done at once, and says which sizes are too many.
-            pca_scores = scored(pca)
+            # First, because PCA is fast and raises if a size is too large.
+            pca_scores = scores(
+                clone(estimator).set_params(**{step: pca}) if step else pca
+            )
         display = cls(
             n_components=np.array(sizes),
-            scores=scored(estimator),
+            scores=scores(estimator),
             pca_scores=pca_scores,
             name=type(last).__name__,
         )
@@ -187,66 +166,46 @@ class CodeSizeDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         line_kw : dict, default=None
-            Keywords for ``Axes.plot``, for all lines.
+            Keyword arguments for ``Axes.plot``, for all lines.
         fill_between_kw : dict, default=None
-            Keywords for ``Axes.fill_between``, for all bands.
+            Keyword arguments for ``Axes.fill_between``, for all bands.
 
         Returns
         -------
         display : CodeSizeDisplay
             The display itself.
         """
-        ax = prepared_axes(self, ax)
-        from matplotlib.collections import PolyCollection
-        from matplotlib.lines import Line2D
-
-        line_style = merged({"marker": "o"}, line_kw, Line2D)
-        band_style = merged(
-            {"alpha": 0.2, "linewidth": 0}, fill_between_kw, PolyCollection
-        )
+        ax = self._axes(ax)
         self.lines_, self.bands_ = [], []
-        # PCA is broader and below, so that both are seen where they are the same.
-        curves = [(self.name, MODEL, self.scores, 5, 2.2)]
+        # PCA is broader and below, so that both are visible where they coincide.
+        curves = [(self.name, _plotting.MODEL, self.scores, 5, 2.2)]
         if self.pca_scores is not None:
-            curves.append(("PCA", BASELINE, self.pca_scores, 9, 2))
+            curves.append(("PCA", _plotting.BASELINE, self.pca_scores, 9, 2))
         for label, colour, scores, size, layer in curves:
             mean, n_folds = scores.mean(axis=1), scores.shape[1]
-            self.lines_ += ax.plot(
-                self.n_components,
-                mean,
-                **{
-                    "color": colour,
-                    "label": label,
-                    "markersize": size,
-                    "zorder": layer,
-                }
-                | line_style,
-            )
+            style = {"color": colour, "label": label, "zorder": layer}
+            style = keywords("line", line_kw, marker="o", markersize=size, **style)
+            self.lines_ += ax.plot(self.n_components, mean, **style)
             if n_folds > 1:
                 error = scores.std(axis=1, ddof=1) / np.sqrt(n_folds)
-                band = ax.fill_between(
-                    self.n_components,
-                    mean - error,
-                    mean + error,
-                    **{"color": colour} | band_style,
-                )
-                self.bands_.append(band)
+                limits = self.n_components, mean - error, mean + error
+                style = {"color": colour, "alpha": 0.2, "linewidth": 0}
+                style = keywords("collection", fill_between_kw, **style)
+                self.bands_.append(ax.fill_between(*limits, **style))
         ax.set_xscale("log", base=2)
         ax.set_xticks(self.n_components, [str(size) for size in self.n_components])
         ax.minorticks_off()
         ax.set(xlabel="components", ylabel="held-out R²")
         ax.grid(axis="y", color="#e6e9ee")
         ax.set_axisbelow(True)
-        legend(ax, loc="lower right")
-        tidy(ax)
-        self.ax_, self.figure_ = ax, ax.figure
+        ax.legend(loc="lower right", **_plotting.LEGEND)
         return self
 
 
 def _checked_sizes(n_components, X, folds):
-    """Return the sizes in rising order."""
+    """Return the sizes of the code in rising order, without duplicates."""
     if n_components is None:
         n_training = min(num_samples(train) for train, _ in folds)
         limit = min(n_training, np.shape(X)[1])

@@ -1,40 +1,31 @@
-"""Which columns made a row abnormal."""
+"""Bar chart of the columns that contribute most to the score of a row."""
 
 from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_scalar
 
 from .._compat.sklearn import get_feature_names
 from .._data.arrays import like, on_host
 from .._outlier._explanation import Explanation
-from ._plotting import (
-    BASELINE,
-    INK,
-    MODEL,
-    check_matplotlib_support,
-    last_step,
-    merged,
-    needs,
-    percent,
-    prepared_axes,
-    tidy,
-)
+from ..metrics import _split_pipeline
+from . import _plotting
+from ._plotting import Display, keywords
 
 __all__ = ["ExplanationDisplay"]
 
-# Share of the code below which it has no bar.
+# The code has no bar if its share of the score is smaller.
 _NEGLIGIBLE = 0.005
 
 
-class ExplanationDisplay:
-    """The columns that made a row abnormal, by their share of the score.
+class ExplanationDisplay(Display):
+    """Bar chart of the columns that contribute most to the score of a row.
 
-    Beside each bar stands the value that the row has and the one that the model
-    expected. What lies in the code itself and in no single column has a bar of its own,
-    where it is half a percent or more.
+    Bars are shares of the score. The text beside a bar gives the value of the row and
+    the value that the model expected. The share of the code, which belongs to no single
+    column, has its own bar if it is at least half a percent.
 
     It is recommended to use `from_estimator` or `from_explanation`. All parameters are
     stored as attributes.
@@ -44,30 +35,30 @@ class ExplanationDisplay:
     feature_names : array-like of shape (n_features,)
         Names of the columns.
     value : ndarray of shape (n_features,)
-        The row.
+        Values of the row.
     expected : ndarray of shape (n_features,)
-        What the model makes of it.
+        Values that the model expected: the reconstruction of the row.
     share : ndarray of shape (n_features,)
-        Part of the score that each column makes up.
+        Share of the score that is due to each column.
     code_share : float, default=0.0
-        Part of the score that lies in the code.
+        Share of the score that is due to the latent code.
     row_name : str, default=None
-        What the row is called, for the title.
+        Name of the row in the title. None draws no title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure of the axes.
     bars_ : matplotlib BarContainer
-        The columns, the largest share first, and then the code if it has a bar.
+        Bars of the columns, largest share first, then that of the code if it has one.
     texts_ : list of matplotlib Text
-        What stands beside the bars.
+        Texts beside the bars.
 
     See Also
     --------
-    skae.AutoencoderOutlierDetector.explain : Where the numbers come from.
+    skae.AutoencoderOutlierDetector.explain : Computes the explanation.
 
     Examples
     --------
@@ -94,41 +85,40 @@ class ExplanationDisplay:
 
     @classmethod
     def from_estimator(cls, detector, X, *, row=0, top_k=10, ax=None, bar_kw=None):
-        """Explain one row and draw it.
+        """Explain one row and draw the explanation.
 
         Parameters
         ----------
         detector : estimator or Pipeline
             Fitted, with `explain`: :class:`~skae.AutoencoderOutlierDetector`, or a
-            pipeline that ends in one. Where the steps before only change the units of
-            the columns and can be undone, as
-            :class:`~sklearn.preprocessing.StandardScaler` can, values are those of
-            ``X``; else they are what the detector gets to see.
+            pipeline that ends in one. Values are in the units of ``X`` if the steps
+            before the detector keep the columns and can be inverted, such as
+            :class:`~sklearn.preprocessing.StandardScaler`. Otherwise they are those of
+            the input of the detector.
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows, of which one is explained.
         row : int, default=0
             Position in ``X`` of the row to explain.
         top_k : int, default=10
-            How many columns to show.
+            Maximum number of columns to show.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         bar_kw : dict, default=None
-            Keywords for ``Axes.barh``.
+            Keyword arguments for ``Axes.barh``.
 
         Returns
         -------
         display : ExplanationDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If the detector cannot explain.
+            If the detector has no `explain`.
         ValueError
-            If there is no such row, or ``top_k`` is not positive.
+            If ``row`` is not a position in ``X``, or ``top_k`` is not positive.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        needs(cls, last_step(detector), "explain")
+        cls._check(_split_pipeline(detector)[1], "explain")
         _check_row(row, X.shape[0] if hasattr(X, "shape") else len(X))
         X = X[row : row + 1]
         explanation = _explain(detector, X)
@@ -137,38 +127,38 @@ class ExplanationDisplay:
 
     @classmethod
     def from_explanation(cls, explanation, *, row=0, top_k=10, ax=None, bar_kw=None):
-        """Draw one row of an explanation that is there already.
+        """Draw one row of an explanation.
 
         Parameters
         ----------
         explanation : Explanation
-            What :meth:`~skae.AutoencoderOutlierDetector.explain` returned.
+            Returned by :meth:`~skae.AutoencoderOutlierDetector.explain`.
         row : int, default=0
-            Position of the row in it.
+            Position of the row in the explanation.
         top_k : int, default=10
-            How many columns to show.
+            Maximum number of columns to show.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         bar_kw : dict, default=None
-            Keywords for ``Axes.barh``.
+            Keyword arguments for ``Axes.barh``.
 
         Returns
         -------
         display : ExplanationDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If it is not such an explanation.
+            If ``explanation`` is not an explanation.
         ValueError
-            If there is no such row, or ``top_k`` is not positive.
+            If ``row`` is not a position in it, or ``top_k`` is not positive.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_explanation")
+        cls._check(caller="from_explanation")
         if not isinstance(explanation, Explanation):
             raise TypeError(
-                "explanation must be what explain of AutoencoderOutlierDetector "
-                f"returns. Got {explanation!r}."
+                "explanation must be returned by AutoencoderOutlierDetector.explain. "
+                f"Got {explanation!r}."
             )
         _check_row(row, len(explanation.share))
         display = cls(
@@ -187,11 +177,11 @@ class ExplanationDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         top_k : int, default=10
-            How many columns to show.
+            Maximum number of columns to show.
         bar_kw : dict, default=None
-            Keywords for ``Axes.barh``.
+            Keyword arguments for ``Axes.barh``.
 
         Returns
         -------
@@ -204,44 +194,38 @@ class ExplanationDisplay:
             If ``top_k`` is not positive.
         """
         check_scalar(top_k, "top_k", Integral, min_val=1)
-        order = np.argsort(-np.asarray(self.share), kind="stable")[:top_k]
-        names = [str(self.feature_names[k]) for k in order]
-        lengths = [float(self.share[k]) for k in order]
-        texts = [
-            f"{_number(self.value[k])}, expected {_number(self.expected[k])}"
-            for k in order
+        bars = [
+            (
+                str(self.feature_names[k]),
+                float(self.share[k]),
+                f"{_number(self.value[k])}, expected {_number(self.expected[k])}",
+                _plotting.MODEL,
+            )
+            for k in np.argsort(-np.asarray(self.share), kind="stable")[:top_k]
         ]
-        colours = [MODEL] * len(order)
         if self.code_share >= _NEGLIGIBLE:
-            names.append("code")
-            lengths.append(self.code_share)
-            texts.append("in no single column")
-            colours.append(BASELINE)
-        ax = prepared_axes(self, ax, figsize=(6.8, 1.1 + 0.32 * len(names)))
-        from matplotlib.patches import Rectangle
-
+            text = "in no single column"
+            bars.append(("code", self.code_share, text, _plotting.BASELINE))
+        names, shares, texts, colours = zip(*bars, strict=True)
+        ax = self._axes(ax, figsize=(6.8, 1.1 + 0.32 * len(names)))
         places = np.arange(len(names))
-        style = merged({"color": colours, "height": 0.7}, bar_kw, Rectangle)
-        self.bars_ = ax.barh(places, lengths, **style)
-        self.texts_ = ax.bar_label(
-            self.bars_, texts, padding=4, fontsize="small", color=INK
-        )
+        style = keywords("patch", bar_kw, color=colours, height=0.7)
+        self.bars_ = ax.barh(places, shares, **style)
+        style = {"padding": 4, "fontsize": "small", "color": _plotting.INK}
+        self.texts_ = ax.bar_label(self.bars_, texts, **style)
         ax.set_yticks(places, names)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        # Room for what stands beside the longest bar.
-        ax.set_xlim(0, 1.45 * max(lengths))
-        percent(ax.xaxis)
+        # Leave space for the text beside the longest bar.
+        ax.set(xlim=(0, 1.45 * max(shares)), ylim=(len(names) - 0.5, -0.5))
+        _plotting.percent(ax.xaxis)
         ax.set_xlabel("share of the score")
         if self.row_name is not None:
             ax.set_title(f"row {self.row_name}", loc="left", fontsize="medium")
         ax.tick_params(axis="y", length=0)
-        tidy(ax)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
 def _number(value):
-    """Return three digits of a number, and all those before its decimal point."""
+    """Return a number with three significant digits, or with all its integer digits."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
@@ -254,21 +238,17 @@ def _check_row(row, n_rows):
 
 
 def _explain(detector, X):
-    """Return an explanation, in the units of ``X`` if its columns are still there."""
-    steps = []
-    while isinstance(detector, Pipeline):
-        steps += [step for _, step in detector.steps[:-1]]
-        detector = detector[-1]
+    """Return an explanation, in the units of ``X`` if the steps keep the columns."""
+    steps, detector, _ = _split_pipeline(detector)
     if not steps:
         return detector.explain(X)
     before = make_pipeline(*steps)
-    seen = before.transform(X)
-    explanation = detector.explain(seen)
+    transformed = before.transform(X)
+    explanation = detector.explain(transformed)
     given = get_feature_names(X)
     if given is None:
-        given = getattr(before, "feature_names_in_", None)
-    if given is None:
-        given = [f"x{k}" for k in range(np.shape(X)[1])]
+        default = [f"x{k}" for k in range(np.shape(X)[1])]
+        given = getattr(before, "feature_names_in_", default)
     try:
         names = before.get_feature_names_out(given)
     except (AttributeError, ValueError):
@@ -277,11 +257,11 @@ def _explain(detector, X):
     if list(given) != list(names) or not hasattr(before, "inverse_transform"):
         return explanation
     try:
-        back = before.inverse_transform(like(explanation.expected, seen))
+        expected = before.inverse_transform(like(explanation.expected, transformed))
         value = X.toarray() if sparse.issparse(X) else on_host(X)
         value = np.asarray(value, dtype=np.float64)
     except (ValueError, IndexError):
-        # There is no way back, as from SimpleImputer, or not to numbers.
+        # A step cannot invert these values, such as SimpleImputer, or X is not numeric.
         return explanation
-    explanation["value"], explanation["expected"] = value, np.asarray(on_host(back))
+    explanation["value"], explanation["expected"] = value, np.asarray(on_host(expected))
     return explanation

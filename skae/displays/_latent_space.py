@@ -1,4 +1,4 @@
-"""Where rows lie in the code."""
+"""Scatter plot of two components of the latent code."""
 
 from numbers import Integral
 
@@ -7,55 +7,47 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
 from .._data.arrays import on_host
-from ._plotting import (
-    CATEGORIES,
-    NORMAL,
-    PALE,
-    check_matplotlib_support,
-    last_step,
-    merged,
-    needs,
-    prepared_axes,
-    tidy,
-)
+from ..metrics import _split_pipeline
+from . import _plotting
+from ._plotting import Display, keywords
 
 __all__ = ["LatentSpaceDisplay"]
 
 
-class LatentSpaceDisplay:
-    """Rows by two components of their code, coloured by a target.
+class LatentSpaceDisplay(Display):
+    """Scatter plot of two components of the latent code, coloured by a target.
 
-    Labels, such as strings or at most ten different whole numbers, get one colour each
-    and a legend; beyond ten the rarest ones share a grey. Other numbers get a colour
-    bar.
+    The target has a legend with one colour for each label if it consists of strings,
+    booleans or at most ten different whole numbers. With more than ten labels, the
+    rarest ones share a grey. Other numbers have a colour bar.
 
     It is recommended to use `from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
     code : ndarray of shape (n_samples, 2)
-        The two components.
+        Two components of the code of each row.
     y : array-like of shape (n_samples,), default=None
-        Labels or numbers.
+        Labels or numbers that define the colours.
     components : tuple of int, default=(0, 1)
-        Which components these are, for the labels of the axes.
+        Positions of the two components in the code, for the labels of the axes.
     explained_variance_ratio : array-like of shape (2,), default=None
-        Shares of the variance that they explain, for the labels of the axes.
+        Shares of the variance that the components explain, for the labels of the axes.
     target_name : str, default=None
-        What ``y`` is: the title of the legend or the label of the colour bar.
+        Name of ``y``: the title of the legend or the label of the colour bar.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        Their figure.
+        Figure of the axes.
     scatter_ : matplotlib PathCollection
-        The points, in the order of the rows.
+        Points in the order of the rows.
     legend_ : matplotlib Legend or None
-        Of the labels.
+        Legend, if ``y`` has labels.
     colorbar_ : matplotlib Colorbar or None
-        Of the numbers.
+        Colour bar, if ``y`` has other numbers.
 
     Examples
     --------
@@ -88,64 +80,65 @@ class LatentSpaceDisplay:
     def from_estimator(
         cls, estimator, X, y=None, *, components=(0, 1), ax=None, scatter_kw=None
     ):
-        """Transform rows and draw two components.
+        """Transform rows and draw two components of their code.
 
         Parameters
         ----------
         estimator : estimator or Pipeline
-            Fitted, with `transform`. Where it, or the last step, has
-            ``explained_variance_ratio_``, the labels of the axes say the shares.
+            Fitted, with `transform`. If it, or the last step of the pipeline, has
+            ``explained_variance_ratio_``, the labels of the axes contain the shares.
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows to transform.
         y : array-like of shape (n_samples,), default=None
-            Labels or numbers. The name of a series becomes the title of the legend.
+            Labels or numbers that define the colours. The name of a pandas Series is
+            the title of the legend or the label of the colour bar.
         components : tuple of int, default=(0, 1)
-            The component of the horizontal axis and that of the vertical one, counted
-            from 0.
+            Components of the horizontal and of the vertical axis, counted from 0.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         scatter_kw : dict, default=None
-            Keywords for ``Axes.scatter``.
+            Keyword arguments for ``Axes.scatter``.
 
         Returns
         -------
         display : LatentSpaceDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the estimator has no `transform`.
         ValueError
-            If ``components`` are not two of the code, or ``y`` does not suit ``X``.
+            If ``components`` are not two components of the code, or ``y`` does not have
+            one label or finite number for each row.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        needs(cls, estimator, "transform")
+        cls._check(estimator, "transform")
         code = on_host(estimator.transform(X))
-        # As objects, so that a bool beside a number stays one.
+        # As objects: an array of a bool and an int would hold two ints.
         components = np.atleast_1d(np.array(components, dtype=object)).tolist()
         width = code.shape[1]
-        known = all(
+        valid = [
             isinstance(k, Integral) and not isinstance(k, bool) and 0 <= k < width
             for k in components
-        )
-        if len(components) != 2 or not known:
+        ]
+        if len(valid) != 2 or not all(valid):
             raise ValueError(
                 f"components must be two of the {width} components of the code, "
                 f"counted from 0. Got {components}."
             )
-        if sparse.issparse(code):
-            code = code[:, components].toarray()
-        else:
-            code = np.asarray(code)[:, components]
-        shares = getattr(last_step(estimator), "explained_variance_ratio_", None)
-        shares = None if shares is None else on_host(shares)[components]
+        code = code if sparse.issparse(code) else np.asarray(code)
+        code = code[:, components]
+        shares = getattr(
+            _split_pipeline(estimator)[1], "explained_variance_ratio_", None
+        )
         name = getattr(y, "name", None)
         display = cls(
-            code=code,
+            code=code.toarray() if sparse.issparse(code) else code,
             y=y,
             components=tuple(components),
-            explained_variance_ratio=shares,
+            explained_variance_ratio=(
+                None if shares is None else on_host(shares)[components]
+            ),
             target_name=None if name is None else str(name),
         )
         return display.plot(ax, scatter_kw=scatter_kw)
@@ -156,9 +149,10 @@ class LatentSpaceDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         scatter_kw : dict, default=None
-            Keywords for ``Axes.scatter``, such as ``{"s": 4}`` or ``{"cmap": ...}``.
+            Keyword arguments for ``Axes.scatter``, such as ``{"s": 4}`` or
+            ``{"cmap": "magma"}``.
 
         Returns
         -------
@@ -168,28 +162,21 @@ class LatentSpaceDisplay:
         Raises
         ------
         ValueError
-            If ``y`` does not have one finite number or label for each row.
+            If ``y`` does not have one label or finite number for each row.
         """
-        colours, legend, is_number = self._colours()
-        ax = prepared_axes(self, ax, figsize=(6.4, 5))
-        from matplotlib.collections import PathCollection
+        colours, labels, is_number = self._colours()
+        ax = self._axes(ax, figsize=(6.4, 5))
         from matplotlib.lines import Line2D
 
-        n_rows = len(self.code)
-        style = {
-            "s": float(np.clip(16000 / max(n_rows, 1), 6, 28)),
-            "alpha": 0.8,
-            "linewidths": 0,
-        }
-        given = scatter_kw or {}
-        if "color" not in given and "c" not in given:
+        size = float(np.clip(16000 / max(len(self.code), 1), 6, 28))
+        style = {"s": size, "alpha": 0.8, "linewidths": 0}
+        if not {"color", "c"} & set(scatter_kw or {}):
             style["c"] = colours
         if is_number:
             style["cmap"] = "viridis"
         self.scatter_ = ax.scatter(
-            self.code[:, 0], self.code[:, 1], **merged(style, given, PathCollection)
+            *self.code.T, **keywords("collection", scatter_kw, **style)
         )
-        self.ax_, self.figure_ = ax, ax.figure
         self.legend_ = self.colorbar_ = None
         if is_number:
             self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=ax)
@@ -197,11 +184,11 @@ class LatentSpaceDisplay:
             self.colorbar_.solids.set_alpha(1)
             if self.target_name is not None:
                 self.colorbar_.set_label(self.target_name)
-        elif legend:
+        elif labels:
             self.legend_ = ax.legend(
                 handles=[
                     Line2D([], [], color=colour, label=label, marker="o", linestyle="")
-                    for label, colour in legend
+                    for label, colour in labels
                 ],
                 title=self.target_name,
                 loc="center left",
@@ -209,28 +196,28 @@ class LatentSpaceDisplay:
                 frameon=False,
                 handletextpad=0.2,
             )
-        ax.set(xlabel=self._axis_label(0), ylabel=self._axis_label(1))
-        tidy(ax)
+        names = [f"component {k}" for k in self.components]
+        if self.explained_variance_ratio is not None:
+            shares = [f"{share:.1%}" for share in self.explained_variance_ratio]
+            names = [f"{names[k]} ({shares[k]} of the variance)" for k in (0, 1)]
+        ax.set(xlabel=names[0], ylabel=names[1])
         return self
 
-    def _axis_label(self, axis):
-        label = f"component {self.components[axis]}"
-        if self.explained_variance_ratio is not None:
-            share = self.explained_variance_ratio[axis]
-            label += f" ({share:.1%} of the variance)"
-        return label
-
     def _colours(self):
-        """Return colours of the rows, pairs of label and colour, and what ``y`` is."""
+        """Return colours of the rows, those of the labels, and if ``y`` is numeric.
+
+        Colours of the rows are ``y`` itself if it is numeric. Those of the labels are
+        pairs of label and colour.
+        """
         if self.y is None:
-            return [NORMAL], [], False
+            return [_plotting.NORMAL], [], False
         y = column_or_1d(on_host(self.y))
         check_consistent_length(self.code, y)
+        colours = np.array(_plotting.CATEGORIES, dtype=object)
         if y.dtype.kind in "fiu":
             assert_all_finite(y, input_name="y")
             values = np.unique(y)
-            whole = bool((values == np.round(values)).all())
-            if len(values) > len(CATEGORIES) or not whole:
+            if len(values) > len(colours) or (values != np.round(values)).any():
                 return y, [], True
             y = y.astype(int)
         elif y.dtype.kind != "b":
@@ -238,10 +225,11 @@ class LatentSpaceDisplay:
         labels, positions, counts = np.unique(
             y, return_inverse=True, return_counts=True
         )
-        frequent = np.sort(np.argsort(-counts, kind="stable")[: len(CATEGORIES)])
-        palette = np.full(len(labels), PALE, dtype=object)
-        palette[frequent] = CATEGORIES[: len(frequent)]
-        legend = [(str(labels[k]), palette[k]) for k in frequent]
+        frequent = np.sort(np.argsort(-counts, kind="stable")[: len(colours)])
+        palette = np.full(len(labels), _plotting.PALE, dtype=object)
+        palette[frequent] = colours[: len(frequent)]
+        handles = [(str(labels[k]), palette[k]) for k in frequent]
         if len(labels) > len(frequent):
-            legend.append((f"{len(labels) - len(frequent)} others", PALE))
-        return list(palette[positions]), legend, False
+            n_others = len(labels) - len(frequent)
+            handles.append((f"{n_others} others", _plotting.PALE))
+        return list(palette[positions]), handles, False

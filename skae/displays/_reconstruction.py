@@ -1,46 +1,39 @@
-"""Rows above, what the model makes of them below."""
+"""Rows and their reconstruction, as images or curves."""
 
 import math
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_array, check_scalar
+from sklearn.utils import check_scalar
 
-from .._data.arrays import on_host
-from ._plotting import (
-    BASELINE,
-    MODEL,
-    check_matplotlib_support,
-    merged,
-    needs,
-    prepared_axes,
-    tidy,
-)
+from ..metrics import _reconstructed
+from . import _plotting
+from ._plotting import Display, keywords
 
 __all__ = ["ReconstructionDisplay"]
 
-# More names than this are not written below the curves.
+# Largest number of columns whose names are written below the curves.
 _MAX_NAMES = 32
-# Points of so few columns are marked: the line between them is only a guide.
+# Largest number of columns whose values are marked by points on the curves.
 _MAX_MARKED = 40
 
 
-class ReconstructionDisplay:
-    """Rows beside their reconstruction, as images or as curves.
+class ReconstructionDisplay(Display):
+    """Rows and their reconstruction, as images or as curves.
 
-    With an ``image_shape`` rows are images: the original above, the reconstruction
-    below, all with the same colours. Without, each row has a panel with two curves over
-    the columns; they share the axes, so that columns should have comparable units.
-    The mean squared error over the columns is written at each row.
+    With an ``image_shape``, rows are images: originals at the top, reconstructions
+    below, all on the same colour scale. Without it, each row has a panel with two
+    curves over the columns. All panels share their axes, so columns should have
+    comparable units. The mean squared error over the columns is given for each row.
 
     It is recommended to use `from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
     original : ndarray of shape (n_rows, n_features)
-        The rows.
+        Rows to show.
     reconstruction : ndarray of shape (n_rows, n_features)
-        What became of them.
+        Reconstruction of the rows.
     image_shape : tuple of int, default=None
         (height, width) of grey images or (channels, height, width) with 1 or 3
         channels, as for :class:`~skae.architectures.Conv`. None draws curves.
@@ -50,19 +43,19 @@ class ReconstructionDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        With images these are drawn on it; with curves it only bounds the panels.
+        Axes of the images. With curves, the invisible axes that the panels divide.
     axes_ : ndarray of matplotlib Axes
-        One per row for curves; for images that which they share.
+        With curves, one panel for each row. With images, an array of ``ax_`` alone.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure of the axes.
     images_ : ndarray of matplotlib AxesImage of shape (2, n_rows)
-        Originals and reconstructions. Only there with ``image_shape``.
+        Originals and reconstructions. Only set with ``image_shape``.
     lines_ : ndarray of matplotlib Line2D of shape (2, n_rows)
-        Originals and reconstructions. Only there without ``image_shape``.
+        Originals and reconstructions. Only set without ``image_shape``.
 
     See Also
     --------
-    skae.metrics.reconstruction_scorer : The same in one number.
+    skae.metrics.reconstruction_scorer : R² of the reconstruction.
 
     Examples
     --------
@@ -104,47 +97,46 @@ class ReconstructionDisplay:
         Parameters
         ----------
         estimator : estimator or Pipeline
-            Fitted, with `transform` and `inverse_transform`: the estimators of skae,
+            Fitted, with `transform` and `inverse_transform`: an estimator of skae,
             :class:`~sklearn.decomposition.PCA`, or a pipeline of such steps.
         X : array-like of shape (n_rows, n_features)
             Rows, in the units of the first step.
         n_samples : int, default=8
-            How many rows to show, the first ones; all where there are fewer.
+            Number of rows to show, from the first one. If there are fewer, all are
+            shown.
         image_shape : tuple of int, default=None
             (height, width) or (channels, height, width). None draws curves.
         feature_names : array-like of shape (n_features,), default=None
-            Names of the columns. None takes those of a data frame.
+            Names of the columns. None means those of ``X`` if it is a data frame.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         im_kw : dict, default=None
-            Keywords for ``Axes.imshow``, such as ``{"cmap": "gray_r"}``.
+            Keyword arguments for ``Axes.imshow``, such as ``{"cmap": "gray_r"}``.
         line_kw : dict, default=None
-            Keywords for ``Axes.plot``, for both curves.
+            Keyword arguments for ``Axes.plot``, for both curves.
 
         Returns
         -------
         display : ReconstructionDisplay
-            Has what was drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            If the estimator cannot be inverted.
+            If the estimator has no `transform` or no `inverse_transform`.
         ValueError
-            If ``image_shape`` or ``feature_names`` does not suit the rows.
+            If ``image_shape`` or ``feature_names`` does not match the columns, or
+            ``n_samples`` is not positive. Also as for `plot`.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        needs(cls, estimator, "transform", "inverse_transform")
+        cls._check(estimator, "transform", "inverse_transform")
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         X = X[:n_samples]
         if feature_names is None and hasattr(X, "columns"):
             feature_names = [str(name) for name in X.columns]
+        original, reconstruction = _reconstructed(estimator, X)
         display = cls(
-            # A reconstruction comes without the names that the rows may have.
-            original=check_array(on_host(X), dtype=[np.float64, np.float32]),
-            reconstruction=np.asarray(
-                on_host(estimator.inverse_transform(estimator.transform(X)))
-            ),
+            original=original,
+            reconstruction=reconstruction,
             image_shape=image_shape,
             feature_names=feature_names,
         )
@@ -156,14 +148,15 @@ class ReconstructionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure. Curves need axes of a grid, as
-            ``plt.subplots`` makes them, which they divide further.
+            Axes to draw on. None makes a new figure. With curves they must belong to a
+            grid, such as that of ``plt.subplots``, because the panels divide them.
         im_kw : dict, default=None
-            Keywords for ``Axes.imshow``, such as ``{"cmap": "gray_r"}``. By default
-            grey levels go from the smallest to the largest original value, and colours
-            are taken to lie in [0, 1] or [0, 255] where they do.
+            Keyword arguments for ``Axes.imshow``, such as ``{"cmap": "gray_r"}``. By
+            default grey levels range from the smallest to the largest original value.
+            Values of colour images range from 0 to 1 or from 0 to 255 if the originals
+            are within these limits, else from their smallest to their largest value.
         line_kw : dict, default=None
-            Keywords for ``Axes.plot``, for both curves.
+            Keyword arguments for ``Axes.plot``, for both curves.
 
         Returns
         -------
@@ -173,8 +166,8 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If ``image_shape`` or ``feature_names`` does not suit the rows, or the axes
-            cannot be divided.
+            If ``image_shape`` or ``feature_names`` does not match the columns, or the
+            axes cannot be divided.
         """
         if self.image_shape is None:
             self._plot_curves(ax, line_kw)
@@ -194,7 +187,7 @@ class ReconstructionDisplay:
         high, wide = height * 1.08, width * 1.08
         inches = min(0.95, 12 / n_rows)
         size = (n_rows * inches + 1.4, 2 * inches * high / wide + 0.7)
-        ax = prepared_axes(self, ax, figsize=size)
+        ax = self._axes(ax, figsize=size)
         low, top = _limits(self.original, shape)
         style = {"cmap": "gray"} | (im_kw or {})
         if style.get("norm") is None:
@@ -206,14 +199,12 @@ class ReconstructionDisplay:
                 if shape[0] == 3:
                     image = np.clip((image - low) / (top - low), 0, 1)
                 x, y = column * wide, (1 - line) * high
-                self.images_[line, column] = ax.imshow(
-                    image, extent=(x, x + width, y, y + height), **style
-                )
-        middle = np.arange(n_rows) * wide + width / 2
+                extent = (x, x + width, y, y + height)
+                self.images_[line, column] = ax.imshow(image, extent=extent, **style)
         ax.set(
             xlim=(0, (n_rows - 1) * wide + width),
             ylim=(0, high + height),
-            xticks=middle,
+            xticks=np.arange(n_rows) * wide + width / 2,
             xticklabels=[f"{error:.2g}" for error in self.errors],
             xlabel="mean squared error",
             yticks=[high + height / 2, height / 2],
@@ -221,7 +212,6 @@ class ReconstructionDisplay:
         )
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
         self.axes_ = np.array([ax], dtype=object)
 
     def _plot_curves(self, ax, line_kw):
@@ -232,82 +222,63 @@ class ReconstructionDisplay:
                 f"feature_names must have one name for each of the {n_features} "
                 f"columns. Got {len(names)}."
             )
-        n_across = 1 if n_rows <= 3 else math.ceil(math.sqrt(n_rows / 2))
-        n_down = math.ceil(n_rows / n_across)
         if n_features > _MAX_NAMES:
             names = None
+        n_across = 1 if n_rows <= 3 else math.ceil(math.sqrt(n_rows / 2))
+        n_down = math.ceil(n_rows / n_across)
         letters = 0 if names is None else max(len(str(name)) for name in names)
         size = 1 + 4.2 * n_across, 1 + 1.25 * n_down + 0.07 * letters
-        ax = prepared_axes(self, ax, size)
-        from matplotlib.lines import Line2D
-
+        ax = self._axes(ax, figsize=size)
         place = ax.get_subplotspec()
         if place is None or not ax.axison:
             raise ValueError(
-                "Curves divide ax, which must be one of a grid, as plt.subplots makes "
-                f"it, and not divided yet. Got {ax!r}."
+                "Curves divide ax, which must belong to a grid, such as that of "
+                f"plt.subplots, and must not be divided yet. Got {ax!r}."
             )
         ax.set_axis_off()
         grid = place.subgridspec(n_down, n_across)
-        self.ax_, self.figure_ = ax, ax.figure
         self.axes_ = np.empty(n_rows, dtype=object)
         self.lines_ = np.empty((2, n_rows), dtype=object)
-        style = {"linewidth": 1.6}
-        if n_features <= _MAX_MARKED:
-            style |= {"marker": "o", "markersize": 3.5}
-        style = merged(style, line_kw, Line2D)
+        marks = {"marker": "o", "markersize": 3.5} if n_features <= _MAX_MARKED else {}
         curves = (
-            ("original", BASELINE, self.original),
-            ("reconstruction", MODEL, self.reconstruction),
+            ("original", _plotting.BASELINE, self.original),
+            ("reconstruction", _plotting.MODEL, self.reconstruction),
         )
         for i, error in enumerate(self.errors):
+            row, column = divmod(i, n_across)
             shared = self.axes_[0] if i else None
             panel = self.figure_.add_subplot(
-                grid[i // n_across, i % n_across], sharex=shared, sharey=shared
-            )
-            for line, (label, colour, rows) in enumerate(curves):
-                (self.lines_[line, i],) = panel.plot(
-                    rows[i], **{"color": colour, "label": label} | style
-                )
-            panel.set_title(f"error {error:.2g}", loc="right", fontsize="small", pad=2)
-            tidy(panel)
-            # The outermost panels are enough.
-            panel.tick_params(
-                labelbottom=i // n_across == n_down - 1, labelleft=i % n_across == 0
+                grid[row, column], sharex=shared, sharey=shared
             )
             self.axes_[i] = panel
-        first = self.axes_[0]
-        if names is not None:
-            first.set_xticks(range(n_features), names)
-            for panel in self.axes_:
+            for line, (label, colour, rows) in enumerate(curves):
+                style = {"color": colour, "label": label, "linewidth": 1.6} | marks
+                style = keywords("line", line_kw, **style)
+                self.lines_[line, i] = panel.plot(rows[i], **style)[0]
+            panel.set_title(f"error {error:.2g}", loc="right", fontsize="small", pad=2)
+            panel.spines[["top", "right"]].set_visible(False)
+            # Only the outermost panels have tick labels.
+            panel.tick_params(labelbottom=row == n_down - 1, labelleft=column == 0)
+            if names is not None:
                 panel.tick_params(axis="x", rotation=90, labelsize="small")
-        else:
-            for panel in self.axes_[(n_down - 1) * n_across :]:
+            elif row == n_down - 1:
                 panel.set_xlabel("column")
-        first.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            borderaxespad=0.1,
-            ncols=2,
-            frameon=False,
-        )
+        if names is not None:
+            self.axes_[0].set_xticks(range(n_features), names)
+        style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
+        self.axes_[0].legend(ncols=2, frameon=False, **style)
 
 
 def _checked_shape(image_shape, n_features):
     """Return (channels, height, width)."""
     shape = tuple(np.atleast_1d(image_shape).tolist())
-    if len(shape) not in {2, 3} or not all(
-        isinstance(size, Integral) and size > 0 for size in shape
-    ):
+    shape = (1, *shape) if len(shape) == 2 else shape
+    positive = all(isinstance(size, Integral) and size > 0 for size in shape)
+    if len(shape) != 3 or not positive or shape[0] not in {1, 3}:
         raise ValueError(
             "image_shape must be (height, width) or (channels, height, width), of "
-            f"positive integers. Got {image_shape!r}."
-        )
-    shape = (1, *shape) if len(shape) == 2 else shape
-    if shape[0] not in {1, 3}:
-        raise ValueError(
-            "image_shape must have 1 or 3 channels, which come first, as in "
-            f"(3, height, width). Got {image_shape!r}."
+            "positive integers and with 1 or 3 channels, which come first. Got "
+            f"{image_shape!r}."
         )
     if math.prod(shape) != n_features:
         raise ValueError(
@@ -318,7 +289,7 @@ def _checked_shape(image_shape, n_features):
 
 
 def _limits(original, shape):
-    """Return the values that are drawn as black and as full colour or white."""
+    """Return the values drawn as black, and as white or the full colour."""
     low, high = float(np.min(original)), float(np.max(original))
     if shape[0] == 3 and low >= 0 and high <= 255:
         return 0.0, 1.0 if high <= 1 else 255.0
