@@ -60,13 +60,17 @@ def _errors(name):
     }
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_public_names_follow_numpydoc(name):
-    assert not _errors(name)
+def _wrong(names, errors_of):
+    """Return the names that have errors, so that a failure lists all of them."""
+    return {name: errors for name in names if (errors := errors_of(name))}
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_follow_numpydoc(name):
+def test_public_names_follow_numpydoc():
+    assert PUBLIC
+    assert _wrong(PUBLIC, _errors) == {}
+
+
+def _errors_of_method(name):
     errors = _errors(name)
     key = name.rpartition(".")[2]
     bases = [base.__name__ for base in METHODS[name].__mro__[1:] if key in vars(base)]
@@ -74,36 +78,45 @@ def test_methods_follow_numpydoc(name):
     # The name of a method, or of the class where the method is what the class does.
     if any(f"see `{base}.{key}`" in doc or f"see `{base}`" in doc for base in bases):
         errors = {code: text for code, text in errors.items() if code not in INHERITED}
-    assert not errors
+    return errors
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_methods_follow_numpydoc():
+    assert METHODS
+    assert _wrong(METHODS, _errors_of_method) == {}
+
+
+def test_what_users_call_has_an_example():
+    called = [
         name
         for name, value in PUBLIC.items()
         if not inspect.isabstract(value)
         and name != "skae.penalties.Penalty"  # a base, though nothing in it is abstract
         and not name.startswith("skae.exceptions.")
-    ],
-)
-def test_what_users_call_has_an_example(name):
-    assert ">>>" in "\n".join(FunctionDoc(PUBLIC[name])["Examples"])
+    ]
+    assert called
+    assert [
+        name
+        for name in called
+        if ">>>" not in "\n".join(FunctionDoc(PUBLIC[name])["Examples"])
+    ] == []
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
-def test_documented_defaults_are_those_of_the_signature(name):
+def _wrong_defaults(name):
+    """Return the parameters whose default is not the one of the signature."""
     head, _, key = name.rpartition(".")
     value = getattr(CLASSES[head], key) if name in METHODS else PUBLIC[name]
     if inspect.isclass(value) and issubclass(value, Warning):
-        return
+        return []
+    wrong = []
     documented = {p.name: p.type for p in FunctionDoc(value)["Parameters"]}
     for parameter in inspect.signature(value).parameters.values():
         if parameter.name not in documented:
             continue
         _, says_default, default = documented[parameter.name].partition("default=")
         if parameter.default is inspect.Parameter.empty:
-            assert not says_default, parameter.name
+            if says_default:
+                wrong.append(parameter.name)
         elif not (parameter.default is None and not says_default):
             expected = getattr(parameter.default, "__name__", parameter.default)
             try:
@@ -112,7 +125,13 @@ def test_documented_defaults_are_those_of_the_signature(name):
                 if "/" in default:
                     default = float(Fraction(default))
                 # else a name
-            assert default == expected, parameter.name
+            if default != expected:
+                wrong.append(parameter.name)
+    return wrong
+
+
+def test_documented_defaults_are_those_of_the_signature():
+    assert _wrong([*PUBLIC, *METHODS], _wrong_defaults) == {}
 
 
 def _parameters(estimator):
@@ -160,16 +179,20 @@ def test_fitted_attributes_are_documented(estimator, X):
     assert {a.name for a in ClassDoc(estimator)["Attributes"]} == fitted
 
 
-@pytest.mark.parametrize("name", skae.__all__)
-def test_all_names_what_there_is(name):
-    value = getattr(skae, name)
-    if inspect.ismodule(value):
-        module = importlib.import_module(f"skae.{name}")
-        defined = {
-            key
-            for key, item in vars(module).items()
-            # A package has its own in modules of its own.
-            if f"{getattr(item, '__module__', '')}.".startswith(f"{module.__name__}.")
-            and not key.startswith("_")
-        }
-        assert defined == set(module.__all__)
+def _not_listed(name):
+    """Return what a public module defines and does not list, or the reverse."""
+    module = importlib.import_module(f"skae.{name}")
+    defined = {
+        key
+        for key, item in vars(module).items()
+        # A package has its own in modules of its own.
+        if f"{getattr(item, '__module__', '')}.".startswith(f"{module.__name__}.")
+        and not key.startswith("_")
+    }
+    return defined ^ set(module.__all__)
+
+
+def test_all_names_what_there_is():
+    modules = [name for name in skae.__all__ if inspect.ismodule(getattr(skae, name))]
+    assert modules
+    assert _wrong(modules, _not_listed) == {}

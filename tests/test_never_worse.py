@@ -9,11 +9,23 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer
 
+TABLES = [load_breast_cancer, load_diabetes, load_digits, load_wine]
+# The others are slow.
+USUAL = [(load_breast_cancer, 0), (load_diabetes, 0)]
 
-@pytest.mark.slow
-@pytest.mark.parametrize("split", [0, 1, 2])
+
 @pytest.mark.parametrize(
-    "load", [load_breast_cancer, load_diabetes, load_digits, load_wine]
+    ("load", "split"),
+    [
+        pytest.param(
+            load,
+            split,
+            marks=[] if (load, split) in USUAL else pytest.mark.slow,
+            id=f"{load.__name__}-{split}",
+        )
+        for load in TABLES
+        for split in (0, 1, 2)
+    ],
 )
 def test_held_out_error_is_not_above_that_of_pca(load, split):
     train, test = train_test_split(load().data, test_size=0.3, random_state=split)
