@@ -10,8 +10,8 @@ from sklearn.base import clone
 
 from ._compat.torch import tree_flatten, tree_leaves, tree_unflatten
 from ._component import Affine, Component
+from ._model.autoencoder import Parts
 from ._outlier import AutoencoderOutlierDetector
-from ._training.plan import plain_parts
 from ._transformer import AutoencoderTransformer
 from .anomaly_scores import AnomalyScore, Scorer, View
 from .architectures import Architecture
@@ -262,7 +262,7 @@ def _check_anomaly_score(score, x, n_components, check):
     rows = View(x, raw, x - raw, x[:, :n_components], (x - raw).square().sum(dim=1))
     few = View(*(part[:20] for part in rows))
     before = [part.clone() for part in rows]
-    scorer = score.build(plain_parts().loss)
+    scorer = score.build(Parts.of().loss)
     check(isinstance(scorer, Scorer), "build must return a Scorer")
     scorer.start(rows, few)
     scores = scorer(rows)
@@ -324,12 +324,12 @@ def _companions(component):
     """Return the component in its slot, with a bottleneck that it needs."""
     parts = {_slot(component): component}
     if isinstance(component, Penalty) and component.code_domain != (-np.inf, np.inf):
-        parts["bottleneck"] = type(plain_parts().bottleneck)(activation="sigmoid")
+        parts["bottleneck"] = type(Parts.of().bottleneck)(activation="sigmoid")
     return parts
 
 
 def _check_in_a_model(component, x, n_components, check):
-    parts = plain_parts(**_companions(component))
+    parts = Parts.of(**_companions(component))
     parts.check()
     modules = [parts.build(x.shape[1], n_components, seed).eval() for seed in range(2)]
     draws = [m.draw(x.shape, _generator(seed)) for seed, m in enumerate(modules)]

@@ -104,7 +104,7 @@ class FlatWeights:
                 p.grad = view
 
     def zero_gradient(self, optimizer):
-        """Set the gradient to zero; in place where it is a view, which must stay one."""
+        """Set the gradient to zero, in place where it is a view of the buffer."""
         if self.flat.grad is None:
             optimizer.zero_grad()
         else:
