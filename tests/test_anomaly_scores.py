@@ -174,7 +174,7 @@ def test_of_rows_that_are_equally_near_score_and_parts_take_the_same():
     model = small(n_components=1, anomaly_score=Neighbors(space="data"), scaling=None)
     model.fit(X, X_val=X)
     rows = np.array([[i / 2, j / 2] for i in range(9) for j in range(9)])
-    parts = model._ensemble.contributions(rows)
+    parts = model._ensemble.explain(rows)[0]
     np.testing.assert_allclose(parts.sum(axis=1), -model.score_samples(rows), rtol=1e-9)
 
 
@@ -213,7 +213,7 @@ def test_mahalanobis_of_wide_rows(rng, n_rows):
     )
     root = np.linalg.inv(np.real(sqrtm(covariance.covariance_)))
     squares = np.square((rows - u.mean(axis=0)) @ root) / 72
-    parts = model._ensemble.contributions(V)
+    parts = model._ensemble.explain(V)[0]
     np.testing.assert_allclose(parts[:, :70], squares[:, :70], rtol=1e-6, atol=1e-9)
 
 
@@ -290,7 +290,7 @@ def test_parts_of_the_negative_elbo_are_those_of_the_loss(X, V, fresh):
     score = np.maximum(-model.score_samples(fresh), 0)
     assert score.any()
     expected = squares / squares.sum(axis=1, keepdims=True) * score[:, None]
-    parts = model._ensemble.contributions(fresh)
+    parts = model._ensemble.explain(fresh)[0]
     np.testing.assert_allclose(parts[:, :-1], expected, rtol=1e-6, atol=1e-12)
     assert not parts[:, -1].any()
 
@@ -336,7 +336,7 @@ SCORES = [
 def test_contributions_add_up_to_the_score(X, V, fresh, score, n_estimators):
     model = small(anomaly_score=score, n_estimators=n_estimators).fit(X, X_val=V)
     for rows in (X, fresh):
-        parts = model._ensemble.contributions(rows)
+        parts = model._ensemble.explain(rows)[0]
         assert parts.shape == (len(rows), X.shape[1] + 1)
         assert (parts >= 0).all()
         np.testing.assert_allclose(
@@ -355,7 +355,7 @@ def test_parts_of_a_distance_are_squares(X, V, fresh, space, k):
     _, index = nearest(memory, u, known=False)
     squares = np.square(u[:, None] - memory[index[:, :k]]).mean(axis=1)
     expected = np.c_[squares[:, :7], squares[:, 7:].sum(axis=1)]
-    parts = model._ensemble.contributions(fresh)
+    parts = model._ensemble.explain(fresh)[0]
     np.testing.assert_allclose(parts, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -366,7 +366,7 @@ def test_parts_of_mahalanobis_are_those_of_the_symmetric_root(X, V, fresh):
     squares = np.square((rows - u.mean(axis=0)) @ root) / u.shape[1]
     expected = np.c_[squares[:, :7], squares[:, 7:].sum(axis=1)]
     np.testing.assert_allclose(
-        model._ensemble.contributions(fresh), expected, rtol=1e-6, atol=1e-9
+        model._ensemble.explain(fresh)[0], expected, rtol=1e-6, atol=1e-9
     )
 
 

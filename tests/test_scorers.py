@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector
-from skae._model import inference as _model
+from skae._model import inference
 from skae.anomaly_scores import (
     Combined,
     Mahalanobis,
@@ -84,7 +84,7 @@ def test_parts_of_no_distance_are_not_negative(X):
     # Most neighbours have the same value in the first column: what is left is rounding.
     X = np.c_[X[:, 0] > 0, X]
     model = small(anomaly_score=Neighbors(5, space="data")).fit(X, X_val=X[:60])
-    parts = model._ensemble.contributions(X)
+    parts = model._ensemble.explain(X)[0]
     assert (parts >= 0).all()
     assert (parts[:, 0] < 1e-12).mean() > 0.5
 
@@ -173,11 +173,11 @@ def test_a_row_has_its_score_alone_and_in_any_chunk(X, judges, rng, score, monke
     np.testing.assert_allclose(alone, together, rtol=1e-9)
     monkeypatch.setattr(_neighbors, "_MAX_DISTANCES", 7 * len(X))
     np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
-    parts = model._ensemble.contributions(rows)
-    monkeypatch.setattr(_model, "_CHUNK_ROWS", 5)
+    parts = model._ensemble.explain(rows)[0]
+    monkeypatch.setattr(inference, "chunk_rows", lambda *args: 5)
     np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
     np.testing.assert_allclose(
-        model._ensemble.contributions(rows), parts, rtol=1e-6, atol=1e-9
+        model._ensemble.explain(rows)[0], parts, rtol=1e-6, atol=1e-9
     )
 
 

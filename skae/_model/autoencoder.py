@@ -84,11 +84,12 @@ class Parts:
     @property
     def is_plain(self):
         """Whether the model differs from PCA by its networks only."""
-        return (
-            not self.is_regularized
-            and self.bottleneck.symmetry == "rotation"
-            and not self.has_bounded_loss
-        )
+        return not self.is_regularized and self.has_pca_start
+
+    @property
+    def has_pca_start(self):
+        """Whether the start of bottleneck and loss, if the networks have it, is PCA."""
+        return self.bottleneck.symmetry == "rotation" and not self.has_bounded_loss
 
     def build(self, n_features, n_components, seed):
         """Return a new `Autoencoder`, with weights drawn from ``seed``."""

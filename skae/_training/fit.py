@@ -127,7 +127,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     axes, seeds = plan.axes, plan.seeds
     if n_components is not None:
         axes, seeds = axes.cut(n_components), draw_seeds(plan.random_state)
-    at_pca = plan.parts.is_plain and previous is None
+    at_pca = plan.parts.has_pca_start and previous is None
     net = _make_net(plan, axes, seeds, previous)
     progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
