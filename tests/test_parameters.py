@@ -47,8 +47,8 @@ def weights(model):
 
 
 class AbsoluteError(Loss):
-    def __call__(self, raw, x):
-        return (raw - x).abs().sum(dim=1)
+    def per_entry(self, raw, x):
+        return (raw - x).abs()
 
 
 class Squashed(Bottleneck):

@@ -1,4 +1,4 @@
-"""From scores of normal rows to a threshold, and to p-values.
+"""Thresholds and p-values from the scores of normal rows.
 
 Scores are normality: the lower, the more abnormal. A row is called an outlier if its
 score is below the threshold, not at it.
@@ -22,17 +22,20 @@ __all__ = [
     "p_values",
 ]
 
-# Share of normal rows that contamination="auto" is content to flag.
+# Relative difference below which two scores are equal up to rounding.
+_ROUNDING = 1e-9
+# Share of normal rows that contamination="auto" flags.
 FALSE_ALARMS = 0.01
-# Share of the rows, the most abnormal ones, that say how the tail falls.
+# Share of the rows, the most abnormal ones, from which the tail is estimated. This and
+# the next one: tests/benchmarks/bench_constants.py.
 _TAIL = 0.1
-# How far beyond the start of the tail a row counts, in medians: of an exponential tail
-# one in a thousand lies farther.
+# Largest excess beyond the start of the tail that counts, in medians: one in a thousand
+# of an exponential tail is larger.
 _FARTHEST = 10.0
 
 
 def given(**rules):
-    """Return what makes a threshold of scores and weights: the rule that is given.
+    """Return the rule that is given, a function of scores and weights.
 
     Raises
     ------
@@ -63,30 +66,32 @@ def at_quantile(scores, share, weight=None):
 def automatic(scores, weight=None):
     """Return the score below which one normal row in a hundred is to be expected.
 
-    A quantile that far out is hardly known from few rows. Beyond the most abnormal
-    tenth of them the tail is taken to fall exponentially, as that of most scores does
-    over such a short way, with the mean of what lies beyond. The most abnormal row is
-    always called an outlier: fewer than a hundred rows cannot promise a smaller rate.
-    A group of equal rows is not, if it is more than a hundredth of them.
+    Few rows hardly determine such an extreme quantile. The scores of the most abnormal
+    tenth are taken to have an exponential tail, with the mean of their excess. The most
+    abnormal row is always called an outlier: fewer than a hundred rows cannot promise a
+    smaller rate. A group of rows with equal scores is not, if it is more than a
+    hundredth of them.
     """
     lowest = float(scores.min())
-    tied = np.isclose(scores, lowest, rtol=1e-9, atol=0.0)
+    tied = np.isclose(scores, lowest, rtol=_ROUNDING, atol=0.0)
     share = np.average(tied, weights=weight)
     if np.count_nonzero(tied) == 1 or share <= FALSE_ALARMS:
-        lowest = float(np.nextafter(scores[tied].max(), np.inf))
+        # Above them by what rounding may change in another batch.
+        most = float(scores[tied].max())
+        lowest = max(most + _ROUNDING * abs(most), float(np.nextafter(most, np.inf)))
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():
         return lowest
     excess = start - scores[beyond]
-    # One row far out, an outlier after all, must not carry the threshold away.
+    # One extreme row, an outlier after all, must not move the threshold.
     excess = np.minimum(excess, _FARTHEST * np.median(excess))
     mean = np.average(excess, weights=None if weight is None else weight[beyond])
     return max(lowest, float(start - mean * math.log(_TAIL / FALSE_ALARMS)))
 
 
 def at_false_positive_rate(scores, rate):
-    """Return the threshold that a new normal row undercuts with at most this chance."""
+    """Return the threshold that a new normal row is below with at most this chance."""
     n = len(scores)
     k = math.floor(rate * (n + 1) + 1e-9)
     if k < 1:
@@ -98,7 +103,7 @@ def at_false_positive_rate(scores, rate):
 
 
 def for_alerts(scores, n_alerts):
-    """Return the threshold that so many of the rows undercut."""
+    """Return the threshold that this number of rows are below."""
     if n_alerts >= len(scores):
         raise ValueError(
             f"n_alerts={n_alerts} must be less than the number of rows, {len(scores)}."
@@ -124,7 +129,7 @@ def _finite_number(offset):
     return float(offset)
 
 
-# What each rule may be, and the threshold that it makes of scores and weights.
+# Accepted values of each rule, and its threshold as a function of scores and weights.
 _RULES: dict = {
     "quantile": (
         [Interval(Real, 0, 1, closed="neither")],
