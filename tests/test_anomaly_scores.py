@@ -154,7 +154,7 @@ def test_neighbors_by_default_is_the_ladder(X, V, fresh, space, known):
 
 @pytest.mark.parametrize("k", [None, 1, 300])
 @pytest.mark.parametrize("n_rows", [600, 1000, 1024])
-def test_neighbors_among_many_that_are_remembered(rng, V, n_rows, k):
+def test_neighbors_among_many_that_are_stored(rng, V, n_rows, k):
     X = draw(rng, n_rows)
     model = small(anomaly_score=Neighbors(k, space="data")).fit(X, X_val=V)
     memory, held_out, u = (scaled(model, rows) for rows in (X, V, draw(rng, 40)))

@@ -47,7 +47,7 @@ def small(**params):
 
 
 @pytest.fixture
-def judges(X, rng):
+def held_out(X, rng):
     """Rows for the threshold; without them, five more models are trained."""
     return X[:60] + 0.1 * rng.normal(size=(60, 6))
 
@@ -55,8 +55,8 @@ def judges(X, rng):
 # Copies
 
 
-def test_a_row_is_not_its_own_neighbour(X, judges):
-    model = small(anomaly_score=Neighbors(1, space="data")).fit(X, X_val=judges)
+def test_a_row_is_not_its_own_neighbour(X, held_out):
+    model = small(anomaly_score=Neighbors(1, space="data")).fit(X, X_val=held_out)
     known = model.score_samples(X[:5])
     assert (known < 0).all()
     # The same as if it were not stored.
@@ -68,11 +68,11 @@ def test_a_row_is_not_its_own_neighbour(X, judges):
 
 
 @pytest.mark.parametrize("space", ["data", "joint"])
-def test_a_second_copy_is_a_neighbour(X, judges, space):
+def test_a_second_copy_is_a_neighbour(X, held_out, space):
     # Of a row that is there twice only one copy is the row itself.
     twice = np.r_[X, X[:3]]
     one, two = (
-        small(anomaly_score=Neighbors(k, space=space)).fit(twice, X_val=judges)
+        small(anomaly_score=Neighbors(k, space=space)).fit(twice, X_val=held_out)
         for k in (1, 2)
     )
     assert (one.score_samples(X[3:]) < -1e-6).all()
@@ -81,7 +81,7 @@ def test_a_second_copy_is_a_neighbour(X, judges, space):
 
 
 def test_parts_of_no_distance_are_not_negative(X):
-    # Most neighbours have the same value in the first column: what is left is rounding.
+    # Most neighbours have the same value in the first column: the rest is rounding.
     X = np.c_[X[:, 0] > 0, X]
     model = small(anomaly_score=Neighbors(5, space="data")).fit(X, X_val=X[:60])
     parts = model._ensemble.explain(X)[0]
@@ -90,8 +90,8 @@ def test_parts_of_no_distance_are_not_negative(X):
 
 
 @all_scores
-def test_a_copy_of_a_training_row_is_scored_as_the_row(X, judges, score):
-    model = small(anomaly_score=score).fit(X, X_val=judges)
+def test_a_copy_of_a_training_row_is_scored_as_the_row(X, held_out, score):
+    model = small(anomaly_score=score).fit(X, X_val=held_out)
     copies = np.repeat(X[:4], 3, axis=0)
     np.testing.assert_allclose(
         model.score_samples(copies),
@@ -104,10 +104,10 @@ def test_a_copy_of_a_training_row_is_scored_as_the_row(X, judges, score):
 
 
 @all_scores
-def test_single_precision_gives_the_same_scores(X, judges, rng, score):
+def test_single_precision_gives_the_same_scores(X, held_out, rng, score):
     X = X.astype(np.float32)
     fresh = np.r_[X, X + 0.3 * rng.normal(size=X.shape)].astype(np.float32)
-    model = small(anomaly_score=score).fit(X, X_val=judges)
+    model = small(anomaly_score=score).fit(X, X_val=held_out)
     scores = model.score_samples(fresh)
     assert scores.dtype == np.float64
     np.testing.assert_allclose(model.score_samples(fresh.astype(float)), scores, 2e-4)
@@ -165,9 +165,11 @@ def test_a_near_row_is_no_copy(rng):
 
 
 @all_scores
-def test_a_row_has_its_score_alone_and_in_any_chunk(X, judges, rng, score, monkeypatch):
+def test_a_row_has_its_score_alone_and_in_any_chunk(
+    X, held_out, rng, score, monkeypatch
+):
     rows = np.r_[X, X + 0.3 * rng.normal(size=X.shape)]
-    model = small(anomaly_score=score).fit(X, X_val=judges)
+    model = small(anomaly_score=score).fit(X, X_val=held_out)
     together = model.score_samples(rows)
     alone = [model.score_samples(row[np.newaxis])[0] for row in rows]
     np.testing.assert_allclose(alone, together, rtol=1e-9)
@@ -198,7 +200,7 @@ def test_rows_far_from_the_origin_keep_their_distances(X, space):
 
 @pytest.fixture
 def distances(monkeypatch):
-    """Record the number of distances of each call, and of remembered rows."""
+    """Record the number of distances of each call, and of stored rows."""
     calls = []
 
     def recorded(self, u, x):
@@ -211,7 +213,7 @@ def distances(monkeypatch):
 
 
 def total(calls):
-    return sum(rows * remembered for rows, remembered in calls)
+    return sum(rows * stored for rows, stored in calls)
 
 
 def test_cost_grows_with_the_rows_not_with_their_square(rng, distances):
@@ -230,7 +232,7 @@ def test_cost_grows_with_the_rows_not_with_their_square(rng, distances):
 
 
 @pytest.mark.parametrize("n_rows", [900, 1024, 1500])
-def test_at_most_so_many_rows_are_remembered(rng, n_rows):
+def test_at_most_so_many_rows_are_stored(rng, n_rows):
     X = rng.normal(size=(n_rows, 3))
     score = Neighbors(1, space="data")
     model = small(anomaly_score=score, max_epochs=1).fit(X, X_val=X[:50])
@@ -337,7 +339,7 @@ def test_more_columns_than_rows(rng, score):
 # From other packages
 
 
-def test_a_score_of_somebody_elses(X, rng):
+def test_a_score_from_another_package(X, rng):
     model = small(anomaly_score=Largest(), early_stopping=False).fit(X)
     x, y = ((rows - model.mean_) / model.scale_ for rows in (X, model.reconstruct(X)))
     residual = np.abs(x - y)
