@@ -115,7 +115,7 @@ def test_components_keep_their_order(bottleneck, rows):
         np.testing.assert_allclose(found, getattr(model, METHODS[part])(x), rtol=1e-9)
 
 
-@pytest.mark.parametrize("part", METHODS)
+@pytest.mark.parametrize("part", ["encoder", "decoder", "autoencoder"])
 def test_numpy_has_no_part_in_inference_mode(part, rows, monkeypatch):
     model = _detector(rows[0], architecture=MLP((8,), activation="tanh"))
     x = torch.from_numpy(_inputs(model, rows[1])[part]).float()

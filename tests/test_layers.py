@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # below its own only.
 LAYERS = [
     {"_compat"},
-    {"_component", "exceptions"},
+    {"_component", "_warning", "exceptions"},
     {"_data"},
     {
         "anomaly_scores",

@@ -7,6 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from .._data.affine import DoubleConstants
+from ..architectures._networks import Tanh
 
 __all__ = ["PARTS", "exported", "exported_score"]
 
@@ -27,6 +28,9 @@ class Exported(DoubleConstants):
     def __init__(self, module, function):
         super().__init__()
         self.module = deepcopy(module)
+        for part in self.module.modules():
+            if type(part) is Tanh:
+                part.__class__ = nn.Tanh  # which is PyTorch in inference mode, too
         self._function = function
 
     def forward(self, x):

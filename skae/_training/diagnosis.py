@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from .._warning import warn_user
 from ..exceptions import (
     CollapsedCodeWarning,
     DivergenceWarning,
     OvercompleteWarning,
     WorseThanPCAWarning,
-    warn_user,
 )
 from ..losses import SquaredError
 from .final_pass import explained_variance_ratio

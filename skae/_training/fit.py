@@ -9,7 +9,8 @@ import torch
 
 from .._data.principal_axes import PrincipalAxes
 from .._model.model import Model
-from ..exceptions import OutOfMemoryWarning, warn_user
+from .._warning import warn_user
+from ..exceptions import OutOfMemoryWarning
 from .final_pass import FinalPass, final_pass
 from .net import Net
 from .plan import Plan, draw_seeds, prepare
