@@ -36,9 +36,9 @@ from ._model.model import Model
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose
-from ._training.fit import prepare_fit, train
+from ._training.fit import train
 from ._training.net import OPTIMIZERS
-from ._training.plan import Settings
+from ._training.plan import Settings, prepare
 from ._training.progress import Progress, callback_state
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
@@ -168,8 +168,12 @@ class BaseAutoencoder(
         return self
 
     def _fit(self, X, sample_weight, X_val, progress):
-        warm = self.warm_start and hasattr(self, "_model")
-        previous = (self._model, on_host(self.mean_)) if warm else None
+        previous, known = None, {}
+        if self.warm_start and hasattr(self, "_model"):
+            # Its scaling and size stay.
+            previous = self._model
+            known["scaling"] = previous.scaling, on_host(self.mean_)
+            known["n_components"] = len(previous.coordinates)
         # Attributes of an earlier fit may have no counterpart in this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -183,18 +187,23 @@ class BaseAutoencoder(
         for name, rows in ("X", X), ("X_val", X_val):
             if rows is not None:
                 settings.parts.loss.check_domain(rows, name)
-        plan = prepare_fit(
+        if previous is not None and len(previous.scaling) != X.shape[1]:
+            raise ValueError(
+                f"warm_start=True continues from a network for {len(previous.scaling)} "
+                f"features, but X has {X.shape[1]} features."
+            )
+        plan = prepare(
             settings,
             Dense(X),
             sample_weight,
             None if X_val is None else Dense(X_val),
-            check_random_state(self.random_state),
-            previous,
+            random_state=check_random_state(self.random_state),
+            **known,
         )
         progress.begin_fit(plan, self._n_networks(plan))
         fit = train(
             plan,
-            previous=previous and previous[0],
+            previous=previous,
             progress=progress,
             attributes=self._attributes_of,
         )

@@ -72,7 +72,6 @@ def final_pass(plan, autoencoder, k):
     raw = Model(scaling, autoencoder, AffineMap.identity(k)).to(plan.device)
     rotates = parts.symmetry == "rotation"
     moments = Moments(products if rotates else squares)
-    shared = _Loadings(plan) if rotates else None
     affordable = min(
         _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
     )
@@ -85,16 +84,16 @@ def final_pass(plan, autoencoder, k):
         code[rows] = z
         counts = None if weight is None else weight[rows]
         moments.add(z, counts)
-        if rotates:
-            shared.add(x, z, counts)
         error = error + sum_of_squares(residual, counts)
         first, last = np.searchsorted(sample, [rows.start, rows.start + len(x)])
         kept.append(x[sample[first:last] - rows.start])
+    x = np.concatenate(kept)
+    sampled_weight = None if weight is None else weight[sample]
     coordinates = fit_coordinates(
         parts.symmetry,
         lambda code: raw.map(_decoder, code),
         moments,
-        shared.value if rotates else None,
+        _loadings(code[sample], x, moments.mean, sampled_weight) if rotates else None,
         code[subsample(n_samples, N_PROBES)],
         unit_of(scaling),
     )
@@ -105,7 +104,7 @@ def final_pass(plan, autoencoder, k):
         variance=_variance(moments, coordinates),
         error=error / n_samples,
         sample=sample,
-        x=np.concatenate(kept),
+        x=x,
     )
     return model, final
 
@@ -121,34 +120,14 @@ def _decoder(model, code):
     return model.autoencoder.decoder(code)
 
 
-class _Loadings:
-    """Covariances of code and scaled rows, up to a factor, from chunks."""
-
-    def __init__(self, plan):
-        self._mean = plan.axes.mean
-        self._origin = None
-        self._products = self._of_code = self._of_rows = self._total = 0.0
-
-    def add(self, x, code, weight):
-        if self._origin is None:
-            self._origin = code.mean(axis=0)
-            # Keeps very small or large codes within single precision.
-            largest = np.abs(code - self._origin).max()
-            self._unit = max(largest, np.finfo(code.dtype).tiny)
-        code = (code - self._origin) / self._unit
-        x = x - self._mean.astype(x.dtype)
-        weighted = code if weight is None else code * weight[:, None].astype(code.dtype)
-        self._products = self._products + (weighted.T @ x).astype(np.float64)
-        self._of_code = self._of_code + weighted.sum(axis=0, dtype=np.float64)
-        if weight is not None:
-            x = x * weight[:, None].astype(x.dtype)
-        self._of_rows = self._of_rows + x.sum(axis=0, dtype=np.float64)
-        self._total += len(x) if weight is None else weight.sum()
-
-    @property
-    def value(self):
-        between = np.outer(self._of_code, self._of_rows / self._total)
-        return self._products - between
+def _loadings(code, x, mean, weight):
+    """Return the covariances of code and scaled rows, up to a factor."""
+    code = code - mean.astype(code.dtype)
+    # Keeps very small or large codes within single precision.
+    code /= max(np.abs(code).max(), np.finfo(code.dtype).tiny)
+    if weight is not None:
+        code *= weight[:, np.newaxis].astype(code.dtype)
+    return (code.T @ x).astype(np.float64)
 
 
 def _variance(code, coordinates):

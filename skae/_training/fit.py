@@ -13,10 +13,10 @@ from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
 from .final_pass import FinalPass, final_pass
 from .net import Net
-from .plan import Plan, draw_seeds, prepare
+from .plan import Plan, draw_seeds
 from .progress import Progress
 
-__all__ = ["Fit", "prepare_fit", "train"]
+__all__ = ["Fit", "train"]
 
 # Names of `history_`, and those that the net's history has for them.
 _HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
@@ -65,42 +65,6 @@ class Fit:
                 if key != "valid_loss" or self.plan.n_validation
             },
         }
-
-
-def prepare_fit(settings, rows, sample_weight, X_val, random_state, previous=None):
-    """Make the plan of a fit that may continue from a fitted model.
-
-    Parameters
-    ----------
-    settings, rows, sample_weight, X_val, random_state
-        As `prepare` takes them.
-    previous : tuple of (Model, ndarray), default=None
-        A fitted model and the mean of its rows; its scaling and size stay.
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    ValueError
-        If rows lie outside the domain of the loss, or ``previous`` has other features.
-    """
-    known = {}
-    if previous is not None:
-        model, mean = previous
-        if len(model.scaling) != rows.shape[1]:
-            raise ValueError(
-                f"warm_start=True continues from a network for {len(model.scaling)} "
-                f"features, but X has {rows.shape[1]} features."
-            )
-        known = {
-            "scaling": (model.scaling, mean),
-            "n_components": len(model.coordinates),
-        }
-    return prepare(
-        settings, rows, sample_weight, X_val, random_state=random_state, **known
-    )
 
 
 def train(plan, n_components=None, previous=None, progress=None, attributes=None):
