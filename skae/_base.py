@@ -1,4 +1,4 @@
-"""Parameters, fit and inference that both estimators share."""
+"""Base class of both estimators: parameter checks, fit and inference."""
 
 from contextlib import contextmanager
 from copy import copy
@@ -59,7 +59,10 @@ class BaseAutoencoder(
     TransformerMixin,
     BaseEstimator,
 ):
-    """Base of the two estimators, which document the parameters and attributes."""
+    """Base class of the two estimators.
+
+    Parameters and fitted attributes are documented in the estimators.
+    """
 
     _parameter_constraints: dict = {
         "n_components": [
@@ -94,52 +97,58 @@ class BaseAutoencoder(
         "net_params": [dict, None],
     }
 
-    # What scaling="auto" stands for with a loss on the whole real line.
+    # Meaning of scaling="auto", for a loss that is defined on the whole real line.
     _auto_scaling: str
-    # The parts that `to_torch` takes.
+    # Accepted values of the parameter `part` of `to_torch`.
     _torch_parts = tuple(PARTS)
 
     def _withhold(self, X, sample_weight):
-        """Take calibration rows out before fitting; there are none by default.
+        """Remove calibration rows before fitting; by default there are none.
 
         Returns
         -------
-        X, sample_weight
-            Of the rows to fit.
+        X : ndarray of shape (n_samples, n_features)
+            Rows to fit.
+        sample_weight : ndarray of shape (n_samples,) or None
+            Their weights.
         """
         return X, sample_weight
 
     def _n_networks(self, plan):
-        """Return how many networks a fit trains."""
+        """Return the number of networks that a fit trains."""
         return 1
 
     def _finish(self, fit, progress):
-        """Set the fitted attributes that an estimator needs beyond the model.
+        """Set estimator-specific state after training; by default there is none.
 
         Parameters
         ----------
         fit : Fit
+            The trained network and its plan.
         progress : Progress or None
-            Receives events of further networks; None trains no further one.
+            Receives progress events of further networks. If None, no further network
+            is trained.
         """
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None, X_val=None):
-        """Learn the scaling, the principal axes, and from there the network.
+        """Fit the scaling and the principal axes, then train the network.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least two.
+            Training rows, at least two. float32 and float64 are kept; other types are
+            converted to float64.
         y : object
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in every mean: centre, scale, principal axes, training
-            and validation objective. Equal weights are the same as none; rows of weight
-            zero are dropped before anything is learnt.
+            Non-negative weight of each row in every mean: centre, scale, principal
+            axes, training and validation objective. Equal weights are the same as none.
+            Rows of weight zero are dropped before anything is learnt.
         X_val : array-like of shape (n_validation, n_features), default=None
-            Validation set, instead of rows that are held out of ``X``. In a pipeline
-            it must have been transformed by the steps before.
+            Validation set, to be used instead of rows that are held out of ``X``. Its
+            rows are not weighted. In a pipeline they must have been transformed by the
+            steps before the estimator.
 
         Returns
         -------
@@ -149,13 +158,14 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError, TypeError
-            If a parameter, or one of a component, is not accepted; if ``X`` or
-            ``X_val`` are not finite numbers of the right shape, or outside the
-            domain of the loss; if the device does not exist; if weights are negative,
-            or positive for fewer than two rows.
+            If a parameter of the estimator or of a component is not accepted; if ``X``
+            or ``X_val`` contain values that are not finite or outside the domain of the
+            loss, or have a wrong shape; if the device does not exist; if weights are
+            negative, or positive for fewer than two rows. The estimator is then
+            unchanged.
         """
         with _all_or_nothing(self):
-            # Also inside of somebody's torch.inference_mode() or no_grad().
+            # Train even if the caller is in torch.inference_mode() or no_grad().
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
@@ -163,7 +173,7 @@ class BaseAutoencoder(
                 Progress(self) as progress,
             ):
                 self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
-            # Callbacks, too, got NumPy's arrays beside a model with those.
+            # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
         return self
 
@@ -174,7 +184,7 @@ class BaseAutoencoder(
             previous = self._model
             known["scaling"] = previous.scaling, on_host(self.mean_)
             known["n_components"] = len(previous.coordinates)
-        # Attributes of an earlier fit may have no counterpart in this one.
+        # Some attributes of an earlier fit may not be set by this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
@@ -211,17 +221,17 @@ class BaseAutoencoder(
         self._finish(fit, progress)
 
     def _settings(self):
-        """Return the parameters that training needs, by value."""
+        """Return the `Settings` of a fit: checked parameters, copied."""
         given = {name: getattr(self, name) for name in _SLOTS}
         Parts.of(**given).check()
-        # Copies, that nobody else can change.
+        # Copies: the fitted model must not change with the user's components.
         parts = Parts.of(**{n: clone(part) for n, part in given.items() if part})
         scaling = self.scaling
         if scaling == "auto":
             scaling = None if parts.has_bounded_loss else self._auto_scaling
         elif parts.has_bounded_loss and scaling is not None:
             raise ValueError(
-                f"{type(parts.loss).__name__} is a loss for data as they are: scaling "
+                f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
         others = {field.name for field in fields(Settings)} - {"parts", "scaling"}
@@ -232,14 +242,14 @@ class BaseAutoencoder(
         )
 
     def _attributes_of(self, fit):
-        """Return the fitted attributes as if training had ended with this `Fit`."""
+        """Return the fitted attributes for a `Fit`, for callbacks during training."""
         reached = copy(self)
         vars(reached).update(fit.attributes())
         reached._finish(fit, None)
         return vars(reached)
 
     def __sklearn_is_fitted__(self):
-        """Return whether `fit` has ended without an error."""
+        """Return whether `fit` has completed without an error."""
         return hasattr(self, "_model")
 
     @property
@@ -252,7 +262,7 @@ class BaseAutoencoder(
         return self.n_components_
 
     def transform(self, X):
-        """Return the latent code of rows, the counterpart of PCA's scores.
+        """Return the latent code of rows.
 
         Parameters
         ----------
@@ -262,23 +272,29 @@ class BaseAutoencoder(
         Returns
         -------
         ndarray or sparse matrix of shape (n_samples, n_components_)
-            Of the floating type of ``X``, float64 if it has none. Sparse, in CSR
-            format, where the bottleneck has ``sparse_output=True``.
+            Latent codes. float32 if ``X`` is float32, else float64. A sparse matrix in
+            CSR format if the bottleneck has ``sparse_output=True``.
         """
         return self._fitted_model().transform(self._check_X(X, "transform"))
 
     def inverse_transform(self, X):
-        """Return the rows that latent codes are decoded to.
+        """Return the rows that are decoded from latent codes.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_components_)
-            Codes, as `transform` returns them.
+            Latent codes, as returned by `transform`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_in_)
-            Rows in the units of the training data.
+            Rows in the units of the training data. float32 if ``X`` is float32, else
+            float64.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` does not have ``n_components_`` columns.
         """
         model = self._fitted_model()
         if not issparse(X):
@@ -288,8 +304,8 @@ class BaseAutoencoder(
         if X.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has "
-                f"n_components_={self.n_components_}: inverse_transform takes what "
-                "transform returns."
+                f"n_components_={self.n_components_}: inverse_transform needs codes "
+                "as returned by transform."
             )
         return model.map(Model.decode, X)
 
@@ -304,26 +320,29 @@ class BaseAutoencoder(
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Rows in the units of the training data.
+            Rows in the units of the training data. float32 if ``X`` is float32, else
+            float64.
         """
         model = self._fitted_model()
         return model.map(Model.forward, self._check_X(X, "reconstruct"))
 
     def reconstruction_error(self, X, per_feature=False):
-        """Return the squared error of the reconstruction of rows.
+        """Return the squared reconstruction error of rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows in the units of the training data.
         per_feature : bool, default=False
-            Whether to return the error of each feature instead of their mean.
+            Whether to return the error of each feature instead of the mean over the
+            features.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_features)
-            Squared residuals in squared units of the data; their mean over the
-            features unless ``per_feature``.
+            Squared residuals in squared units of the training data, averaged over the
+            features unless ``per_feature=True``. float32 if ``X`` is float32, else
+            float64.
         """
         model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")
@@ -332,7 +351,7 @@ class BaseAutoencoder(
         return model.map(lambda model, x: model.squared_residuals(x).mean(dim=1), X)
 
     def score(self, X, y=None, sample_weight=None):
-        """Return R², the share of the variance that the reconstruction explains.
+        """Return R², the share of the variance explained by the reconstruction.
 
         Parameters
         ----------
@@ -341,15 +360,18 @@ class BaseAutoencoder(
         y : object
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative.
+            Non-negative weight of each row. None weights all rows equally.
 
         Returns
         -------
         float
-            One minus the sum of squared residuals over the sum of squared distances to
-            the mean of the training rows, over all rows and features: at most 1, and 0
-            for a model that returns that mean. Features count by their variance; the
-            training loss does not matter.
+            One minus the ratio of two sums over all rows and features: the squared
+            residuals, and the squared distances to ``mean_``, the mean of the training
+            rows. It is at most 1, and 0 for a model that always returns that mean. It
+            is computed in the units of the data, so that features with a larger
+            variance have more weight, whatever the scaling and the training loss. If
+            all rows equal the mean, it is 1 for a perfect reconstruction and 0
+            otherwise.
         """
         model = self._fitted_model()
         X = self._check_X(X, "score")
@@ -374,42 +396,44 @@ class BaseAutoencoder(
         return float(1 - left / total)
 
     def to_torch(self, part="encoder"):
-        """Return a part of the fitted model as a plain module of PyTorch.
+        """Return a part of the fitted model as a plain PyTorch module.
 
-        Scaling, inverse link of the loss and coordinates of the code are included. The
-        module maps tensors in the units of the training data, needs no estimator, and
-        can be trained further, composed, or written with :func:`torch.export.export`
-        and :func:`torch.onnx.export`.
+        The module includes scaling, inverse link of the loss and coordinates of the
+        code, and maps tensors in the units of the training data. It does not need the
+        estimator. It can be trained further, used in other modules, or exported with
+        :func:`torch.export.export` and :func:`torch.onnx.export`.
 
         Parameters
         ----------
         part : {"encoder", "decoder", "autoencoder", "score"}, default="encoder"
-            Which method the module computes.
+            Method that the module computes.
 
-            - "encoder": `transform`, always dense.
+            - "encoder": `transform`; the code is always dense.
             - "decoder": `inverse_transform`.
             - "autoencoder": `reconstruct`.
-            - "score": `score_samples`, of the detector only. Rows outside the domain
-              of the loss have a meaningless score instead of an error. With
+            - "score": `score_samples`, for the detector only. Rows outside the domain
+              of the loss do not raise an error; their score is meaningless. With
               :class:`~skae.anomaly_scores.Neighbors`, as by default, all distances
-              between the rows and at most 1,024 remembered ones are held at once.
+              between the rows and the up to 1,024 stored training rows are in memory at
+              once.
 
         Returns
         -------
         torch.nn.Module
-            A copy, in evaluation mode, with weights in single precision, on the device
-            of the network: neither a later `fit` nor training the module changes the
-            other. Maps tensors of shape (n_samples, n_columns) to (n_samples,
-            n_outputs), or to (n_samples,) for "score". All but the weights of the
-            networks are buffers, which training leaves as they are; scaling and
-            coordinates are kept in double precision and cast to the dtype of the rows.
-            ``module.double()`` has the precision that the estimator has for float64.
+            Module that maps tensors of shape (n_samples, n_columns) to tensors of shape
+            (n_samples, n_outputs), or (n_samples,) for "score". It is a copy in
+            evaluation mode, on the device of the network, with weights in single
+            precision. A later `fit` does not change it, and training it does not change
+            the estimator. Only the weights of the networks are parameters; everything
+            else is in buffers, which training does not change. Scaling and coordinates
+            are stored in double precision and cast to the dtype of the rows.
+            ``module.double()`` has the precision of the estimator for float64 rows.
 
         Raises
         ------
         ValueError
-            If the estimator has no such part, or a custom score computes with something
-            else than PyTorch.
+            If the estimator has no such part, or if a custom score does not compute
+            with PyTorch alone.
 
         Examples
         --------
@@ -440,7 +464,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        # Sparse codes are SciPy's.
+        # Sparse codes are always SciPy matrices.
         sparse = getattr(self.bottleneck, "sparse_output", False)
         tags.array_api_support = HAS_ARRAY_API and not sparse
         return tags
@@ -458,7 +482,7 @@ class BaseAutoencoder(
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
-                "both must have the same."
+                "both must have the same features."
             )
         return X
 

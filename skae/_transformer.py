@@ -1,4 +1,4 @@
-"""The transformer: an autoencoder where PCA would stand."""
+"""The transformer: dimensionality reduction by an autoencoder."""
 
 from numbers import Integral
 
@@ -13,223 +13,251 @@ __all__ = ["AutoencoderTransformer"]
 class AutoencoderTransformer(BaseAutoencoder):
     """Nonlinear dimensionality reduction by an autoencoder, a drop-in for PCA.
 
-    The rows are scaled, encoded into ``n_components_`` numbers and decoded again by
-    two neural networks that are trained to make the difference small [1]_. Before the
-    first step the model *is* PCA, on all training rows; held-out rows then say whether
-    training has improved on it beyond noise, and if not it stays PCA. The code is
-    that of PCA in all that a user sees: centred, uncorrelated, by falling variance,
-    in the data's units, with PCA's signs.
+    Rows are scaled, encoded into ``n_components_`` numbers and decoded again, by two
+    neural networks that are trained to minimise the reconstruction error [1]_. With the
+    default architecture, bottleneck and loss, the model before the first step *is* PCA
+    of all training rows. The trained weights are kept only if a validation set shows an
+    improvement beyond noise; otherwise the model stays PCA.
+
+    As with PCA, the components of the code are centred, uncorrelated, in the order of
+    decreasing variance and in the units of the data, with PCA's signs. A bottleneck or
+    penalty that depends on the axes of the code allows only a part of this.
 
     Parameters
     ----------
     n_components : "auto", int or float, default="auto"
-        Width of the code. A float in (0, 1) is the smallest width with which PCA
-        explains more than that share of the variance of the scaled data. "auto" is
-        0.9, but at most half of ``min(n_samples, n_features)`` and at least 1. More
-        components than features are allowed.
+        Number of components of the latent code. A float in (0, 1) is the smallest
+        number with which PCA explains more than that share of the variance of the
+        scaled data. "auto" is the same as 0.9, but at most half of
+        ``min(n_samples, n_features)`` and at least 1. An int may exceed the number of
+        features.
 
     architecture : Architecture, default=None
-        The two networks. None is :class:`~skae.architectures.MLP` with its defaults.
+        The encoder and decoder networks; see :mod:`skae.architectures`. None is
+        :class:`~skae.architectures.MLP` with its default parameters.
 
     bottleneck : Bottleneck, default=None
-        What stands between them. None is :class:`~skae.bottlenecks.Plain`.
+        What the output of the encoder passes through to become the latent code, for
+        example a quantiser; see :mod:`skae.bottlenecks`. None is
+        :class:`~skae.bottlenecks.Plain`, which leaves it unchanged.
 
     corruption : Corruption, default=None
-        What is done to the input in training, for a denoising autoencoder; see
-        :mod:`skae.corruptions`. None leaves it as it is.
+        Random corruption of the input of the encoder during training, for a denoising
+        autoencoder; see :mod:`skae.corruptions`. The loss compares with the clean rows.
+        None leaves the input unchanged.
 
     penalty : Penalty, default=None
-        What shapes the code in training; see :mod:`skae.penalties`. Penalties add
-        with ``+``.
+        Cost of the latent code or of the encoder that is added to the loss during
+        training; see :mod:`skae.penalties`. Penalties are combined with ``+``. None
+        adds no cost.
 
     loss : Loss, default=None
         Distance between a row and its reconstruction, in scaled units, summed over
-        the features. None is :class:`~skae.losses.SquaredError`.
+        the features; see :mod:`skae.losses`. None is
+        :class:`~skae.losses.SquaredError`.
 
     scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
-        How the data are scaled inside the model, and back on the way out.
+        Scaling of the data inside the model. Results are converted back to the units
+        of the data.
 
-        - "global": each feature is centred, then all are divided by *one* number, the
-          root of their mean variance. Errors stay those of the data, up to that one
-          number, as they do for PCA.
+        - "global": each feature is centred, then all features are divided by *one*
+          number, the root of their mean variance. As for PCA, features with a larger
+          variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
-        - None: the data are left as they are.
-        - "auto": "global"; None for a loss that is only defined on part of the real
-          line, which takes no other.
+        - None: the data are not scaled.
+        - "auto": "global"; None for a loss that is defined on a part of the real line
+          only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
 
-        A feature that does not vary is centred, not divided.
+        A constant feature is centred, but not divided.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
-        How the weights are trained; a class is a subclass of
-        :class:`torch.optim.Optimizer`.
+        Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
 
     lr : float, default=5e-3
-        Learning rate. It is constant: a running average of the weights is what is
-        judged and kept, and is as quiet as the end of a falling rate would be.
+        Learning rate. It is constant: a running average of the weights is evaluated and
+        kept, which replaces learning-rate decay.
 
     weight_decay : float, default=0.0
-        Passed to the optimiser: decay of the weights towards zero, of a linear path
-        that started at PCA towards that start.
+        Weight decay, passed to the optimiser. It applies to the weights of layers only,
+        not to biases, normalisation parameters and variances. Weights decay towards
+        zero; those of a linear path that started at PCA decay towards that start.
 
     gradient_clip : float, default=None
-        Largest norm of the gradient of all weights together. None for no bound.
+        Maximum norm of the total gradient (clipping). None does not clip.
 
     batch_size : "auto" or int, default="auto"
-        Rows per step. "auto" is the power of two nearest to ``n_samples / 32``, at
-        least 32 and at most 256. The rows of an epoch are dealt into batches of equal
-        size, never more than this.
+        Maximum number of rows per training step. "auto" is the power of two nearest to
+        ``n_samples / 32``, at least 32 and at most 256. The rows of an epoch are split
+        into batches whose sizes differ by at most one row.
 
     max_epochs : int, default=300
-        Most passes over the training rows.
+        Maximum number of epochs.
 
     early_stopping : bool, default=True
-        Whether to hold out rows, to stop when they no longer gain, and to keep the
-        weights that were best for them, those before the first step included. If
-        False, training goes on until the training objective no longer falls, and the
-        last weights are kept.
+        Whether to hold out a validation set, to stop when the objective on it no longer
+        improves, and to keep the weights that are best on it. Initial weights that are
+        a usable model, such as those of PCA or of a warm start, are kept unless the
+        mean gain exceeds two standard errors. If False, training stops when the
+        training objective no longer improves, and the last weights are kept.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out, or 50 rows where that is more of them and no
-        more than a quarter. Fewer than 50 could not tell a gain from noise, and none
-        are held out: with the default, for fewer than 200 rows. A model that starts
-        as PCA, with no corruption or penalty, then stays PCA; others train on all
-        rows until the training objective no longer falls. Give ``X_val`` to `fit`, a
-        larger share or ``early_stopping=False`` to train all the same.
+        Share of the rows to hold out as validation set, but at least 50 rows if these
+        are no more than a quarter of all. Fewer than 50 rows could not tell a gain from
+        noise, and none are held out: with the default, for fewer than 200 training
+        rows. A model that starts at PCA then stays PCA, unless a corruption, a penalty
+        or the bottleneck regularises it. Other models are trained on all rows until the
+        training objective no longer improves. To train in any case, pass ``X_val`` to
+        `fit`, a larger share, or ``early_stopping=False``.
 
     n_iter_no_change : int, default=15
-        Epochs without an improvement of more than ``tol`` before training stops.
+        Number of epochs without an improvement of more than ``tol`` after which
+        training stops.
 
     tol : float, default=1e-3
         Smallest improvement that counts, as a share of the objective.
 
     warm_start : bool, default=False
-        Whether another `fit` continues from the fitted weights, with the scaling and
-        the number of components of the first.
+        Whether a further call of `fit` continues from the fitted weights, with the
+        scaling and the number of components of the first call.
 
     random_state : int, RandomState instance or None, default=None
-        Source of the held-out rows, the initial weights, the order of the rows and all
-        noise. With an int, fits are equal bit by bit on one CPU, those of large
-        networks with the same number of threads. No global generator is read or
-        written.
+        Determines the validation set, the initial weights, the order of the rows and
+        all noise. With an int, fits are equal bit for bit on one CPU; large networks
+        also need the same number of threads. No global random generator is read or
+        changed.
 
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.
 
     device : str or torch.device, default="cpu"
-        Where to train and to compute: "cpu", "cuda", "cuda:1", "mps". "auto" is CUDA
-        where it is available, else the CPU.
+        Device for training and inference: "cpu", "cuda", "cuda:1", "mps". "auto" is
+        CUDA if it is available, else the CPU.
 
     precision : {"float32", "bf16"}, default="float32"
-        Numbers that pass through the networks in training. With "bf16" products
-        are taken with 8 significant bits instead of 24, by torch's autocast; weights,
-        losses, held-out rows and inference stay in single precision. It is faster on
-        GPUs that have units for it, where networks are wide, and slower on most CPUs.
+        Precision of the activations in training. With "bf16", products are computed
+        with 8 significant bits instead of 24, by torch's autocast; weights, losses,
+        validation and inference stay in single precision. It is faster for wide
+        networks on GPUs that support it, and slower on most CPUs.
 
     net_params : dict, default=None
         Further parameters of the skorch net that trains the model, such as
         ``callbacks`` or ``optimizer__betas``, and ``averaging``: the decay per step of
-        the running average of the weights, 0.995 by default. Callbacks see
-        "train_loss" and "valid_loss" of each epoch; skorch's ``EpochScoring``
-        takes a function here, and others that gather outputs of batches are refused.
+        the running average of the weights, 0.995 by default. Parameters that `fit` sets
+        itself are refused. Callbacks find "train_loss" and "valid_loss" of each epoch
+        in the history. skorch's ``EpochScoring`` must be given a function; other
+        callbacks that collect the outputs of batches are refused.
 
     Attributes
     ----------
     n_components_ : int
-        Width of the code.
+        Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
         Weighted mean of the training rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        What each feature is divided by inside the model.
+        Number by which each feature is divided inside the model.
 
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
-        components. For a linear network these are the numbers of PCA, for others they
-        need not fall. Their sum is the R² of the model. Where that would
-        take long, it is measured on evenly spaced rows only.
+        Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
+        are decoded. For a linear network these are the values of PCA; for other
+        networks they need not decrease. Their sum is the R² of the model. If all rows
+        would take long, it is measured on a random draw of rows, one per stratum of the
+        table, which does not depend on ``random_state``.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
-        How a row moves with each component, in the data's units. Only there if the
-        decoder is linear: without hidden layers, or left at PCA.
+        Change of the reconstruction per unit of each component, in the units of the
+        training data. Only available if the decoder is linear: without hidden layers,
+        or if the model stayed PCA.
 
     active_units_ : int
-        Components whose posterior mean varies over the training rows by more than 0.01.
-        Only there with :class:`~skae.bottlenecks.Variational`.
+        Number of components whose posterior mean has a variance of more than 0.01 over
+        the training rows. Only available with :class:`~skae.bottlenecks.Variational`.
 
     dead_fraction_ : float
-        Share of the components that no training row uses. Only there with
+        Share of the components that no training row uses. Only available with
         :class:`~skae.bottlenecks.TopK` and :class:`~skae.bottlenecks.BatchTopK`.
 
     perplexity_ : float
-        e to the entropy of the symbols of the training rows, the mean over groups or
-        components: how many of them are in use, as if all that are were equally often.
-        Only there with :class:`~skae.bottlenecks.VectorQuantized` and
+        exp(entropy) of code usage over the training rows: the effective number of
+        codes. It is the mean over groups or components. Only available with
+        :class:`~skae.bottlenecks.VectorQuantized` and
         :class:`~skae.bottlenecks.FiniteScalar`.
 
     pca_reconstruction_error_ : float
-        Mean squared residual on the training rows of PCA with as many components, of
-        the rows as they are scaled, in squared units of the data; to be compared with
-        the mean of `reconstruction_error`.
+        Mean squared residual of PCA on the training rows, in squared units of the data,
+        for comparison with the mean of `reconstruction_error`. PCA is that of the
+        scaled rows, with as many components as the model.
 
     history_ : dict of ndarray of shape (n_iter_,)
-        "train_loss" and, where rows judge the training, "valid_loss": the objective
-        per row and epoch; "seconds" per epoch.
+        Values of each epoch: "train_loss", the mean training objective per row;
+        "valid_loss", the same on the validation set, if there is one; "seconds", the
+        duration.
 
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
 
     best_epoch_ : int
-        Epoch whose weights were kept, counted from 1; 0 is the start.
+        Epoch whose weights were kept, counted from 1; 0 means the initial weights.
 
     diagnostics_ : dict
-        "n_held_out": rows that judged the training. "initial_loss", "best_loss": their
-        objective before the first step and with the weights that were kept; where
-        there are none, infinite and the training objective. "diverged": whether the
-        loss stopped being finite. "n_active_components": components that vary. "r2",
-        "pca_r2": R² of model and PCA on the training rows. "step": how gradients
-        were computed, "closed form" or "autograd" (any model), on a GPU maybe "in a
-        CUDA graph"; None where no step was taken. "batch_size": rows per step, at most.
+        Facts about the fit.
+
+        - "n_held_out": number of validation rows.
+        - "initial_loss", "best_loss": objective on the validation set before the first
+          step, and with the weights that were kept. If training does not use one:
+          infinity, and the training objective of the last epoch.
+        - "diverged": whether the loss became infinite or NaN.
+        - "starts_at_pca": whether the weights before the first step were those of PCA.
+          False for warm starts, random starts, and bottlenecks or losses that start
+          elsewhere.
+        - "n_active_components": number of components that vary over the training rows.
+        - "r2", "pca_r2": R² of the model and of PCA on the training rows.
+        - "step": how gradients were computed, "closed form" or "autograd" (for any
+          model), followed by "in a CUDA graph" if steps were captured on a GPU. None if
+          no step was taken.
+        - "batch_size": maximum number of rows per step.
 
     device_ : str
-        Where the network is.
+        Device of the network.
 
     net_ : skorch.NeuralNet
-        The trained net: ``net_.module_``, ``net_.history``. Its optimiser is there for
-        callbacks during training only.
+        The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
+        to callbacks during training only.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where ``X`` has string names for all of them.
+        Names of the features. Only available if all column names of ``X`` are strings.
 
     Raises
     ------
     ValueError, TypeError
-        On `fit`, for a parameter that is not accepted; the message names it.
+        On `fit`, if a parameter is not accepted; the message names it.
 
     Warns
     -----
     skae.exceptions.FitWarning
-        On `fit`, if the loss stopped being finite, components are constant, the code is
-        wider than the data with nothing to keep it from being a copy, or the model is
-        worse than PCA or the mean; each has a class of its own there.
+        On `fit`, if the loss became infinite or NaN, if components are constant, if the
+        code is wider than the data and not regularised, if the model reconstructs worse
+        than PCA or the mean, or if the device ran out of memory. Each problem has a
+        subclass of its own in :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
-        On `fit`, if ``max_epochs`` was reached before training stopped by itself, but
-        not with ``early_stopping=False``, which asks for these epochs.
+        On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
+        with ``early_stopping=False``, where this is expected.
 
     See Also
     --------
-    AutoencoderOutlierDetector : The same model where outliers are looked for.
-    sklearn.decomposition.PCA : The linear model that this one starts as.
-    skae.metrics.reconstruction_scorer : One score for both.
+    AutoencoderOutlierDetector : The same model as an outlier detector.
+    sklearn.decomposition.PCA : The linear model that training starts from.
+    skae.metrics.reconstruction_scorer : A score that compares both.
 
     Notes
     -----
-    Training is in single precision; `transform` and the others compute in the precision
-    of ``X``. How a fit goes is told in the user guide.
+    Training is in single precision. `transform` and the other methods compute in the
+    precision of ``X``, float32 or float64. The user guide describes the steps of a fit.
 
     References
     ----------
@@ -249,7 +277,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     >>> bool(error < 0.6 * autoencoder.pca_reconstruction_error_)
     True
 
-    With a handful of rows there is nothing to judge a network by, and it stays PCA:
+    A few rows are not enough for a validation set, and the model stays PCA:
 
     >>> import numpy as np
     >>> few = AutoencoderTransformer(n_components=2, random_state=0).fit(X[:20])
@@ -311,28 +339,47 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.net_params = net_params
 
     def sample(self, n_samples=1, random_state=None):
-        """Draw new rows like those of the training.
+        """Draw new rows that resemble the training rows.
 
-        With :class:`~skae.bottlenecks.Variational` codes are drawn from the prior that
-        it was trained for. Otherwise they come from a mixture of normal distributions,
-        fitted to the ordered codes of at most 2,000 training rows, and are moved to the
-        nearest code that is possible: a row of the codebook, ``k`` components that are
-        not zero. The decoder makes rows of them.
+        Codes are drawn and then decoded. With :class:`~skae.bottlenecks.Variational`
+        they are drawn from the prior of the bottleneck. Otherwise they are drawn from a
+        mixture of normal distributions [1]_ and moved to the nearest code that the
+        bottleneck can return: a codebook row, or ``k`` nonzero components. The mixture
+        is fitted to the codes of at most 2,000 training rows, once, when the method is
+        first called.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of rows to draw.
         random_state : int, RandomState instance or None, default=None
-            Source of the randomness; an int gives the same rows at every call.
+            Source of the random numbers. With an int, every call returns the same rows.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_in_), float64
-            Rows in the data's own units: what the decoder expects for a code, without
-            the noise that data have around it. With
-            :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson` these are
+            Rows in the units of the training data. They are reconstructions of the
+            codes, without the noise of the data around them: with
+            :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson`,
             probabilities and rates.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``n_samples`` is not a positive integer.
+
+        References
+        ----------
+        .. [1] Ghosh, Sajjadi, Vergari, Black & Schölkopf, "From Variational to
+           Deterministic Autoencoders", ICLR 2020.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skae import AutoencoderTransformer
+        >>> model = AutoencoderTransformer(2, random_state=0).fit(load_iris().data)
+        >>> model.sample(5, random_state=0).shape
+        (5, 4)
         """
         model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)

@@ -1,7 +1,10 @@
 """Arrays of other libraries than NumPy, by scikit-learn's array API dispatch.
 
-What is fitted follows the rows that it was fitted to, as in scikit-learn; the model
-itself is PyTorch's, and goes where rows come from.
+As in scikit-learn, fitted arrays are of the library and on the device of the training
+rows. The model is a PyTorch module; for inference a copy on the device of the rows is
+used.
+
+An array is called foreign if it is of another library than NumPy and dispatch is on.
 """
 
 from copy import copy
@@ -26,9 +29,18 @@ __all__ = [
 
 
 def foreign(X):
-    """Return namespace and device of an array of another library, None for NumPy's.
+    """Return the namespace and the device of a foreign array.
 
-    None, too, where dispatch is off, and for lists, data frames and sparse matrices.
+    Returns
+    -------
+    tuple or None
+        None for NumPy arrays, lists, data frames and sparse matrices, and for any array
+        if dispatch is off.
+
+    Raises
+    ------
+    ValueError
+        If the array is a tensor that requires a gradient.
     """
     if not HAS_ARRAY_API or not get_config()["array_api_dispatch"]:
         return None
@@ -42,25 +54,28 @@ def foreign(X):
 def _check_no_gradient(X):
     if getattr(X, "requires_grad", False):
         raise ValueError(
-            "A tensor requires a gradient, and the methods of estimators give none: "
-            "pass what its detach() returns, or rows to the module of to_torch."
+            "A tensor requires a gradient, but methods of estimators do not compute "
+            "gradients: pass its detach(), or use the module returned by to_torch."
         )
 
 
 def check_namespace(X, estimator, method):
-    """Check that rows come from the library and the device of those of `fit`.
+    """Check that rows are of the library and on the device of the training rows.
 
     Raises
     ------
     ValueError
-        If they do not, and dispatch is on.
+        If they are not, and dispatch is on.
     """
     if HAS_ARRAY_API and hasattr(estimator, "mean_"):
         array_api.check_same_namespace(X, estimator, attribute="mean_", method=method)
 
 
 def float_dtypes(X, dtypes):
-    """Return the floating types that rows may have; those of NumPy are given."""
+    """Return the accepted dtypes of rows; ``dtypes`` are those of NumPy arrays.
+
+    For a foreign array they are float64, if its device supports it, and float32.
+    """
     place = foreign(X)
     if place is None:
         return dtypes
@@ -70,10 +85,10 @@ def float_dtypes(X, dtypes):
 
 
 def on_host(array):
-    """Return a foreign array, or a tensor on any device, as NumPy's; others as is."""
+    """Return a foreign array or a tensor as a NumPy array; others unchanged."""
     if isinstance(array, torch.Tensor):
         _check_no_gradient(array)
-        if array.dtype == torch.bfloat16:  # which NumPy does not have
+        if array.dtype == torch.bfloat16:  # NumPy has no such dtype
             array = array.float()
         return array.cpu().numpy()
     if isinstance(array, np.ndarray) or foreign(array) is None:
@@ -82,7 +97,7 @@ def on_host(array):
 
 
 def tensor_of(X, device):
-    """Return a foreign array as a tensor: where it is, if PyTorch can get there."""
+    """Return a foreign array as a tensor; arrays of other libraries on ``device``."""
     if isinstance(X, torch.Tensor):
         return X
     xp, _ = array_api.get_namespace(torch.empty(0))
@@ -90,7 +105,10 @@ def tensor_of(X, device):
 
 
 def like(array, X):
-    """Return an array or a tensor in the library and on the device of a foreign one."""
+    """Return an array or a tensor in the library and on the device of ``X``.
+
+    It is returned unchanged if ``X`` is not foreign.
+    """
     place = foreign(X)
     if place is None:
         return array
@@ -98,7 +116,7 @@ def like(array, X):
 
 
 def as_double(X):
-    """Return an array in the highest precision that its device has."""
+    """Return an array in the highest precision that its device supports."""
     place = foreign(X)
     if place is None:
         return X.astype(np.float64)
@@ -107,7 +125,7 @@ def as_double(X):
 
 
 def sides(decision):
-    """Return -1 where an array is negative and +1 elsewhere."""
+    """Return -1 where an array is negative and +1 elsewhere, as int64."""
     place = foreign(decision)
     if place is None:
         return np.where(decision < 0, -1, 1)
@@ -116,10 +134,10 @@ def sides(decision):
 
 
 class ArraysMixin:
-    """What lets the fitted arrays of an estimator be those of another library."""
+    """Conversion of the fitted arrays of an estimator to another library."""
 
     def __sklearn_array_api_convert__(self, converter):
-        """Return a copy with converted arrays; scikit-learn's protocol."""
+        """Return a copy with converted arrays (a protocol of scikit-learn)."""
         converted = copy(self)
         for name, value in vars(self).items():
             if hasattr(value, "__dlpack__") and name != "feature_names_in_":
@@ -127,7 +145,7 @@ class ArraysMixin:
         return converted
 
     def _follow(self, X):
-        """Bring the fitted arrays to where rows are."""
+        """Move the fitted arrays to the library and the device of ``X``."""
         if foreign(X) is not None:
             for name, value in vars(self).items():
                 if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Rows and weights as users give them, made ready or refused."""
+"""Validation of rows and sample weights given by users."""
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -8,17 +8,17 @@ from .arrays import check_namespace, float_dtypes
 
 __all__ = ["DTYPES", "checked_rows", "weighted_rows"]
 
-# Of the rows: others become the first.
+# Accepted dtypes of rows; others are converted to the first.
 DTYPES = [np.float64, np.float32]
-# Numbers from which the checks of rows no longer matter beside what is done to them.
+# Number of entries above which the time of the full validation is negligible.
 _FEW_ENTRIES = 4096
 
 
 def checked_rows(estimator, X, method):
-    """Return rows for a method of a fitted estimator, as :func:`validate_data` does.
+    """Return validated rows for a method of a fitted estimator.
 
-    It takes as long as one row takes in a small network to find nothing to do; few rows
-    of which that is plain are not shown to it.
+    `validate_data` takes as long as a small network takes for one row, even if there is
+    nothing to convert. It is skipped for small NumPy arrays that need no conversion.
     """
     if _is_plain(estimator, X):
         return X
@@ -27,6 +27,7 @@ def checked_rows(estimator, X, method):
 
 
 def _is_plain(estimator, X):
+    """Return whether ``X`` is a small, finite array that needs no conversion."""
     return (
         type(X) is np.ndarray
         and X.ndim == 2
@@ -40,7 +41,24 @@ def _is_plain(estimator, X):
 
 
 def weighted_rows(X, sample_weight):
-    """Return the rows that count, and their weights: None where all are equal."""
+    """Return the rows of positive weight, and their weights.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    sample_weight : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    X : ndarray of shape (n_kept, n_features)
+    weight : ndarray of shape (n_kept,), float64, or None
+        None if all weights are equal.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, or fewer than two are positive.
+    """
     weight = check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )

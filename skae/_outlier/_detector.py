@@ -23,268 +23,303 @@ __all__ = ["AutoencoderOutlierDetector"]
 class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     """Outlier detection with an autoencoder.
 
-    The model is that of :class:`AutoencoderTransformer`, trained on rows that are
-    normal or mostly so. A new row is abnormal if what the model makes of it, what is
-    left over and where the code lies, is far from what it made of them; `explain` says
-    which features that is due to. Conventions are those of
-    :class:`~sklearn.ensemble.IsolationForest`: scores are higher for normal rows,
-    `predict` gives +1 for them and -1 for outliers.
+    The model is that of :class:`AutoencoderTransformer`, trained on rows that are all
+    or mostly normal [1]_. A row is scored by the distance of its residual and code to
+    those of training rows; `explain` returns the contribution of each feature to the
+    score. Conventions are those of :class:`~sklearn.ensemble.IsolationForest`: normal
+    rows have higher scores, and `predict` returns +1 for them and -1 for outliers.
 
     Parameters
     ----------
     n_components : "auto", int or float, default="auto"
-        Width of the code. A float in (0, 1) is the smallest width with which PCA
-        explains more than that share of the variance of the scaled data. "auto" is
-        0.9, but at most half of ``min(n_samples, n_features)`` and at least 1. More
-        components than features are allowed.
+        Number of components of the latent code. A float in (0, 1) is the smallest
+        number with which PCA explains more than that share of the variance of the
+        scaled data. "auto" is the same as 0.9, but at most half of
+        ``min(n_samples, n_features)`` and at least 1. An int may exceed the number of
+        features.
 
     contamination : "auto" or float, default="auto"
-        Where the threshold lies; the ranking of rows does not depend on it.
+        How the threshold is set. The ranking of rows does not depend on it.
 
-        - float in (0, 0.5]: the share of the training rows that `predict` calls
-          outliers, as in IsolationForest. Right for training data that contain
-          outliers of about that share, and for these data only: new rows are a little
-          farther from training rows than these are from each other, and a larger
-          share of them falls below such a threshold.
-        - "auto": right for training data that are normal. About 1 % of new normal rows
-          are called outliers, one in ``n + 1`` where fewer than 100 rows set the
-          threshold. It comes from the scores of rows that no step of the training has
-          used: those held back by ``calibration_fraction``, else those that judged
-          the training. From 10 to 499 training rows, and up to 1,999 if there are
-          less than 20 per component or 10 per column, are cut into five parts
-          instead, each scored by a model of the others, with scaling and principal
-          axes of its own; where training leaves its start, `fit` takes about six
-          times as long for it. Fewer rows, and more with ``early_stopping=False``,
-          are scored by the model that they trained. Beyond the most abnormal tenth of
-          the scores an exponential tail is fitted, since the 1 % quantile of a few
-          dozen rows says little; the most abnormal of these rows is always called an
-          outlier. Of wider tables than that, with thousands of rows, more than 1 %
-          may be: `calibrate`.
+        - float in (0, 0.5]: share of the rows given to `fit` that `predict` calls
+          outliers, as in IsolationForest. For training data that contain about that
+          share of outliers, and for the prediction of these rows only: new rows are a
+          little farther from training rows than these are from each other, so a larger
+          share of them is below the threshold. Only the networks of the ensemble are
+          trained, none for cross-fitting.
+        - "auto": for training data that are normal. The threshold is set for a false
+          alarm rate of about 1 % on new normal rows, or one in ``n + 1`` if it is set
+          from the scores of ``n < 100`` rows.
 
-        `calibrate` sets another threshold without fitting again.
+        With "auto" the threshold is set from scores of rows that training has not used:
+
+        - The rows held back by ``calibration_fraction``, if there are any.
+        - Without these, for 10 to 499 training rows, cross-fitting scores: the rows are
+          split into five parts, and each is scored by a model of the other four, with
+          scaling and principal axes of its own. It is also used for up to 1,999
+          training rows if these are fewer than 20 per component or 10 per column, but
+          not with ``X_val``. `fit` then takes about six times as long, unless training
+          keeps the initial weights.
+        - Otherwise the validation set.
+        - Without one (fewer than 10 rows, or ``early_stopping=False``), the training
+          rows, scored by the model that was trained on them.
+
+        The 1 % quantile of a few dozen scores is uncertain. Therefore an exponential
+        tail is fitted to the most abnormal tenth of the scores. The most abnormal of
+        these rows is always called an outlier, unless more than 1 % of them share its
+        score. With 2,000 training rows or more, but fewer than 20 per component or 10
+        per column, the false alarm rate may exceed 1 %: use `calibrate`, which sets
+        another threshold without fitting again.
 
     anomaly_score : AnomalyScore, default=None
-        How code and residual of a row become one number; see
+        How the score of a row is computed from its code and residual; see
         :mod:`skae.anomaly_scores`. None is :class:`~skae.anomaly_scores.Combined`: the
-        distance to training rows that are remembered, in residual and code and in the
-        data.
+        distance to stored training rows, in residual and code and in the data.
 
     n_estimators : int, default=1
-        Number of autoencoders, each with random weights and an order of rows of its
-        own. They share scaling, principal axes and held-out rows; a score is the mean
-        of theirs, each in units of its spread over held-out rows. With
-        ``n_components="auto"`` the further ones have fewer components, down to half as
-        many. The code, reconstructions and fitted attributes are those of the first.
+        Number of autoencoders in the ensemble. Each has its own random weights and
+        order of rows; scaling, principal axes and validation set are shared. The score
+        is the mean of their scores, each divided by its mean absolute deviation from
+        the median over the validation set, or over the training rows if there are
+        fewer than 500. With ``n_components="auto"`` the further ones have fewer
+        components, down to half as many. Codes, reconstructions and fitted attributes
+        are those of the first.
 
     calibration_fraction : float, default=0.0
-        Share of the rows, in [0, 1), to hold back from `fit` altogether, for the
-        threshold and for `p_values`. Not with weights that `warm_start` continues.
+        Share of the rows, in [0, 1), that are not used for training at all, but to set
+        the threshold and for `p_values`. At least two rows must remain. It must be 0
+        when ``warm_start`` continues from fitted weights, which may have seen any row.
 
     architecture : Architecture, default=None
-        The two networks. None is :class:`~skae.architectures.MLP` with its defaults.
+        The encoder and decoder networks; see :mod:`skae.architectures`. None is
+        :class:`~skae.architectures.MLP` with its default parameters.
 
     bottleneck : Bottleneck, default=None
-        What stands between them. None is :class:`~skae.bottlenecks.Plain`.
+        What the output of the encoder passes through to become the latent code, for
+        example a quantiser; see :mod:`skae.bottlenecks`. None is
+        :class:`~skae.bottlenecks.Plain`, which leaves it unchanged.
 
     corruption : Corruption, default=None
-        What is done to the input in training, for a denoising autoencoder; see
-        :mod:`skae.corruptions`. None leaves it as it is.
+        Random corruption of the input of the encoder during training, for a denoising
+        autoencoder; see :mod:`skae.corruptions`. The loss compares with the clean rows.
+        None leaves the input unchanged.
 
     penalty : Penalty, default=None
-        What shapes the code in training; see :mod:`skae.penalties`. Penalties add
-        with ``+``.
+        Cost of the latent code or of the encoder that is added to the loss during
+        training; see :mod:`skae.penalties`. Penalties are combined with ``+``. None
+        adds no cost.
 
     loss : Loss, default=None
         Distance between a row and its reconstruction, in scaled units, summed over
-        the features. None is :class:`~skae.losses.SquaredError`.
+        the features; see :mod:`skae.losses`. None is
+        :class:`~skae.losses.SquaredError`.
 
     scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
-        How the data are scaled inside the model, and back on the way out.
+        Scaling of the data inside the model. Results are converted back to the units
+        of the data.
 
-        - "global": each feature is centred, then all are divided by *one* number, the
-          root of their mean variance. Errors stay those of the data, up to that one
-          number, as they do for PCA.
+        - "global": each feature is centred, then all features are divided by *one*
+          number, the root of their mean variance. As for PCA, features with a larger
+          variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
-        - None: the data are left as they are.
-        - "auto": "standard"; None for a loss that is only defined on part of the real
-          line, which takes no other.
+        - None: the data are not scaled.
+        - "auto": "standard"; None for a loss that is defined on a part of the real line
+          only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
 
-        A feature that does not vary is centred, not divided.
+        A constant feature is centred, but not divided.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
-        How the weights are trained; a class is a subclass of
-        :class:`torch.optim.Optimizer`.
+        Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
 
     lr : float, default=5e-3
-        Learning rate. It is constant: a running average of the weights is what is
-        judged and kept, and is as quiet as the end of a falling rate would be.
+        Learning rate. It is constant: a running average of the weights is evaluated and
+        kept, which replaces learning-rate decay.
 
     weight_decay : float, default=0.0
-        Passed to the optimiser: decay of the weights towards zero, of a linear path
-        that started at PCA towards that start.
+        Weight decay, passed to the optimiser. It applies to the weights of layers only,
+        not to biases, normalisation parameters and variances. Weights decay towards
+        zero; those of a linear path that started at PCA decay towards that start.
 
     gradient_clip : float, default=None
-        Largest norm of the gradient of all weights together. None for no bound.
+        Maximum norm of the total gradient (clipping). None does not clip.
 
     batch_size : "auto" or int, default="auto"
-        Rows per step. "auto" is the power of two nearest to ``n_samples / 32``, at
-        least 32 and at most 256. The rows of an epoch are dealt into batches of equal
-        size, never more than this.
+        Maximum number of rows per training step. "auto" is the power of two nearest to
+        ``n_samples / 32``, at least 32 and at most 256. The rows of an epoch are split
+        into batches whose sizes differ by at most one row.
 
     max_epochs : int, default=300
-        Most passes over the training rows.
+        Maximum number of epochs.
 
     early_stopping : bool, default=True
-        Whether to hold out rows, to stop when they no longer gain, and to keep the
-        weights that were best for them, those before the first step included. If
-        False, training goes on until the training objective no longer falls, and the
-        last weights are kept.
+        Whether to hold out a validation set, to stop when the objective on it no longer
+        improves, and to keep the weights that are best on it. Initial weights that are
+        a usable model, such as those of PCA or of a warm start, are kept unless the
+        mean gain exceeds two standard errors. If False, training stops when the
+        training objective no longer improves, and the last weights are kept.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out, or 50 rows where that is more of them and no
-        more than a quarter. Fewer than 50 could not tell a gain from noise, and none
-        are held out: with the default, for fewer than 200 rows. A model that starts
-        as PCA, with no corruption or penalty, then stays PCA; others train on all
-        rows until the training objective no longer falls. Give ``X_val`` to `fit`, a
-        larger share or ``early_stopping=False`` to train all the same.
+        Share of the rows to hold out as validation set, but at least 50 rows if these
+        are no more than a quarter of all. Fewer than 50 rows could not tell a gain from
+        noise, and none are held out: with the default, for fewer than 200 training
+        rows. A model that starts at PCA then stays PCA, unless a corruption, a penalty
+        or the bottleneck regularises it. Other models are trained on all rows until the
+        training objective no longer improves. To train in any case, pass ``X_val`` to
+        `fit`, a larger share, or ``early_stopping=False``.
 
     n_iter_no_change : int, default=15
-        Epochs without an improvement of more than ``tol`` before training stops.
+        Number of epochs without an improvement of more than ``tol`` after which
+        training stops.
 
     tol : float, default=1e-3
         Smallest improvement that counts, as a share of the objective.
 
     warm_start : bool, default=False
-        Whether another `fit` continues from the fitted weights, with the scaling and
-        the number of components of the first.
+        Whether a further call of `fit` continues from the fitted weights, with the
+        scaling and the number of components of the first call.
 
     random_state : int, RandomState instance or None, default=None
-        Source of the held-out rows, the initial weights, the order of the rows and all
-        noise. With an int, fits are equal bit by bit on one CPU, those of large
-        networks with the same number of threads. No global generator is read or
-        written.
+        Determines the validation set, the initial weights, the order of the rows and
+        all noise. With an int, fits are equal bit for bit on one CPU; large networks
+        also need the same number of threads. No global random generator is read or
+        changed.
 
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.
 
     device : str or torch.device, default="cpu"
-        Where to train and to compute: "cpu", "cuda", "cuda:1", "mps". "auto" is CUDA
-        where it is available, else the CPU.
+        Device for training and inference: "cpu", "cuda", "cuda:1", "mps". "auto" is
+        CUDA if it is available, else the CPU.
 
     precision : {"float32", "bf16"}, default="float32"
-        Numbers that pass through the networks in training. With "bf16" products
-        are taken with 8 significant bits instead of 24, by torch's autocast; weights,
-        losses, held-out rows and inference stay in single precision. It is faster on
-        GPUs that have units for it, where networks are wide, and slower on most CPUs.
+        Precision of the activations in training. With "bf16", products are computed
+        with 8 significant bits instead of 24, by torch's autocast; weights, losses,
+        validation and inference stay in single precision. It is faster for wide
+        networks on GPUs that support it, and slower on most CPUs.
 
     net_params : dict, default=None
         Further parameters of the skorch net that trains the model, such as
         ``callbacks`` or ``optimizer__betas``, and ``averaging``: the decay per step of
-        the running average of the weights, 0.995 by default. Callbacks see
-        "train_loss" and "valid_loss" of each epoch; skorch's ``EpochScoring``
-        takes a function here, and others that gather outputs of batches are refused.
+        the running average of the weights, 0.995 by default. Parameters that `fit` sets
+        itself are refused. Callbacks find "train_loss" and "valid_loss" of each epoch
+        in the history. skorch's ``EpochScoring`` must be given a function; other
+        callbacks that collect the outputs of batches are refused.
 
     Attributes
     ----------
     offset_ : float
-        The threshold: ``decision_function(X) = score_samples(X) - offset_``.
+        The threshold: ``decision_function(X) = score_samples(X) - offset_``. Rows whose
+        score is below it are outliers.
 
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Scores of the calibration rows. Only there with ``calibration_fraction``, or
-        after `calibrate` was given some.
+        Scores of the calibration rows, as returned by `score_samples`. Only available
+        with ``calibration_fraction``, or after `calibrate` was given such rows.
 
     n_components_ : int
-        Width of the code.
+        Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
         Weighted mean of the training rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        What each feature is divided by inside the model.
+        Number by which each feature is divided inside the model.
 
     explained_variance_ratio_ : ndarray of shape (n_components_,)
-        Gain in R² on the training rows from decoding ``k + 1`` instead of ``k``
-        components. For a linear network these are the numbers of PCA, for others they
-        need not fall. Their sum is the R² of the model. Where that would
-        take long, it is measured on evenly spaced rows only.
+        Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
+        are decoded. For a linear network these are the values of PCA; for other
+        networks they need not decrease. Their sum is the R² of the model. If all rows
+        would take long, it is measured on a random draw of rows, one per stratum of the
+        table, which does not depend on ``random_state``.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
-        How a row moves with each component, in the data's units. Only there if the
-        decoder is linear: without hidden layers, or left at PCA.
+        Change of the reconstruction per unit of each component, in the units of the
+        training data. Only available if the decoder is linear: without hidden layers,
+        or if the model stayed PCA.
 
     active_units_ : int
-        Components whose posterior mean varies over the training rows by more than 0.01.
-        Only there with :class:`~skae.bottlenecks.Variational`.
+        Number of components whose posterior mean has a variance of more than 0.01 over
+        the training rows. Only available with :class:`~skae.bottlenecks.Variational`.
 
     dead_fraction_ : float
-        Share of the components that no training row uses. Only there with
+        Share of the components that no training row uses. Only available with
         :class:`~skae.bottlenecks.TopK` and :class:`~skae.bottlenecks.BatchTopK`.
 
     perplexity_ : float
-        e to the entropy of the symbols of the training rows, the mean over groups or
-        components: how many of them are in use, as if all that are were equally often.
-        Only there with :class:`~skae.bottlenecks.VectorQuantized` and
+        exp(entropy) of code usage over the training rows: the effective number of
+        codes. It is the mean over groups or components. Only available with
+        :class:`~skae.bottlenecks.VectorQuantized` and
         :class:`~skae.bottlenecks.FiniteScalar`.
 
     pca_reconstruction_error_ : float
-        Mean squared residual on the training rows of PCA with as many components, of
-        the rows as they are scaled, in squared units of the data; to be compared with
-        the mean of `reconstruction_error`.
+        Mean squared residual of PCA on the training rows, in squared units of the data,
+        for comparison with the mean of `reconstruction_error`. PCA is that of the
+        scaled rows, with as many components as the model.
 
     history_ : dict of ndarray of shape (n_iter_,)
-        "train_loss" and, where rows judge the training, "valid_loss": the objective
-        per row and epoch; "seconds" per epoch.
+        Values of each epoch: "train_loss", the mean training objective per row;
+        "valid_loss", the same on the validation set, if there is one; "seconds", the
+        duration.
 
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
 
     best_epoch_ : int
-        Epoch whose weights were kept, counted from 1; 0 is the start.
+        Epoch whose weights were kept, counted from 1; 0 means the initial weights.
 
     diagnostics_ : dict
-        "n_held_out": rows that judged the training. "initial_loss", "best_loss": their
-        objective before the first step and with the weights that were kept; where
-        there are none, infinite and the training objective. "diverged": whether the
-        loss stopped being finite. "n_active_components": components that vary. "r2",
-        "pca_r2": R² of model and PCA on the training rows. "step": how gradients
-        were computed, "closed form" or "autograd" (any model), on a GPU maybe "in a
-        CUDA graph"; None where no step was taken. "batch_size": rows per step, at most.
+        Facts about the fit.
+
+        - "n_held_out": number of validation rows.
+        - "initial_loss", "best_loss": objective on the validation set before the first
+          step, and with the weights that were kept. If training does not use one:
+          infinity, and the training objective of the last epoch.
+        - "diverged": whether the loss became infinite or NaN.
+        - "starts_at_pca": whether the weights before the first step were those of PCA.
+          False for warm starts, random starts, and bottlenecks or losses that start
+          elsewhere.
+        - "n_active_components": number of components that vary over the training rows.
+        - "r2", "pca_r2": R² of the model and of PCA on the training rows.
+        - "step": how gradients were computed, "closed form" or "autograd" (for any
+          model), followed by "in a CUDA graph" if steps were captured on a GPU. None if
+          no step was taken.
+        - "batch_size": maximum number of rows per step.
 
     device_ : str
-        Where the network is.
+        Device of the network.
 
     net_ : skorch.NeuralNet
-        The trained net: ``net_.module_``, ``net_.history``. Its optimiser is there for
-        callbacks during training only.
+        The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
+        to callbacks during training only.
 
     n_features_in_ : int
         Number of features seen in `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where ``X`` has string names for all of them.
+        Names of the features. Only available if all column names of ``X`` are strings.
 
     Raises
     ------
     ValueError, TypeError
-        On `fit`, for a parameter that is not accepted; the message names it.
+        On `fit`, if a parameter is not accepted; the message names it.
 
     Warns
     -----
     skae.exceptions.FitWarning
-        On `fit`, if the loss stopped being finite, components are constant, the code is
-        wider than the data with nothing to keep it from being a copy, or the model is
-        worse than PCA or the mean; each has a class of its own there.
+        On `fit`, if the loss became infinite or NaN, if components are constant, if the
+        code is wider than the data and not regularised, if the model reconstructs worse
+        than PCA or the mean, or if the device ran out of memory. Each problem has a
+        subclass of its own in :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
-        On `fit`, if ``max_epochs`` was reached before training stopped by itself, but
-        not with ``early_stopping=False``, which asks for these epochs.
+        On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
+        with ``early_stopping=False``, where this is expected.
 
     See Also
     --------
     AutoencoderTransformer : The same model as a transformer.
-    sklearn.ensemble.IsolationForest : Needs no scaling and no training; often as good.
-    sklearn.neighbors.LocalOutlierFactor : No training, but keeps all rows.
-    skae.metrics.make_outlier_scorer : For labels of any convention.
+    sklearn.ensemble.IsolationForest : Needs no scaling and no network; often as good.
+    sklearn.neighbors.LocalOutlierFactor : Needs no network, but stores all rows.
+    skae.metrics.make_outlier_scorer : Scorer for labelled outliers.
 
     References
     ----------
@@ -374,37 +409,37 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.net_params = net_params
 
     def score_samples(self, X):
-        """Return how normal rows are: the lower, the more abnormal.
+        """Return the scores of rows: the lower, the more abnormal.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
-            Minus the anomaly score, float64.
+        ndarray of shape (n_samples,), float64
+            Minus the anomaly score.
 
         Raises
         ------
         ValueError
-            If rows lie outside the domain of the loss, where it means nothing.
+            If rows are outside the domain of the loss, where it is not defined.
         """
         X = self._check_rows(X, "score_samples")
         return -self._ensemble.score(X)
 
     def decision_function(self, X):
-        """Return how far rows are on the normal side: negative for outliers.
+        """Return the scores of rows minus the threshold: negative for outliers.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,), float64
             ``score_samples(X) - offset_``.
         """
         check_namespace(X, self, "decision_function")
@@ -416,11 +451,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,), int64
+            -1 where `decision_function` is negative, +1 elsewhere.
         """
         check_namespace(X, self, "predict")
         return sides(self.decision_function(X))
@@ -434,37 +470,39 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         n_alerts=None,
         rule=None,
     ):
-        """Set the threshold anew; the model stays as it is.
+        """Set another threshold without fitting the model again.
 
         Parameters
         ----------
         X_normal : array-like of shape (n_samples, n_features), default=None
-            Normal rows that `fit` has not seen, such as the last weeks of a stream.
-            From then on they are what `p_values` compares with. None takes the rows of
-            an earlier call, those that ``calibration_fraction`` held back, or else
-            those that the threshold of `fit` came from.
+            Normal rows that were not used in `fit`, such as the last weeks of a stream.
+            They become the calibration rows of `p_values`, except with ``n_alerts``.
+            None uses the calibration rows of an earlier call or those held back by
+            ``calibration_fraction``. If there are none, it uses the rows from which
+            `fit` set the threshold: with a float ``contamination``, the training rows.
 
         quantile : float, default=None
-            The threshold is the score below which this share of the rows lies.
+            Share of the rows whose score is below the threshold, in (0, 1).
 
         false_positive_rate : float, default=None
-            A new row like these is called an outlier with at most this probability,
-            averaged over the draw of both (split conformal prediction [1]_); among
-            ``n`` rows the threshold is the ``floor(false_positive_rate * (n + 1))``-th
-            lowest score. Without ``X_normal`` there must be calibration rows, as for
-            `p_values`; sample weights do not count.
+            Maximum probability, in (0, 1), that a new normal row is called an outlier,
+            averaged over the draw of the new row and of the ``n`` given ones (split
+            conformal prediction [1]_). The threshold is the
+            ``floor(false_positive_rate * (n + 1))``-th lowest score. Without
+            ``X_normal`` there must be calibration rows, as for `p_values`. Sample
+            weights are not used.
 
         n_alerts : int, default=None
-            So many of the rows are called outliers, fewer where scores are equal: for
-            a batch of the size that is looked at together. These rows need not be
-            normal, and `p_values` does not compare with them.
+            Number of the rows to call outliers, less than the number of rows; fewer are
+            if scores are equal. For batches of which a fixed number can be inspected.
+            These rows need not be normal, and `p_values` does not use them.
 
         rule : callable, default=None
-            Takes the scores of the rows, as `score_samples` gives them, and returns the
-            threshold.
+            Function from the scores of the rows, an ndarray as returned by
+            `score_samples`, to the threshold, a finite number.
 
-            At most one of the four is given; with none, the threshold is that of
-            ``contamination="auto"``.
+            At most one of the four rules can be given. Without any, the threshold is
+            set as with ``contamination="auto"``, for a false alarm rate of about 1 %.
 
         Returns
         -------
@@ -474,8 +512,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Raises
         ------
         ValueError
-            If more than one of the four is given or one is not accepted, or a rate is
-            smaller than so few rows can promise. The detector is then as before.
+            If more than one of the four rules is given, if one is not accepted, if
+            ``false_positive_rate`` is less than ``1 / (n + 1)``, the smallest rate that
+            ``n`` rows can guarantee, or if it is given without any calibration rows.
+            The detector is then unchanged.
 
         References
         ----------
@@ -512,27 +552,27 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return self
 
     def p_values(self, X):
-        """Return how often normal rows are at least as abnormal as these.
+        """Return conformal p-values: the share of normal rows at least as abnormal.
 
-        Conformal p-values [1]_: for a row drawn as the calibration rows were, the
-        chance of a p-value of at most ``p`` is at most ``p``, whatever the model.
-        Calibration rows are those given to `calibrate`, or those that
-        ``calibration_fraction`` held back in `fit`: nothing else has seen them. The
-        smallest possible value is one over their number plus one.
+        For a new row from the distribution of the calibration rows, the probability of
+        a p-value of at most ``p`` is at most ``p``, whatever the model [1]_. The
+        calibration rows are those given to `calibrate`, or else those held back by
+        ``calibration_fraction``, which training has not used. The smallest possible
+        p-value is ``1 / (n + 1)`` with ``n`` calibration rows.
 
-        Of many rows, :func:`scipy.stats.false_discovery_control` tells which to call
-        outliers such that only a given share of these calls is false; conformal
-        p-values depend on each other in a way that it allows [1]_.
+        To bound the share of false alarms among the alarms for many rows, pass the
+        p-values to :func:`scipy.stats.false_discovery_control`. Conformal p-values are
+        not independent, but their dependence is one for which this is valid [1]_.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
-            In (0, 1].
+        ndarray of shape (n_samples,), float64
+            P-values in (0, 1].
 
         Raises
         ------
@@ -564,30 +604,41 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return like(_thresholds.p_values(*map(on_host, (scores, calibration))), X)
 
     def explain(self, X):
-        """Return which features made rows abnormal, in the data's own units.
+        """Return the contribution of each feature to the anomaly score of rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows in the data's own units.
+            Rows in the units of the training data.
 
         Returns
         -------
         explanation : Explanation
-            A :class:`~sklearn.utils.Bunch` with, for each row and feature, its
-            ``value``, the value that the model ``expected``, their difference as
-            ``residual`` in units of what is usual for the feature, and its ``share`` of
-            the score. Arrays of shape (n_samples, n_features). ``code_share``, of
-            shape (n_samples,), is the part of the score that lies in the code itself,
-            in no single feature; all shares of a row add up to one.
-            ``explanation.to_frame(top_k)`` is a data frame of the worst features of
-            each row, by name.
+            A :class:`~sklearn.utils.Bunch` of arrays of shape (n_samples, n_features):
+
+            - ``value``: the rows.
+            - ``expected``: their reconstruction, the mean of those of the ensemble, in
+              the units of the training data.
+            - ``residual``: ``value - expected``, divided by the root mean square of the
+              residual of the feature over the validation set, or over the training rows
+              if there are fewer than 500.
+            - ``share``: share of the feature in the anomaly score.
+
+            ``code_share``, of shape (n_samples,), is the share of the score that is due
+            to the code and not to a single feature. All shares of a row sum to one.
+            ``explanation.to_frame(top_k)`` returns a data frame with the ``top_k``
+            features of each row that have the largest shares, by name.
+
+        Raises
+        ------
+        ValueError
+            If rows are outside the domain of the loss, where it is not defined.
 
         Notes
         -----
-        A share is part of the score and says where the row differs from rows that are
-        remembered. A wrong value also spoils the reconstruction of other columns that
-        go with it, so that these have a part, if usually a smaller one.
+        Shares show where a row differs from the stored training rows. A wrong value
+        also changes the reconstruction of correlated features. These then have a share,
+        too, but usually a smaller one.
 
         Examples
         --------
@@ -633,9 +684,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     def _check_calibrated(self, name):
         if not hasattr(self, "calibration_scores_"):
             raise ValueError(
-                f"{name} compares with normal rows that fit has not seen, and there "
-                "are none: call calibrate(X_normal) first, or fit with "
-                f"calibration_fraction, say 0.2. Got {self.calibration_fraction!r}."
+                f"{name} needs calibration rows, that is normal rows that fit has not "
+                "used, and there are none: call calibrate(X_normal) first, or fit with "
+                f"calibration_fraction=0.2. Got {self.calibration_fraction!r}."
             )
 
     def _check_rows(self, X, method):
@@ -648,16 +699,17 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return Combined() if self.anomaly_score is None else self.anomaly_score
 
     def _withhold(self, X, sample_weight):
-        """Take calibration rows out before anything is learnt."""
+        """Remove the calibration rows before anything is learnt from the rows."""
         self._score().validate()
         self._withheld = None
         if not self.calibration_fraction:
             return X, sample_weight
         if self.warm_start and hasattr(self, "_ensemble"):
             raise ValueError(
-                "warm_start=True continues from weights that may have seen the rows "
-                f"that calibration_fraction={self.calibration_fraction} holds back: "
-                "pass calibration_fraction=0, and later ones to calibrate."
+                "warm_start=True continues from weights that may have been trained on "
+                "the rows that would be held back by "
+                f"calibration_fraction={self.calibration_fraction}: pass "
+                "calibration_fraction=0, and new rows to calibrate."
             )
         n_withheld = max(1, round(self.calibration_fraction * len(X)))
         if len(X) - n_withheld < 2:
@@ -672,7 +724,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             self._withheld = X[out], None
             return X[kept], None
         kept_weight = sample_weight[kept]
-        # In the unit that the fit gives its weights.
+        # `fit` divides the weights by their mean over the rows that it is given.
         self._withheld = X[out], sample_weight[out] / kept_weight.mean()
         return X[kept], kept_weight
 
@@ -680,7 +732,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))
 
     def _cross_fits(self, plan):
-        """Return whether the threshold needs scores of cross-fitted models."""
+        """Return whether the threshold is set from scores of cross-fitted models."""
         automatic = self.contamination == "auto" and self._withheld is None
         return automatic and few_rows(plan)
 
@@ -715,14 +767,18 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.offset_ = _thresholds.automatic(*self._reference)
 
     def _row_scores(self, fit, fitted):
-        """Return scores of the training rows, and their weights."""
+        """Return the scores of all training rows and their sample weights."""
         scores = fitted.row_scores
         if scores is None:
             scores = fitted.ensemble.score(fit.plan.rows)
         return -scores, fit.plan.weight
 
     def _unseen_scores(self, fit, fitted, how, progress):
-        """Return scores of rows that training has not seen, where there are any."""
+        """Return scores and sample weights of the rows that "auto" calibrates on.
+
+        These are rows that training has not used, or all training rows if there are
+        none.
+        """
         plan = fit.plan
         if progress is not None and few_rows(plan):
             return -cross_fitted(fit, fitted.unchanged, progress, **how), plan.weight

@@ -1,4 +1,4 @@
-"""Why a row is an outlier."""
+"""Contributions of features to anomaly scores."""
 
 from numbers import Integral
 
@@ -11,39 +11,45 @@ __all__ = ["Explanation"]
 
 
 class Explanation(Bunch):
-    """What `AutoencoderOutlierDetector.explain` returns.
+    """Result of `AutoencoderOutlierDetector.explain`.
 
     Attributes
     ----------
     value : ndarray of shape (n_samples, n_features)
         The rows.
     expected : ndarray of shape (n_samples, n_features)
-        What the model makes of them.
+        Their reconstruction, in the units of the training data.
     residual : ndarray of shape (n_samples, n_features)
-        Value minus expected, in units of what is usual for the feature.
+        ``value - expected``, divided by the root mean square of the residual of the
+        feature over the validation set, or over the training rows if there are fewer
+        than 500.
     share : ndarray of shape (n_samples, n_features)
-        Part of the score that the feature makes up.
+        Share of the feature in the anomaly score.
     code_share : ndarray of shape (n_samples,)
-        Part of the score that lies in the code itself and in no single feature.
+        Share of the score that is due to the code and not to a single feature. All
+        shares of a row sum to one.
     feature_names : ndarray of shape (n_features,)
         Names of the features.
     index : array-like of shape (n_samples,)
-        Labels of the rows: those of a data frame, else their positions.
+        Labels of the rows: the index of a data frame, else their positions.
     """
 
     def to_frame(self, top_k=None):
-        """Return a data frame with one line per row and feature, the worst first.
+        """Return a data frame with one line per row and feature, by falling share.
 
         Parameters
         ----------
         top_k : int, default=None
-            How many features to keep for each row. None keeps all.
+            Number of features to keep for each row, those with the largest shares.
+            None keeps all.
 
         Returns
         -------
         pandas.DataFrame
-            With the columns "row", "feature", "value", "expected", "residual", "share"
-            and "code_share", which is the same for all lines of a row.
+            Data frame with the columns "row", "feature", "value", "expected",
+            "residual", "share" and "code_share". The last one is the same for all
+            features of a row. Rows are in their given order, the features of each in
+            the order of decreasing share.
 
         Raises
         ------

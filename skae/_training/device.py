@@ -1,4 +1,4 @@
-"""Where to compute, and with how many threads."""
+"""Device and number of threads of the computations."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -10,9 +10,9 @@ from torch import nn
 
 __all__ = ["multiplications", "one_blas_thread", "resolve_device", "threads_for"]
 
-# Multiplications of a forward pass over a batch that are worth a thread. A second one
-# then brings a factor of 1.5 to 1.8 where a core is free; where none is, the two take
-# several times as long as one, the more so the less there is to do.
+# Multiplications in a forward pass of a batch for which one thread is used. With twice
+# as many, a second thread brings a factor of 1.5 to 1.8 if a core is free. If none is,
+# two threads take several times as long as one, and more so for less work.
 _WORK_PER_THREAD = 2**24
 
 _CONVOLUTIONS = (
@@ -26,12 +26,13 @@ _CONVOLUTIONS = (
 
 
 def resolve_device(device):
-    """Return the name of a device that is there.
+    """Return the name of an available device.
 
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"``, or what :class:`torch.device` understands.
+        ``"auto"`` for CUDA if available and else the CPU, or a device of
+        :class:`torch.device`.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If there is no such device, on this machine or at all.
+        If the device is unknown or not available on this machine.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,14 +75,18 @@ def resolve_device(device):
 
 @torch.no_grad()
 def multiplications(module, x):
-    """Return about how many multiplications a module takes for each row.
+    """Return the approximate number of multiplications of a module per row.
 
     Parameters
     ----------
     module : torch.nn.Module
         In evaluation mode.
     x : Tensor of shape (n_samples, n_features)
-        Rows, the first of which is passed through.
+        Rows. The first one is passed through the module if it has convolutions.
+
+    Returns
+    -------
+    int
     """
     count = sum(p.numel() for p in module.parameters())
     kernels = [m for m in module.modules() if isinstance(m, _CONVOLUTIONS)]
@@ -89,7 +94,7 @@ def multiplications(module, x):
         return count
 
     def add(kernel, inputs, output):
-        # Each number of a kernel is used once for each place of the smaller image.
+        # Each weight of a kernel is used once per position of the smaller image.
         nonlocal count
         places = min(inputs[0][0, 0].numel(), output[0, 0].numel())
         count += kernel.weight.numel() * (places - 1)
@@ -104,15 +109,20 @@ def multiplications(module, x):
 
 
 _lock = Lock()
-_inside: list[int] = []  # thread counts to go back to, one per fit under way
+_inside: list[int] = []  # numbers of threads to restore, one per running fit
 
 
 @contextmanager
 def threads_for(work):
-    """Use as many of torch's threads as ``work`` multiplications per step are worth.
+    """Limit the threads of torch to a number suited to the work per step.
 
-    The count is in part global: of fits that overlap in several threads, all go back
-    to what the first one found.
+    The number of threads is partly global. If several fits run at the same time in
+    threads, each restores the number that the first one found.
+
+    Parameters
+    ----------
+    work : int
+        Multiplications per step.
     """
     with _lock:
         before = _inside[0] if _inside else torch.get_num_threads()
@@ -126,22 +136,22 @@ def threads_for(work):
             _inside.pop()
 
 
-_limits: list = []  # one per fit under way, the first of them counts
+_limits: list = []  # one per running fit: the limiter that the first one created
 
 
 @cache
 def _blas():
-    # Finding the libraries takes as long as training a small table for an epoch. Those
-    # of NumPy and SciPy are there since this package was imported.
+    # Cached, because finding the libraries takes as long as an epoch on a small table.
+    # Those of NumPy and SciPy have been loaded since this package was imported.
     return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
 def one_blas_thread():
-    """Give NumPy one thread, in a worker of joblib as outside of one.
+    """Limit the BLAS libraries of NumPy and SciPy to one thread.
 
-    In which order numbers are summed, and so the last bits of the sum, depends on how
-    many threads there are.
+    The order of summation, and with it the last bits of a sum, depends on the number of
+    threads. With one thread results are the same inside and outside of joblib workers.
     """
     with _lock:
         _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
