@@ -82,6 +82,11 @@ SLOW = {
 }
 
 
+# In the default configuration these train many networks to the end, and take half of
+# its time. They run in the other configurations above.
+SLOW_CHECKS = {"check_outliers_train", "check_outliers_fit_predict"}
+
+
 def expected_failed_checks(estimator):
     """Name what no training by gradient steps can do.
 
@@ -113,7 +118,8 @@ def _cases():
                 # test_array_api runs them in a process where it is set.
                 if function.startswith("check_array_api"):
                     continue
-                marks = [pytest.mark.slow] if name in SLOW else []
+                slow = name in SLOW or (name == "default" and function in SLOW_CHECKS)
+                marks = [pytest.mark.slow] if slow else []
                 if function in reasons:
                     marks.append(pytest.mark.xfail(reason=reasons[function]))
                 yield pytest.param(
