@@ -87,6 +87,11 @@ SLOW = {
 SLOW_CHECKS = {"check_outliers_train", "check_outliers_fit_predict"}
 
 
+# Here a detector sets its threshold on rows that it holds back. In the other
+# configurations it trains five more networks for that.
+HOLDS_BACK = {"variational"}
+
+
 def expected_failed_checks(estimator):
     """Name what no training by gradient steps can do.
 
@@ -110,6 +115,8 @@ def _cases():
     for name, params in {**CONFIGURATIONS, **SLOW}.items():
         for cls in ESTIMATORS:
             estimator = cls(**params)
+            if name in HOLDS_BACK and cls is AutoencoderOutlierDetector:
+                estimator.set_params(calibration_fraction=0.2)
             reasons = expected_failed_checks(estimator)
             for instance, check in estimator_checks_generator(estimator):
                 function = check.func.__name__
