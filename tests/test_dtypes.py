@@ -6,6 +6,7 @@ import pytest
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("estimator", "methods"),
     [

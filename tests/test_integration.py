@@ -153,7 +153,7 @@ def test_search_over_which_bottleneck_and_how_much_of_it():
         },
         {f"{step}__penalty": [L1() + Contractive()], f"{step}__penalty__left": [L1(9)]},
     ]
-    search = GridSearchCV(pipeline, grid, cv=3, error_score="raise").fit(X, y)
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
     results = search.cv_results_
     assert len(results["params"]) == 4 + 8 + 1
     assert search.best_score_ > 0.8
@@ -226,7 +226,7 @@ def test_cross_val_score_is_that_of_held_out_rows(X, estimator):
 
 
 def test_cross_val_predict(X):
-    detector = AutoencoderOutlierDetector(2, random_state=0)
+    detector = AutoencoderOutlierDetector(2, max_epochs=5, random_state=0)
     labels = cross_val_predict(detector, X, cv=3)
     assert set(labels.tolist()) <= {-1, 1}
     scores = cross_val_predict(detector, X, cv=3, method="decision_function")
