@@ -136,8 +136,9 @@ class _Neighbors(Scorer):
         kept = torch.from_numpy(subsample(len(memory), _MAX_MEMORY))
         self.register_buffer("memory", memory[kept] - self.center)
         # Copies are told by the scaled rows, which depend on neither the network nor
-        # the batch.
-        self.register_buffer("stored", rows.x[kept])
+        # the batch. In the space of the data the memory has them.
+        in_data = isinstance(self.space, _Data)
+        self.register_buffer("stored", None if in_data else rows.x[kept])
         self.register_buffer("middle", rows.x.mean(dim=0))
         self.register_buffer("size", spread(rows.x - self.middle))
         m = len(kept) - 1
@@ -202,7 +203,8 @@ class _Neighbors(Scorer):
         distances = torch.addmm(_squares(memory), u, memory.T, alpha=-2)
         first = _nearest(distances)
         rounding = _ROUNDING * (self.size + (x - self.middle).abs())
-        differences = (x - self.stored[first[:, 0]]).abs()
+        rows, stored = (u, memory) if self.stored is None else (x, self.stored)
+        differences = (rows - stored[first[:, 0]]).abs()
         is_copy = (differences <= rounding).all(dim=1, keepdim=True)
         # Detached: of this entry no gradient is needed, and gather would keep it.
         without = torch.where(is_copy, torch.inf, distances.detach().gather(1, first))

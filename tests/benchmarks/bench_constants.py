@@ -82,7 +82,7 @@ PLACES = {
     "_SIZES": ("skae.anomaly_scores._neighbors", "_SIZES"),
     "_WHITENING": ("skae.anomaly_scores._neighbors", "_WHITENING"),
     "_MAX_MEMORY": ("skae.anomaly_scores._neighbors", "_MAX_MEMORY"),
-    "_FEW": ("skae._outlier._scoring", "_FEW"),
+    "_FEW": ("skae._outlier._ensemble", "FEW_ROWS"),
     "_TAIL": ("skae._outlier._thresholds", "_TAIL"),
     "_FARTHEST": ("skae._outlier._thresholds", "_FARTHEST"),
     "_CLEAR": ("skae._training.selection", "_CLEAR"),
