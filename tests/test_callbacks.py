@@ -155,7 +155,7 @@ def test_nothing_is_made_that_no_callback_asks_for(X, monkeypatch):
     def snapshot(*args):
         raise AssertionError
 
-    monkeypatch.setattr(AutoencoderTransformer, "_snapshot", snapshot)
+    monkeypatch.setattr(AutoencoderTransformer, "_attributes_of", snapshot)
     small().set_callbacks(Deaf()).fit(X)
     with pytest.raises(AssertionError):
         small().set_callbacks(Recorder()).fit(X)

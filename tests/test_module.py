@@ -11,6 +11,7 @@ from skae._component import Affine
 from skae._data.principal_axes import PrincipalAxes
 from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Autoencoder, Objective, Parts
+from skae._training import batches
 from skae.architectures import MLP
 from skae.bottlenecks import (
     Bottleneck,
@@ -254,7 +255,7 @@ def test_networks_have_hooks_too(x, generator):
     assert torch.equal(h, x + 30)
     assert torch.equal(code, x + 30)
     assert torch.equal(raw, x + 30 + 30)
-    module.after_step(0.25, x, draws, output)
+    module.after_step(0.25, batches.Batch(x), draws, output)
     for network, given in ((module.encoder, x), (module.decoder, code)):
         (observed, draw), progress = network.told
         assert torch.equal(observed, given)
@@ -267,7 +268,7 @@ def test_modules_observe_what_passed_through_them(x, generator):
     draws = module.draw(x.shape, generator)
     output = module(x, draws)
     weight = torch.rand(len(x), generator=generator)
-    module.after_step(0.5, x, draws, output, weight)
+    module.after_step(0.5, batches.Batch(x, weight), draws, output)
     (seen, _), _ = module.encoder.told
     assert torch.equal(seen, Shift()(x, draws["corruption"]))
     ((h, code, draw, given),) = module.bottleneck.told

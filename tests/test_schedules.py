@@ -220,5 +220,5 @@ def test_rows_come_as_often_as_they_count(rng):
     weight[7] = 0
     times = np.bincount(subsample(50, 50, weight), minlength=50)
     assert times[7] == 0
-    # The last row of a step of the sum may fall on either side.
-    assert np.abs(times - 50 * weight / weight.sum()).max() < 1
+    # At both ends of a row's weight a stratum may draw it or its neighbour.
+    assert np.abs(times - 50 * weight / weight.sum()).max() < 2

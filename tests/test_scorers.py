@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector
+from skae._data.subsample import subsample
 from skae._model import inference
 from skae.anomaly_scores import (
     Combined,
@@ -237,10 +238,10 @@ def test_at_most_so_many_rows_are_stored(rng, n_rows):
     score = Neighbors(1, space="data")
     model = small(anomaly_score=score, max_epochs=1).fit(X, X_val=X[:50])
     scores = model.score_samples(X)
-    # Evenly spaced in their order, and compared with new rows by brute force.
-    kept = np.floor((np.arange(min(n_rows, 1024)) + 0.5) * max(n_rows / 1024, 1))
+    # A draw of each stratum of their order, and compared with new rows by brute force.
+    kept = subsample(n_rows, 1024)
     x = (X - model.mean_) / model.scale_
-    memory = x[kept.astype(int)]
+    memory = x[kept]
     new = np.setdiff1d(np.arange(n_rows), kept)[:50]
     squares = np.square(x[new, None] - memory).sum(axis=2)
     np.testing.assert_allclose(-scores[new], squares.min(axis=1, initial=1e9), 1e-9)

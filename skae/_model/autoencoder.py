@@ -254,6 +254,10 @@ class Autoencoder(Portable):
         """Return scaled rows from codes, inverse link included."""
         return self.loss.inverse_link(self.decoder(code))
 
+    def reconstruct(self, x):
+        """Return the reconstruction of scaled rows, without corruption or noise."""
+        return self.decode(self.encode(x))
+
     def symbols(self, x):
         """Return the integers that name the discrete code of rows."""
         return self.bottleneck.symbols(self._encode(x, {}))

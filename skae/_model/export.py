@@ -31,6 +31,10 @@ class Exported(DoubleConstants):
         for part in self.module.modules():
             if type(part) is Tanh:
                 part.__class__ = nn.Tanh  # which is PyTorch in inference mode, too
+            for name, constant in part.named_buffers(recurse=False):
+                # Not views of something larger, which torch.export would warn of.
+                copy = constant.clone(memory_format=torch.contiguous_format)
+                setattr(part, name, copy)
         self._function = function
 
     def forward(self, x):

@@ -55,7 +55,7 @@ class Model(RowModule):
 
     def forward(self, x):
         """Return the reconstruction of rows."""
-        return self.decode_raw(self.autoencoder.encode(self.scaling(x)))
+        return self.scaling.inverse(self.autoencoder.reconstruct(self.scaling(x)))
 
     def squared_residuals(self, x):
         """Return the squared residual of each entry."""

@@ -136,16 +136,16 @@ class _Callbacks:
 
 
 class _Bar:
-    """One bar per network, whose end says why training ended."""
+    """One bar per network, which says at its end why training ended; the last stays."""
 
     def begin_fit(self, plan, n_networks):
         self._n_networks, self._number, self._bar = n_networks, 0, None
 
     def begin_network(self, plan, max_epochs, attributes):
         self._number += 1
-        several = self._n_networks > 1
+        several, last = self._n_networks > 1, self._number == self._n_networks
         name = f"network {self._number}/{self._n_networks}" if several else None
-        self._bar = tqdm(total=max_epochs, desc=name, bar_format=_FORMAT)
+        self._bar = tqdm(total=max_epochs, desc=name, leave=last, bar_format=_FORMAT)
 
     def begin_epoch(self, number):
         self._bar.n = number
@@ -168,7 +168,8 @@ class _Bar:
 
 _LOSSES = ("train_loss", "valid_loss")
 _FORMAT = (
-    "{desc}{percentage:3.0f}%|{bar}| epoch {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+    "{desc}{percentage:3.0f}%|{bar}| epoch {n_fmt}/{total_fmt} "
+    "[{elapsed}<{remaining}{postfix}]"
 )
 
 
