@@ -125,7 +125,7 @@ def test_iteration_ends_where_there_is_nothing_more_to_find(rng, monkeypatch):
 
 @pytest.mark.parametrize(
     ("noise", "dtypes"),
-    [(0.1, [np.float32]), (1e-4, [np.float32, np.float64])],
+    [(0.3, [np.float32]), (1e-4, [np.float32, np.float64])],
     ids=["enough", "not enough"],
 )
 @pytest.mark.parametrize("shape", [(3000, 30), (30, 3000)])
