@@ -1,5 +1,7 @@
 """Every public component, in several settings."""
 
+from functools import update_wrapper
+
 from torch import nn
 
 from skae import (
@@ -54,11 +56,30 @@ BASES = {
 }
 
 
+class named:
+    """A function whose repr, in names of tests, is the same in all processes."""
+
+    def __init__(self, function):
+        update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args):
+        return self._function(*args)
+
+    def __repr__(self):
+        return self.__name__
+
+    def __reduce__(self):
+        return self.__qualname__  # where pickle finds it in its module
+
+
+@named
 def small(n_in, n_out):
     """Return a network for `Custom`."""
     return nn.Sequential(nn.Linear(n_in, 8), nn.ELU(), nn.Linear(8, n_out))
 
 
+@named
 def forgetful(n_in, n_out):
     """Return one with dropout, which is random in training."""
     return nn.Sequential(

@@ -331,7 +331,7 @@ def test_inside_a_pipeline(X):
     assert (frame.task_name == "epoch").sum() == 4
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_inside_a_search(X, n_jobs):
     monitor = callback.ScoringMonitor(scoring={"r2": AutoencoderTransformer.score})
     model = small(max_epochs=2).set_callbacks(monitor)

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from _components import named
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import AutoencoderTransformer
@@ -112,6 +113,7 @@ def test_gradients_follow_weights_that_are_changed_in_place(generator):
     torch.testing.assert_close((objective, gradient), expected)
 
 
+@named
 def _linear(n_in, n_out):
     return torch.nn.Linear(n_in, n_out)
 

@@ -137,6 +137,7 @@ def test_members_are_alike_where_the_size_is_given(X, judges, n_components):
     assert sizes(model) == [model.n_components_] * 3
 
 
+@pytest.mark.slow
 def test_the_same_again_bit_by_bit(X):
     model = small().fit(X)
     for other in (
@@ -193,6 +194,7 @@ def test_members_may_be_weighted(X, rng):
     )
 
 
+@pytest.mark.slow
 def test_the_ranking_hardly_depends_on_the_seed():
     X = load_digits().data
     train, rest = X[:700], X[700:]

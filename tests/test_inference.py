@@ -14,8 +14,8 @@ from skae._compat.torch import modules_of
 from skae._data.affine import AffineMap
 from skae._data.source import Dense, Sparse
 from skae._model import inference
-from skae._model.copies import Copies
 from skae._model.model import Model
+from skae._model.portable import Copies
 from skae.anomaly_scores import Neighbors
 from skae.architectures import MLP
 from skae.bottlenecks import FiniteScalar, TopK

@@ -282,6 +282,7 @@ def test_one_codebook_is_about_as_good_as_k_means(rng, seed):
     assert error < 1.1 * kmeans.inertia_ / X.size
 
 
+@pytest.mark.slow
 def test_more_groups_have_a_smaller_error():
     X = load_digits().data
     errors = [

@@ -199,6 +199,7 @@ def test_queries_in_threads(roll):
             np.testing.assert_array_equal(code, expected)
 
 
+@pytest.mark.slow
 def test_cross_validation_in_processes(roll):
     model = small(AutoencoderTransformer)
     one, two = (cross_val_score(model, roll, cv=2, n_jobs=n) for n in (1, 2))

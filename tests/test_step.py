@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from _components import named
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -45,12 +46,16 @@ def _fit(X, estimator=AutoencoderTransformer, **params):
     return estimator(**(defaults | params)).fit(X)
 
 
+@named
 def _linear(n_in, n_out):
     return torch.nn.Linear(n_in, n_out)
 
 
 class _Listener(Callback):
     n_calls = 0
+
+    def __repr__(self):
+        return "_Listener()"  # the same in all processes
 
     def on_batch_end(self, net, y_pred, **kwargs):
         assert y_pred is not None

@@ -7,7 +7,6 @@ from scipy import sparse
 from .._compat.torch import modules_of, tensors_of
 from .._data.arrays import like, tensor_of
 from .._data.source import Dense, Resident, Source, Sparse, chunk_rows
-from .copies import Copies
 from .portable import Portable
 
 __all__ = ["RowModule"]
@@ -49,12 +48,7 @@ class RowModule(Portable):
             if any(module.training for module in modules_of(self)):
                 self.eval()
             return self
-        return self._copy(dtype, device)
-
-    def _copy(self, dtype, device):
-        if "_copies" not in vars(self):
-            self._copies = Copies()
-        return self._copies.get(self, dtype, device)
+        return self.copy_in(dtype, device)
 
     def map(self, function, X, dtype=None):
         """Return ``function(module, x)`` over all rows.

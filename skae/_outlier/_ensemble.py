@@ -54,7 +54,7 @@ class Member(RowModule):
         """Return a copy with model and scorer in one dtype; see `RowModule`."""
         if dtype == torch.float32:
             # Not this one, whose scorer is in double precision.
-            return self._copy(dtype, self.device if device is None else device)
+            return self.copy_in(dtype, self.device if device is None else device)
         return super().in_precision(dtype, device)
 
     def forward(self, x):
