@@ -201,6 +201,21 @@ def test_networks_are_tasks_where_there_are_several(X, n_rows, params, n_network
     assert len(networks[0]._children_map) == detector.n_iter_
 
 
+@pytest.mark.parametrize(("n_rows", "params"), [(600, {"n_estimators": 2}), (150, {})])
+def test_every_network_comes_with_a_detector_that_scores(X, n_rows, params):
+    scores = []
+
+    def at_end(context, fitted):
+        if context.task_name == "network":
+            scores.append(fitted.score_samples(X) - fitted.offset_)
+
+    detector = small(AutoencoderOutlierDetector, **params)
+    detector.set_callbacks(Recorder(at_end)).fit(X[:n_rows])
+    assert len(scores) == (2 if params else 6)
+    assert all(np.isfinite(s).all() for s in scores)
+    assert not np.array_equal(*scores[:2])
+
+
 def test_rows_given_to_judge_need_no_more_networks(X):
     recorder = Recorder()
     detector = small(AutoencoderOutlierDetector).set_callbacks(recorder)

@@ -33,7 +33,7 @@ def few_rows(plan):
     return few and plan.X_val is None
 
 
-def cross_fitted(fit, unchanged, progress, **how):
+def cross_fitted(fit, unchanged, how, events):
     """Return a score of every training row by an ensemble that has not seen it.
 
     Parameters
@@ -42,9 +42,10 @@ def cross_fitted(fit, unchanged, progress, **how):
         Of the first member of the ensemble of all rows.
     unchanged : bool
         Whether the networks of all rows kept their initial weights.
-    progress : Progress
-    **how
-        As `fit_ensemble` takes it.
+    how : dict
+        Arguments of `fit_ensemble`.
+    events : dict
+        ``progress`` and ``attributes``, as `train` takes them.
 
     Returns
     -------
@@ -57,11 +58,7 @@ def cross_fitted(fit, unchanged, progress, **how):
     scores = np.empty(len(plan.rows))
     order = plan.random_state.permutation(len(scores))
     for rows in np.array_split(order, N_PARTS):
-        first = train(
-            plan.without(rows, max_epochs),
-            progress=progress,
-            attributes=lambda fit: fit.attributes(),
-        )
-        fitted = fit_ensemble(first, progress=progress, **how)
+        first = train(plan.without(rows, max_epochs), **events)
+        fitted = fit_ensemble(first, **how, **events)
         scores[rows] = fitted.ensemble.score(Subset(plan.rows, rows))
     return scores

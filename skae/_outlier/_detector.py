@@ -744,7 +744,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             "n_estimators": 1 if progress is None else self.n_estimators,
             "sizes": "smaller" if self.n_components == "auto" else "same",
         }
-        fitted = fit_ensemble(fit, **how, previous=previous, progress=progress)
+        events = {"progress": progress, "attributes": self._attributes_of}
+        fitted = fit_ensemble(fit, **how, previous=previous, **events)
         self._ensemble = fitted.ensemble
         withheld, self._withheld = self._withheld, None
         vars(self).pop("calibration_scores_", None)
@@ -763,7 +764,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             self.offset_ = _thresholds.at_quantile(scores, share, weight)
             return
         if withheld is None:
-            self._reference = self._unseen_scores(fit, fitted, how, progress)
+            self._reference = self._unseen_scores(fit, fitted, how, events)
         self.offset_ = _thresholds.automatic(*self._reference)
 
     def _row_scores(self, fit, fitted):
@@ -773,15 +774,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             scores = fitted.ensemble.score(fit.plan.rows)
         return -scores, fit.plan.weight
 
-    def _unseen_scores(self, fit, fitted, how, progress):
+    def _unseen_scores(self, fit, fitted, how, events):
         """Return scores and sample weights of the rows that "auto" calibrates on.
 
         These are rows that training has not used, or all training rows if there are
         none.
         """
         plan = fit.plan
-        if progress is not None and few_rows(plan):
-            return -cross_fitted(fit, fitted.unchanged, progress, **how), plan.weight
+        if events["progress"] is not None and few_rows(plan):
+            return -cross_fitted(fit, fitted.unchanged, how, events), plan.weight
         if plan.n_validation == 0:
             return self._row_scores(fit, fitted)
         scores, weight, rows = fitted.validation_scores, None, plan.X_val

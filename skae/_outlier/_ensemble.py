@@ -134,7 +134,15 @@ class FittedEnsemble:
     unchanged: bool
 
 
-def fit_ensemble(fit, score, n_estimators=1, sizes="same", previous=(), progress=None):
+def fit_ensemble(
+    fit,
+    score,
+    n_estimators=1,
+    sizes="same",
+    previous=(),
+    progress=None,
+    attributes=None,
+):
     """Train the further members of an ensemble, and fit the scorers.
 
     Parameters
@@ -148,7 +156,8 @@ def fit_ensemble(fit, score, n_estimators=1, sizes="same", previous=(), progress
         Whether further members have as many components, or from as many down to half.
     previous : sequence of Member
         Of an ensemble that the members continue from.
-    progress : Progress, default=None
+    progress, attributes
+        As `train` takes them.
 
     Returns
     -------
@@ -162,9 +171,7 @@ def fit_ensemble(fit, score, n_estimators=1, sizes="same", previous=(), progress
         if i < len(previous):
             before = previous[i].model
             size = len(before.coordinates)
-        fits.append(
-            train(fit.plan, int(size), before, progress, lambda fit: fit.attributes())
-        )
+        fits.append(train(fit.plan, int(size), before, progress, attributes))
     # One score needs no unit: it is what its documentation says.
     fitted = [_fit_member(each, score, unit=n_estimators > 1) for each in fits]
     members, of_rows, of_validation = zip(*fitted, strict=True)

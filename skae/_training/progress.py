@@ -105,8 +105,9 @@ class _Callbacks:
 
     def begin_network(self, plan, max_epochs, attributes):
         self._attributes, self._epochs = attributes, []
-        self._network, self._network_data = self._fit, self._data(plan)
+        self._network, self._network_data = self._fit, self._fit_data
         if self._nested:
+            self._network_data = self._data(plan)
             self._network = self._fit.subcontext("network", max_subtasks=max_epochs)
             self._network.call_on_fit_task_begin(**self._network_data)
 
