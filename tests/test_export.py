@@ -345,3 +345,14 @@ def test_a_score_that_leaves_pytorch_is_refused(rows):
         model.to_torch("score")
     # What surrounds it can still be had.
     model.to_torch("autoencoder")
+
+
+@pytest.mark.parametrize("part", METHODS)
+def test_scales_beyond_single_precision_come_through_in_double(part, X):
+    X = 1e40 * (X + 10)
+    model = _detector(X)
+    x = _inputs(model, X)[part]
+    expected = getattr(model, METHODS[part])(x)
+    found = _run(model.to_torch(part).double(), x)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.ptp(expected))

@@ -396,3 +396,12 @@ def test_huge_offset_is_not_rounded_away(X, estimator):
     moved = X + 1.7e9
     code = estimator(2).fit_transform(X)
     np.testing.assert_allclose(estimator(2).fit_transform(moved), code, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
+)
+def test_negative_weights_are_refused_by_score(estimator, X):
+    model = estimator(2, max_epochs=1).fit(X)
+    with pytest.raises(ValueError, match="Negative values in data passed to"):
+        model.score(X, sample_weight=-np.ones(len(X)))

@@ -218,3 +218,17 @@ def test_scale_of_columns_does_not_matter(X):
     np.testing.assert_allclose(
         other.fit(X * scales).score_samples(X * scales), scores, rtol=1e-4, atol=1e-6
     )
+
+
+def test_the_order_of_a_periodic_table_does_not_matter(rng):
+    # Rows of four phases; outliers have the values of one phase in another place.
+    angle = np.pi / 2 * (np.arange(4096) % 4)
+    X = np.c_[3 * np.cos(angle), 3 * np.sin(angle)] + 0.1 * rng.normal(size=(4096, 2))
+    normal, outliers = X[:400], rng.normal(size=(200, 2))
+    scores = {}
+    for name, rows in ("in order", X), ("shuffled", rng.permutation(X)):
+        model = small(architecture=MLP(()), max_epochs=1, random_state=0).fit(rows)
+        found = model.score_samples(np.r_[normal, outliers])
+        scores[name] = roc_auc_score(np.arange(600) < 400, found)
+    assert scores["in order"] == pytest.approx(scores["shuffled"], abs=0.02)
+    assert scores["in order"] > 0.95

@@ -342,3 +342,13 @@ def test_projected_codes_are_possible_and_stay(bottleneck, generator):
     else:
         matches = (projected[:, None] == module.codebook[0]).all(dim=2)
         assert matches.any(dim=1).all()
+
+
+def test_symbols_are_those_of_the_fitted_bottleneck(X):
+    model = _fit(X, FiniteScalar())
+    expected = model.quantize(X)
+    model.set_params(bottleneck=None)
+    assert np.array_equal(model.quantize(X), expected)
+    plain = _fit(X, None)
+    plain.set_params(bottleneck=FiniteScalar())
+    assert not hasattr(plain, "quantize")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
@@ -254,3 +255,17 @@ def test_fewer_codes_than_parts_of_the_density(bottleneck, X):
     model = _fit(X, 2, bottleneck=bottleneck)
     codes = _codes(model, 500)
     assert 1 < len(np.unique(codes, axis=0)) <= 4
+
+
+def test_the_density_is_fitted_once(X, monkeypatch):
+    fitted, fit = [], GaussianMixture.fit
+    monkeypatch.setattr(
+        GaussianMixture, "fit", lambda self, X: fitted.append(self) or fit(self, X)
+    )
+    model = _fit(X)
+    assert not fitted
+    first, again = (model.sample(5, random_state=0) for _ in range(2))
+    other = model.sample(5, random_state=1)
+    assert len(fitted) == 1
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)

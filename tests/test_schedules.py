@@ -222,3 +222,15 @@ def test_rows_come_as_often_as_they_count(rng):
     assert times[7] == 0
     # At both ends of a row's weight a stratum may draw it or its neighbour.
     assert np.abs(times - 50 * weight / weight.sum()).max() < 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n_rows", "period"), [(24 * 1024, 24), (2**16, 16)])
+def test_all_phases_of_a_period_are_drawn_alike(n_rows, period, weighted):
+    # Evenly spaced rows are all of one phase at these lengths.
+    weight = np.ones(n_rows) if weighted else None
+    rows = subsample(n_rows, 1024, weight)
+    counts = np.bincount(rows % period, minlength=period)
+    expected = 1024 / period
+    # Six standard deviations of a count.
+    assert np.abs(counts - expected).max() < 6 * np.sqrt(expected)

@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
 from skae.exceptions import DivergenceWarning
+from skae.losses import Bernoulli
 
 # Most fits here end before they should.
 pytestmark = pytest.mark.filterwarnings(
@@ -308,3 +309,16 @@ def test_keyboard_interrupt_ends_a_search(roll):
     search = GridSearchCV(interrupted(), {"lr": [1e-3, 1e-2]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(roll)
+
+
+@pytest.mark.parametrize("before", [None, Bernoulli()], ids=repr)
+def test_a_warm_start_with_another_loss_says_so(before, X):
+    X = (X - X.min()) / np.ptp(X)
+    other = Bernoulli() if before is None else None
+    model = AutoencoderTransformer(2, loss=before, warm_start=True, max_epochs=1)
+    model.fit(X)
+    with pytest.raises(ValueError, match="the loss was changed since"):
+        model.set_params(loss=other).fit(X)
+    model.set_params(loss=before, architecture=MLP((3,)))
+    with pytest.raises(ValueError, match="architecture or bottleneck were changed"):
+        model.fit(X)

@@ -367,3 +367,29 @@ def test_sample_weights_count_in_active_units(X):
     weight = np.r_[np.ones(75), np.full(75, 3.0)]
     model = _fit(X, max_epochs=2).fit(X, sample_weight=weight)
     assert model.active_units_ == 2
+
+
+def test_weight_decay_leaves_the_variance_of_the_decoder_alone(X):
+    # Steps of no size but for the decay, which is that of AdamW.
+    start, decayed = (
+        _fit(
+            X,
+            bottleneck=Variational(),
+            optimizer="sgd",
+            lr=1e-6,
+            weight_decay=weight_decay,
+            max_epochs=3,
+            net_params={"averaging": 0},
+        ).net_.module_
+        for weight_decay in (0.0, 1e4)
+    )
+    changed = {
+        name
+        for name, p in start.named_parameters()
+        if not torch.allclose(p, decayed.get_parameter(name), rtol=1e-3, atol=1e-4)
+    }
+    assert changed
+    assert all(start.get_parameter(name).ndim >= 2 for name in changed)
+    torch.testing.assert_close(
+        start.bottleneck.log_noise, decayed.bottleneck.log_noise, rtol=1e-3, atol=1e-3
+    )
