@@ -10,6 +10,14 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the guide's doctests as slow; a page that is named on its own runs."""
+    for item in items:
+        if "guide" in item.path.parts:
+            item.add_marker(pytest.mark.slow)
+
+
 def _seeds():
     """Read ``SKAE_TESTS_SEEDS``: one seed, ``3``, or a range, ``0-9``."""
     first, _, last = os.environ.get("SKAE_TESTS_SEEDS", "42").partition("-")
