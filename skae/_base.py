@@ -23,6 +23,7 @@ from ._compat.sklearn import (
     Interval,
     RealNotInt,
     StrOptions,
+    callback_state,
     check_feature_names,
     check_sample_weight,
     fit_context,
@@ -39,7 +40,7 @@ from ._training.diagnosis import diagnose
 from ._training.fit import train
 from ._training.net import OPTIMIZERS
 from ._training.plan import Settings, prepare
-from ._training.progress import Progress, callback_state
+from ._training.progress import Progress
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption

@@ -31,6 +31,15 @@ OBJECTS = {
     "torch.nn.Module": torch.nn.Linear(1, 1),
     "torch.Tensor": torch.nn.Parameter(torch.zeros(1)),
 }
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # before 1.9 nothing of it is used
+
+    class CallbackSupportMixin:
+        _init_callback_context = None
+
+
+OBJECTS["sklearn.callback.CallbackSupportMixin"] = CallbackSupportMixin()
 
 
 def _imported(tree):

@@ -31,18 +31,20 @@ except ImportError:  # scikit-learn before 1.9
 
 
 __all__ = [
-    "CALLBACK_STATE",
     "HAS_ARRAY_API",
     "CallbackSupportMixin",
     "Interval",
     "RealNotInt",
     "StrOptions",
     "array_api",
+    "callback_context",
+    "callback_state",
     "check_feature_names",
     "check_matplotlib_support",
     "check_sample_weight",
     "fit_context",
     "get_feature_names",
+    "has_callbacks",
     "num_samples",
     "validate_parameter_constraints",
 ]
@@ -51,5 +53,18 @@ __all__ = [
 # the device of those given to `fit`, and scikit-learn has the function that checks it.
 HAS_ARRAY_API = hasattr(array_api, "check_same_namespace")
 
-# Attributes by which scikit-learn ends the callbacks of a fit.
-CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+def has_callbacks(estimator):
+    """Return whether callbacks were set on an estimator."""
+    return hasattr(estimator, "_skl_callbacks")
+
+
+def callback_context(estimator, max_subtasks):
+    """Return the root of the tasks of a fit, which callbacks follow."""
+    return estimator._init_callback_context(max_subtasks=max_subtasks)
+
+
+def callback_state(estimator):
+    """Return the attributes by which scikit-learn ends the callbacks of a fit."""
+    names, state = ("_callback_fit_ctx", "_skl_callbacks_to_teardown"), vars(estimator)
+    return {name: state[name] for name in names if name in state}

@@ -2,15 +2,9 @@
 
 from tqdm.auto import tqdm
 
-from .._compat.sklearn import CALLBACK_STATE
+from .._compat.sklearn import callback_context, has_callbacks
 
-__all__ = ["Progress", "callback_state"]
-
-
-def callback_state(estimator):
-    """Return the attributes by which scikit-learn ends the callbacks of a fit."""
-    state = vars(estimator)
-    return {name: state[name] for name in CALLBACK_STATE if name in state}
+__all__ = ["Progress"]
 
 
 class Progress:
@@ -30,7 +24,7 @@ class Progress:
         self._listeners = []
         if estimator is not None and estimator.verbose:
             self._listeners.append(_Bar())
-        if hasattr(estimator, "_skl_callbacks"):
+        if has_callbacks(estimator):
             self._listeners.append(_Callbacks(estimator))
 
     def begin_fit(self, plan, n_networks):
@@ -88,9 +82,8 @@ class _Callbacks:
 
     def begin_fit(self, plan, n_networks):
         self._nested = n_networks > 1
-        self._fit = self._estimator._init_callback_context(
-            max_subtasks=n_networks if self._nested else plan.max_epochs
-        )
+        n_tasks = n_networks if self._nested else plan.max_epochs
+        self._fit = callback_context(self._estimator, n_tasks)
         self._fit_data = self._data(plan)
         self._fit.call_on_fit_task_begin(**self._fit_data)
 
