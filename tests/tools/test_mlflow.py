@@ -80,6 +80,9 @@ def test_transformer(store):
     )
 
 
+@pytest.mark.xfail(
+    raises=AssertionError, reason="models keep tensors, which skops does not know"
+)
 def test_default_format_asks_what_to_trust(store):
     skops_io = pytest.importorskip("skops.io")
     model = AutoencoderTransformer(2, random_state=0).fit(FRAME)
