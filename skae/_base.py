@@ -1,7 +1,7 @@
 """Base class of both estimators: parameter checks, fit and inference."""
 
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import fields
 from numbers import Integral, Real
 
@@ -183,7 +183,8 @@ class BaseAutoencoder(
         if self.warm_start and hasattr(self, "_model"):
             # Its scaling and size stay.
             previous = self._model
-            known["scaling"] = previous.scaling, on_host(self.mean_)
+            scaling = deepcopy(previous.scaling).cpu()
+            known["scaling"] = scaling, on_host(self.mean_)
             known["n_components"] = len(previous.coordinates)
         # Some attributes of an earlier fit may not be set by this one.
         for name in [name for name in vars(self) if name.endswith("_")]:

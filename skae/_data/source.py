@@ -1,7 +1,8 @@
 """Sources of rows: where the rows of a fit come from, one chunk or batch at a time.
 
-Nothing else in the package asks how rows are stored. A further kind of rows (sparse, in
-files, on other machines) is a further class with the members of `Source`.
+Moments, axes, training and inference read rows through these classes only. A further
+kind of rows (in files, on other machines) is a further class with the members of
+`Source`, and an entry in `BaseAutoencoder.fit`, which checks arrays.
 """
 
 import math
@@ -198,6 +199,7 @@ class Subset(_Chunked):
 
     def take(self, index):
         """Return rows; see `Source.take`."""
+        index = index if isinstance(index, slice) else np.asarray(index)
         return self._rows.take(self._index[index])
 
     def to(self, device):

@@ -40,7 +40,8 @@ class CodeDensity:
         n_samples, k = code.shape
         n_kept = min(n_samples, _MAX_ROWS, max(_MAX_KEPT // k, 2 * _MAX_PARTS))
         kept = code.take(subsample(n_samples, n_kept, weight))
-        self._code = coordinates(kept).numpy().astype(np.float32)
+        kept = coordinates(kept.to(coordinates.center.device))
+        self._code = kept.cpu().numpy().astype(np.float32)
         self._mixture = None
 
     def sample(self, n_samples, random_state):

@@ -114,7 +114,7 @@ def exported_score(members):
     exports = [Exported(member, _score) for member in members]
     for export in exports:
         _ready(export, export.module.model.autoencoder)
-    module = _Normality(exports).eval()
+    module = _Normality(exports).to(members[0].device).eval()
     try:
         # Tensors without data: only PyTorch can compute with them.
         x = torch.empty(2, len(members[0].model.scaling), device="meta")

@@ -39,11 +39,11 @@ _ROUNDING = 128 * torch.finfo(torch.float32).eps
 class Neighbors(AnomalyScore):
     r"""Squared distance to the nearest of the stored training rows.
 
-    At most 1,024 training rows, evenly spaced in their order, are stored. The score of
-    a row is the mean squared distance to its ``n_neighbors`` nearest stored rows. A
-    stored row is not its own neighbour: one copy, all of whose scaled entries are equal
-    up to rounding errors of single precision, is left out, both for training rows and
-    for new ones.
+    At most 1,024 training rows are stored, one drawn from each of as many equal strata
+    of the table, with a fixed seed. The score of a row is the mean squared distance to
+    its ``n_neighbors`` nearest stored rows. A stored row is not its own neighbour: one
+    copy, all of whose scaled entries are equal up to rounding errors of single
+    precision, is left out, both for training rows and for new ones.
 
     By default several neighbourhood sizes are combined. The first is the nearest row,
     in units of the spacing of rows around *it* (the idea of the local outlier factor
