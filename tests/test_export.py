@@ -138,6 +138,16 @@ def test_rows_far_from_the_origin_keep_double_precision(part, X):
 
 
 @pytest.mark.parametrize("part", METHODS)
+def test_a_module_goes_to_double_precision_and_back(part, rows):
+    model = _detector(rows[0], architecture=MLP((8,), norm="batch"))
+    x = torch.from_numpy(_inputs(model, rows[1])[part]).float()
+    module = model.to_torch(part)
+    expected = module(x)
+    assert module.double()(x.double()).dtype == torch.float64
+    assert torch.equal(module.float()(x), expected)
+
+
+@pytest.mark.parametrize("part", METHODS)
 def test_a_module_is_ready_for_use(part, rows):
     model = _detector(rows[0], architecture=MLP((8,), norm="batch", dropout=0.5))
     # Whatever has become of the network since.

@@ -8,66 +8,63 @@ from torch.func import functional_call
 
 from .._data.affine import DoubleConstants
 from ..architectures._networks import Tanh
+from .autoencoder import Autoencoder
+from .model import Model
 
 __all__ = ["PARTS", "exported", "exported_score"]
 
 
-class Exported(DoubleConstants):
+class Exported(nn.Module):
     """A view of a fitted model: a copy of it, of which one method is ``forward``.
-
-    Constants (scaling, coordinates, what scorers remember) stay in double precision and
-    are cast to the dtype of the rows; weights have the precision of the module.
 
     Parameters
     ----------
     module : Model or Member
-    function : callable
-        From the module and a tensor to a tensor.
+    method : callable
+        A method of its class, which maps a tensor to a tensor.
     """
 
-    def __init__(self, module, function):
+    def __init__(self, module, method):
         super().__init__()
         self.module = deepcopy(module)
+        self._method = method
         for part in self.module.modules():
             if type(part) is Tanh:
                 part.__class__ = nn.Tanh  # which is PyTorch in inference mode, too
+            if isinstance(part, Autoencoder):
+                # They are there for training only.
+                part.corruption = part.penalty = None
             for name, constant in part.named_buffers(recurse=False):
                 # Not views of something larger, which torch.export would warn of.
                 copy = constant.clone(memory_format=torch.contiguous_format)
                 setattr(part, name, copy)
-        self._function = function
 
     def forward(self, x):
-        return self._function(self.module, x)
+        return self._method(self.module, x)
 
 
-def _encode(model, x):
-    return model.encode(x)
+class _DoubleScorer(DoubleConstants):
+    """A scorer whose constants stay in double precision, and are cast to the rows'."""
+
+    def __init__(self, scorer):
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, view):
+        # Scorers compute in the dtype of their buffers.
+        constants = {
+            name: buffer.to(view.x.dtype)
+            for name, buffer in self.scorer.named_buffers()
+            if buffer.dtype == torch.float64
+        }
+        return functional_call(self.scorer, constants, (view,))
 
 
-def _decode(model, code):
-    return model.decode(code)
-
-
-def _reconstruct(model, x):
-    return model(x)
-
-
-def _score(member, x):
-    # Scorers compute in the dtype of their buffers.
-    constants = {
-        name: buffer.to(x.dtype)
-        for name, buffer in member.named_buffers()
-        if buffer.dtype == torch.float64
-    }
-    return functional_call(member, constants, (x,))
-
-
-# Of each part: its function, and the children of the autoencoder that it needs.
+# Of each part: the method, and the children of the autoencoder that it needs.
 PARTS = {
-    "encoder": (_encode, {"encoder", "bottleneck"}),
-    "decoder": (_decode, {"decoder"}),
-    "autoencoder": (_reconstruct, {"encoder", "bottleneck", "decoder"}),
+    "encoder": (Model.encode, {"encoder", "bottleneck"}),
+    "decoder": (Model.decode, {"decoder"}),
+    "autoencoder": (Model.forward, {"encoder", "bottleneck", "decoder"}),
 }
 
 
@@ -79,13 +76,11 @@ def exported(model, part):
     model : Model
     part : {"encoder", "decoder", "autoencoder"}
     """
-    function, needed = PARTS[part]
-    module = Exported(model, function)
-    autoencoder = module.module.autoencoder
-    for name in ("encoder", "bottleneck", "decoder"):
-        if name not in needed:
-            setattr(autoencoder, name, None)
-    return _ready(module, autoencoder)
+    method, needed = PARTS[part]
+    export = Exported(model, method)
+    for name in {"encoder", "bottleneck", "decoder"} - needed:
+        setattr(export.module.autoencoder, name, None)
+    return export.eval()
 
 
 class _Normality(nn.Module):
@@ -111,9 +106,9 @@ def exported_score(members):
     ValueError
         If a scorer or a network computes with something else than PyTorch.
     """
-    exports = [Exported(member, _score) for member in members]
+    exports = [Exported(member, type(member).forward) for member in members]
     for export in exports:
-        _ready(export, export.module.model.autoencoder)
+        export.module.scorer = _DoubleScorer(export.module.scorer)
     module = _Normality(exports).to(members[0].device).eval()
     try:
         # Tensors without data: only PyTorch can compute with them.
@@ -127,9 +122,3 @@ def exported_score(members):
             f"{type(members[0].scorer).__name__}, or for the networks: {error}"
         ) from error
     return module
-
-
-def _ready(module, autoencoder):
-    # They are there for training only.
-    autoencoder.corruption = autoencoder.penalty = None
-    return module.eval()
