@@ -49,8 +49,6 @@ from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
-_SLOTS = ("architecture", "bottleneck", "loss", "corruption", "penalty")
-
 
 class BaseAutoencoder(
     ArraysMixin,
@@ -224,7 +222,7 @@ class BaseAutoencoder(
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
-        given = {name: getattr(self, name) for name in _SLOTS}
+        given = {slot.name: getattr(self, slot.name) for slot in fields(Parts)}
         Parts.of(**given).check()
         # Copies: the fitted model must not change with the user's components.
         parts = Parts.of(**{n: clone(part) for n, part in given.items() if part})

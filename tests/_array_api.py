@@ -184,12 +184,12 @@ def test_warm_starts_go_on(X):
 
 
 def test_chunks_make_one_tensor(X, monkeypatch):
-    from skae._model import inference
+    from skae._data import source
 
     tensor = torch.from_numpy(X)
     model = clone(TRANSFORMER).fit(tensor)
     expected, score = model.transform(tensor), model.score(tensor)
-    monkeypatch.setattr(inference, "chunk_rows", lambda *args: 7)
+    monkeypatch.setattr(source, "chunk_rows", lambda *args: 7)
     torch.testing.assert_close(model.transform(tensor), expected)
     assert model.score(tensor) == pytest.approx(score)
 

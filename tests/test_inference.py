@@ -11,9 +11,9 @@ from torch import nn
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._compat.torch import modules_of
+from skae._data import source
 from skae._data.affine import AffineMap
 from skae._data.source import Dense, Sparse
-from skae._model import inference
 from skae._model.model import Model
 from skae._model.portable import Copies
 from skae.anomaly_scores import Neighbors
@@ -91,7 +91,7 @@ def _raw_code(model, rows):
 @pytest.fixture
 def in_chunks(monkeypatch):
     def set_rows(n_rows):
-        monkeypatch.setattr(inference, "chunk_rows", lambda *args: n_rows)
+        monkeypatch.setattr(source, "chunk_rows", lambda *args: n_rows)
 
     return set_rows
 

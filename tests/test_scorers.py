@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector
+from skae._data import source
 from skae._data.subsample import subsample
-from skae._model import inference
 from skae.anomaly_scores import (
     Combined,
     Mahalanobis,
@@ -177,7 +177,7 @@ def test_a_row_has_its_score_alone_and_in_any_chunk(
     monkeypatch.setattr(_neighbors, "_MAX_DISTANCES", 7 * len(X))
     np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
     parts = model._ensemble.explain(rows)[0]
-    monkeypatch.setattr(inference, "chunk_rows", lambda *args: 5)
+    monkeypatch.setattr(source, "chunk_rows", lambda *args: 5)
     np.testing.assert_allclose(model.score_samples(rows), together, rtol=1e-9)
     np.testing.assert_allclose(
         model._ensemble.explain(rows)[0], parts, rtol=1e-6, atol=1e-9

@@ -35,12 +35,12 @@ def fit_scaling(kind, rows, sample_weight=None):
     ValueError
         If squares of the values overflow double precision.
     """
-    single = np.float32 if rows.dtype.itemsize == 4 else np.float64
+    dtype = np.float32 if rows.dtype.itemsize == 4 else np.float64
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, variance, low, high = _statistics(rows, sample_weight, single)
+        mean, variance, low, high = _statistics(rows, sample_weight, dtype)
         constant = low == high
         normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
-        if single != np.float64 and not (normal | constant).all():
+        if dtype != np.float64 and not (normal | constant).all():
             mean, variance, *_ = _statistics(rows, sample_weight, np.float64)
     # Rounding leaves the mean of equal numbers a little beside them; divided by the
     # deviation that this makes it would be as large as any signal.

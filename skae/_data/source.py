@@ -81,10 +81,15 @@ class Source(Protocol):
         """
 
     def take(self, index):
-        """Return the rows of an index (a tensor of integers, or a slice)."""
+        """Return rows by a slice, or by a tensor or an array of integers."""
 
     def to(self, device):
         """Return the same rows, for a device."""
+
+
+def _as_array(index):
+    """Return an index as NumPy takes it: one row by a tensor stays one row."""
+    return index if isinstance(index, slice) else np.asarray(index)
 
 
 class _Chunked:
@@ -101,7 +106,23 @@ class _Chunked:
             yield rows, self.take(rows)
 
 
-class Dense(_Chunked):
+class _OnHost(_Chunked):
+    """Rows that lie in the memory of the host, or in a file that is mapped to it."""
+
+    def __init__(self, X):
+        self._X = X
+        self.shape = X.shape
+        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        self.device = torch.device("cpu")
+
+    def to(self, device):
+        """Return rows for a device: all of them, moved there."""
+        if torch.device(device) == self.device:
+            return self
+        return Resident(self.take(slice(None)).to(device))
+
+
+class Dense(_OnHost):
     """Rows of a NumPy array, which may be a map of a file.
 
     Parameters
@@ -110,25 +131,27 @@ class Dense(_Chunked):
         float32 or float64.
     """
 
-    def __init__(self, X):
-        self.X = X
-        self.shape = X.shape
-        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        self.device = torch.device("cpu")
-
     def take(self, index):
         """Return a copy of rows; see `Source.take`."""
         # Copies, since torch shares memory only with arrays that can be written to and
         # have no negative strides.
         if isinstance(index, slice):
-            return torch.from_numpy(np.array(self.X[index], order="C"))
-        return torch.from_numpy(self.X.take(np.asarray(index), axis=0))
+            return torch.from_numpy(np.array(self._X[index], order="C"))
+        return torch.from_numpy(self._X.take(_as_array(index), axis=0))
 
-    def to(self, device):
-        """Return rows for a device: all of them, moved there."""
-        if torch.device(device) == self.device:
-            return self
-        return Resident(self.take(slice(None)).to(device))
+
+class Sparse(_OnHost):
+    """Rows of a sparse matrix of SciPy, dense when they are read.
+
+    Parameters
+    ----------
+    X : sparse matrix or array of shape (n_samples, n_columns)
+        In CSR format, float32 or float64.
+    """
+
+    def take(self, index):
+        """Return rows; see `Source.take`."""
+        return torch.from_numpy(self._X[_as_array(index)].toarray())
 
 
 class Resident(_Chunked):
@@ -155,33 +178,6 @@ class Resident(_Chunked):
         return Resident(self.x.to(device))
 
 
-class Sparse(_Chunked):
-    """Rows of a sparse matrix of SciPy, dense when they are read.
-
-    Parameters
-    ----------
-    X : sparse matrix or array of shape (n_samples, n_columns)
-        In CSR format, float32 or float64.
-    """
-
-    def __init__(self, X):
-        self._X = X
-        self.shape = X.shape
-        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        self.device = torch.device("cpu")
-
-    def take(self, index):
-        """Return rows; see `Source.take`."""
-        index = index if isinstance(index, slice) else np.asarray(index)
-        return torch.from_numpy(self._X[index].toarray())
-
-    def to(self, device):
-        """Return rows for a device: all of them, moved there."""
-        if torch.device(device) == self.device:
-            return self
-        return Resident(self.take(slice(None)).to(device))
-
-
 class Subset(_Chunked):
     """Some rows of another source, without a copy.
 
@@ -199,8 +195,7 @@ class Subset(_Chunked):
 
     def take(self, index):
         """Return rows; see `Source.take`."""
-        index = index if isinstance(index, slice) else np.asarray(index)
-        return self._rows.take(self._index[index])
+        return self._rows.take(self._index[_as_array(index)])
 
     def to(self, device):
         """Return the same rows for a device."""

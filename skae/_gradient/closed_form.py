@@ -78,8 +78,7 @@ class ClosedForm:
         x, weight, _ = batch
         if len(x) not in self._passes:
             self._passes[len(x)] = _Pass(self._module, len(x))
-        corruption = self._module.corruption
-        seen = x if corruption is None else corruption(x, draws["corruption"])
+        seen = self._module.corrupted(x, draws)
         masks = draws.get("encoder", ())
         return self._passes[len(x)](x, seen, weight, masks), None
 

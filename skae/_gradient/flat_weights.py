@@ -59,7 +59,7 @@ class FlatWeights:
         self.bind()
 
     def groups(self, named, weight_decay):
-        """Return named parameters of an optimiser, and settings of those not decayed.
+        """Return the groups of named parameters; only the first is to be decayed.
 
         Parameters
         ----------

@@ -202,10 +202,8 @@ class Autoencoder(Portable):
             device.)
         """
         training = draws is not None
+        seen = self.corrupted(x, draws) if training else x
         draws = draws or {}
-        seen = x
-        if training and self.corruption is not None:
-            seen = self.corruption(x, draws["corruption"])
         h = self._encode(seen, draws)
         code, terms = _call(self.bottleneck, h, draws.get("bottleneck"))
         raw = self._decode(code, draws)
@@ -227,6 +225,12 @@ class Autoencoder(Portable):
                 lambda code: self._decode(code, draws),
             )
         return raw, code, terms, h
+
+    def corrupted(self, x, draws):
+        """Return what the encoder sees of clean rows in training."""
+        if self.corruption is None:
+            return x
+        return self.corruption(x, draws["corruption"])
 
     def _standardized(self, x):
         return x if self.standardization is None else self.standardization(x)
@@ -309,9 +313,9 @@ class Autoencoder(Portable):
     def has_step_hooks(self):
         """Whether some part is called after every step."""
         return any(
-            getattr(module, hook, None) is not None
+            _hook(module, name) is not None
             for module in self.children()
-            for hook in ("observe", "after_step")
+            for name in ("observe", "after_step")
         )
 
     @torch.no_grad()
@@ -327,19 +331,21 @@ class Autoencoder(Portable):
             Of the step: what `forward` got and returned.
         """
         _, code, _, h = output
-        x = batch.x
-        if getattr(self.encoder, "observe", None) is not None:
-            seen = x
-            if self.corruption is not None:
-                seen = self.corruption(x, draws["corruption"])
-            self.encoder.observe(self._standardized(seen), draws.get("encoder"))
-        if hasattr(self.bottleneck, "observe"):
-            self.bottleneck.observe(h, code, draws.get("bottleneck"), batch.weight)
-        if getattr(self.decoder, "observe", None) is not None:
-            self.decoder.observe(code, draws.get("decoder"))
+        if (observe := _hook(self.encoder, "observe")) is not None:
+            seen = self.corrupted(batch.x, draws)
+            observe(self._standardized(seen), draws.get("encoder"))
+        if (observe := _hook(self.bottleneck, "observe")) is not None:
+            observe(h, code, draws.get("bottleneck"), batch.weight)
+        if (observe := _hook(self.decoder, "observe")) is not None:
+            observe(code, draws.get("decoder"))
         for module in self.children():
-            if hasattr(module, "after_step"):
-                module.after_step(progress)
+            if (after_step := _hook(module, "after_step")) is not None:
+                after_step(progress)
+
+
+def _hook(module, name):
+    """Return a hook of a built module; None if it has none, or has it switched off."""
+    return getattr(module, name, None)
 
 
 def _call(module, x, draw):

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from .._compat.torch import modules_of, tensors_of
 from .._data.arrays import like, tensor_of
-from .._data.source import Dense, Resident, Source, Sparse, chunk_rows
+from .._data.source import Dense, Resident, Source, Sparse
 from .portable import Portable
 
 __all__ = ["RowModule"]
@@ -105,9 +105,10 @@ class RowModule(Portable):
             device = rows.device
         module = self.in_precision(rows.dtype if dtype is None else dtype, device)
         device = module.device
-        step = chunk_rows(max(self.width, rows.shape[1]), _BUDGET, _LEAST_ROWS)
-        for start in range(0, len(rows), step):
-            chunk = slice(start, start + step)
+        # The budget is for the widest layer, not for the rows that are read.
+        n_columns = rows.shape[1]
+        budget = _BUDGET * n_columns // max(self.width, n_columns)
+        for chunk, x in rows.chunks(budget, _LEAST_ROWS):
             with torch.inference_mode():
-                part = function(module, rows.take(chunk).to(device))
+                part = function(module, x.to(device))
             yield chunk, part

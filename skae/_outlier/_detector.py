@@ -9,7 +9,6 @@ from sklearn.utils import check_random_state
 from .._base import BaseAutoencoder
 from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
-from .._data.source import Subset
 from .._model.export import exported_score
 from ..anomaly_scores import AnomalyScore, Combined
 from . import _thresholds
@@ -783,10 +782,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         plan = fit.plan
         if events["progress"] is not None and few_rows(plan):
             return -cross_fitted(fit, fitted.unchanged, how, events), plan.weight
-        if plan.n_validation == 0:
-            return self._row_scores(fit, fitted)
-        scores, weight, rows = fitted.validation_scores, None, plan.X_val
+        rows, weight = plan.validation_rows()
         if rows is None:
-            rows = Subset(plan.rows, plan.validation)
-            weight = None if plan.weight is None else plan.weight[plan.validation]
+            return self._row_scores(fit, fitted)
+        scores = fitted.validation_scores
         return -(fitted.ensemble.score(rows) if scores is None else scores), weight

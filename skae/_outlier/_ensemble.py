@@ -14,7 +14,7 @@ from .._training.fit import train
 from ..anomaly_scores import View
 from ..anomaly_scores._base import deviation, spread
 
-__all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
+__all__ = ["FEW_ROWS", "Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
 
 # Rows that a scorer may learn from: of the training rows and of the validation rows.
 _MAX_ROWS = 8192
@@ -199,17 +199,13 @@ def _fit_member(fit, score, unit):
     model, plan = fit.model, fit.plan
     rows, sample = _views(model, plan.rows, plan.weight)
     validation = held_out = None
-    if plan.X_val is not None:
-        validation, held_out = _views(model, plan.X_val, None)
-    elif plan.validation is not None:
-        index = plan.validation
-        weight = None if plan.weight is None else plan.weight[index]
-        if rows is None:
-            subset = Subset(plan.rows, index)
-            validation, held_out = _views(model, subset, weight)
-        else:
-            validation = _pick(rows, index)
-            held_out = _sampled(validation, weight)
+    others, weight = plan.validation_rows()
+    if plan.validation is not None and rows is not None:
+        # They are some of the training rows, which have passed already.
+        validation = _pick(rows, plan.validation)
+        held_out = _sampled(validation, weight)
+    elif others is not None:
+        validation, held_out = _views(model, others, weight)
     if held_out is None or (plan.X_val is None and len(plan.rows) < FEW_ROWS):
         # A few dozen rows are no measure of a spread; and all parts that few rows are
         # split into must have the same one.

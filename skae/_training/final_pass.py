@@ -16,13 +16,11 @@ from .._model.model import Model
 
 __all__ = ["FinalPass", "explained_variance_ratio", "final_pass"]
 
-# `explained_variance_ratio` decodes some rows once for each component. All together
-# that may be as many rows as this many passes over the table decode, and as many
-# numbers as this, and the rows may have as many numbers as that.
-_MAX_PASSES = 40
-_MAX_ENTRIES = 2**24
-_MAX_HELD = 2**22
-_MIN_ROWS = 200
+# Limits of the rows that `explained_variance_ratio` decodes once for each component:
+_MAX_PASSES = 40  # rows decoded in all, in passes over the table
+_MAX_ENTRIES = 2**24  # numbers decoded in all
+_MAX_HELD = 2**22  # numbers in the rows that are kept for it
+_MIN_ROWS = 200  # so many are taken in any case
 
 
 @dataclass(frozen=True)

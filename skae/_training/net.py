@@ -121,12 +121,11 @@ class Net(NeuralNet):
         """
         parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
         self.weights_ = FlatWeights(parameters, self.averaging)
-        named = None
-        if isinstance(self.optimizer, str) or not parameters:
+        named, known = None, isinstance(self.optimizer, str)
+        if known or not parameters:
             self.weights_.attach_gradient()
         else:
             named = list(self.get_all_learnable_params())
-        known = isinstance(self.optimizer, str)
         cls, fused = OPTIMIZERS[self.optimizer] if known else (self.optimizer, False)
         weight_decay = vars(self).get("optimizer__weight_decay", 0)
         groups = []

@@ -106,9 +106,17 @@ class Plan:
     @property
     def n_validation(self):
         """Number of validation rows."""
+        rows, _ = self.validation_rows()
+        return 0 if rows is None else len(rows)
+
+    def validation_rows(self):
+        """Return the validation rows, a source or None, and their weights or None."""
         if self.X_val is not None:
-            return len(self.X_val)
-        return 0 if self.validation is None else len(self.validation)
+            return self.X_val, None
+        if self.validation is None:
+            return None, None
+        weight = None if self.weight is None else self.weight[self.validation]
+        return Subset(self.rows, self.validation), weight
 
     def data(self):
         """Return training and validation set for the net, on its device."""

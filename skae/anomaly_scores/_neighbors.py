@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .._compat.sklearn import Interval, StrOptions
+from .._data.source import chunk_rows
 from .._data.subsample import subsample
 from ._base import AnomalyScore, Joint, Scorer, View, deviation, spread
 
@@ -174,7 +175,7 @@ class _Neighbors(Scorer):
         u = _double(self.space(view)) - self.center
         if _is_traced():
             return function(u, view.x)
-        n_rows = max(1, _MAX_DISTANCES // len(self.memory))
+        n_rows = chunk_rows(len(self.memory), _MAX_DISTANCES)
         pieces = zip(u.split(n_rows), view.x.split(n_rows), strict=True)
         return torch.cat([function(*piece) for piece in pieces])
 
