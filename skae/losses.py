@@ -375,12 +375,12 @@ class Trimmed(Loss):
 
     @property
     def domain(self):
-        """The one of the wrapped loss."""
+        """Domain of the wrapped loss; see `Loss.domain`."""
         return self.loss.domain
 
     @property
     def degree(self):
-        """The one of the wrapped loss."""
+        """Degree of the wrapped loss; see `Loss.degree`."""
         return self.loss.degree
 
     def per_entry(self, raw, x):

@@ -1,1 +1,4 @@
-"""The only modules that use private API of scikit-learn, skorch and PyTorch."""
+"""Private API of scikit-learn and PyTorch, one module for each.
+
+That of skorch is used where its class is extended, in ``_training/net.py``.
+"""

@@ -8,6 +8,7 @@ __all__ = [
     "aten",
     "has_hooks",
     "modules_of",
+    "storage_of",
     "tensors_of",
     "tree_flatten",
     "tree_leaves",
@@ -40,6 +41,15 @@ def tensors_of(module):
         tensors += part._parameters.values()
         tensors += part._buffers.values()
     return [tensor for tensor in tensors if tensor is not None]
+
+
+def storage_of(module):
+    """Return the parameters, buffers and children of a module, by attribute."""
+    return {
+        "_parameters": module._parameters,
+        "_buffers": module._buffers,
+        "_modules": module._modules,
+    }
 
 
 def version_of(tensor):

@@ -1,1 +1,1 @@
-"""What is true of the rows: checks, moments, scaling, principal axes, sources."""
+"""Rows of a table: checks, moments, scaling, principal axes, sources of rows."""

@@ -38,7 +38,7 @@ class Parts:
 
     @property
     def symmetry(self):
-        """What may be done to the code after training; see `weakest`."""
+        """Which affine maps of the code are allowed after training; see `weakest`."""
         if self.penalty is None:
             return self.bottleneck.symmetry
         return weakest(self.bottleneck.symmetry, self.penalty.symmetry)

@@ -1,4 +1,4 @@
-"""Coordinates of the code: the affine map between what is trained and what is seen."""
+"""Coordinates of the code: the affine map from the trained code to the public one."""
 
 import numpy as np
 
@@ -32,8 +32,8 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
     Parameters
     ----------
     symmetry : {"rotation", "scaling", "permutation", None}
-        What may be done to the code: everything, a positive factor for each component
-        and a new order, a new order only, or nothing.
+        Which affine maps of the code are allowed: all, a positive factor for each
+        component and a new order, a new order only, or none.
     decode : callable
         From the network's code to the decoder's output, float64 arrays.
     code : Moments

@@ -5,11 +5,9 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from .._compat.torch import tensors_of, version_of
+from .._compat.torch import storage_of, tensors_of, version_of
 
 __all__ = ["Copies", "Portable", "is_available"]
-
-_STORED = ("_parameters", "_buffers", "_modules")
 
 
 def is_available(device):
@@ -40,8 +38,8 @@ class Portable(nn.Module):
         device = next((t.device for t in tensors_of(self)), torch.device("cpu"))
         if device.type != "cpu":
             on_cpu = nn.Module()
-            vars(on_cpu).update({name: deepcopy(state[name]) for name in _STORED})
-            state.update({name: vars(on_cpu.cpu())[name] for name in _STORED})
+            vars(on_cpu).update(deepcopy(storage_of(self)))
+            state.update(storage_of(on_cpu.cpu()))
             state["_device"] = device
         return state
 

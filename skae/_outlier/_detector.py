@@ -133,7 +133,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     lr : float, default=5e-3
         Learning rate. It is constant: a running average of the weights is evaluated and
-        kept, which replaces learning-rate decay.
+        kept, which replaces learning-rate decay. The default is compared with others
+        in ``tests/benchmarks/bench_constants.py``.
 
     weight_decay : float, default=0.0
         Weight decay, passed to the optimiser. It applies to the weights of layers only,

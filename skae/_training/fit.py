@@ -173,7 +173,11 @@ def _make_net(plan, axes, seeds, previous):
         # Where there is one, not torch's default, which is not zero everywhere.
         own["optimizer__weight_decay"] = settings.weight_decay
     net_params = settings.net_params or {}
-    taken = sorted(set(net_params) & (set(own) | _INTERNAL))
+    taken = sorted(
+        name
+        for name in net_params
+        if name in own or name in _INTERNAL or name.startswith("module__")
+    )
     if taken:
         raise ValueError(
             f"The 'net_params' parameter must not set {', '.join(taken)}: fit does, "
@@ -190,9 +194,6 @@ _INTERNAL = {
     "dataset",
     "iterator_train",
     "iterator_valid",
-    "module__n_components",
-    "module__n_features",
-    "module__seed",
     "predict_nonlinearity",
     "train_split",
     "warm_start",

@@ -11,16 +11,17 @@ cancer, on which the other scripts measure only reconstruction and explanations.
 digits of scikit-learn are not used: they are in ADBench's optdigits. Columns are
 standardised on the training rows. All parameters that are not named have their default.
 
-_SIZES, _WHITENING, _MAX_MEMORY
+_SIZES, _WHITENING, _MAX_MEMORY, _AROUND, _SMALLEST, _SMALLEST_RESIDUAL
     AUROC in percent of a detector trained on 1,200 normal rows, or half of those there
     are, without and with 5 % outliers among them. Outliers are another class or
     photograph, a dense group between clusters, or rows with a third of their columns
     from another row. One network per table and seed: each value continues it for one
     epoch at a learning rate of 1e-12, which only builds the score again. `--data` adds
     the tables of ADBench in a folder of which bench_outliers.py has no AUROC.
-_FEW
-    Detectors of 150, 300 and 700 normal rows: false alarms of `predict` in percent of
-    3,000 fresh normal rows, where 1 is the target, and AUROC.
+_FEW, _ROWS_PER_COMPONENT, _ROWS_PER_COLUMN
+    Detectors of 150, 300 and 700 normal rows, for the latter two of 600 and 1,500 rows
+    of 100 columns: false alarms of `predict` in percent of 3,000 fresh normal rows,
+    where 1 is the target, and AUROC.
 _TAIL, _FARTHEST
     Automatic thresholds of 100, 300 and 1,000 normal rows that a detector of 600 rows
     has not seen, 20 draws each: false alarms in percent of 4,000 fresh rows, where 1
@@ -39,7 +40,7 @@ _SINGLE_ERROR
     from flat to a single axis and for columns of zeros and ones; in percent of the
     tables it is above the value. "excess" is what the value adds to the squared
     residual of eight axes, over that residual; 1e-4 is allowed.
-_PACE, lr, averaging
+_PACE, _WIDTHS, lr, averaging
     Test error over that of PCA with as many components, geometric mean, of all rows and
     of the hundredth farthest out; 500 training rows, 3,000 test rows.
 
@@ -82,7 +83,12 @@ PLACES = {
     "_SIZES": ("skae.anomaly_scores._neighbors", "_SIZES"),
     "_WHITENING": ("skae.anomaly_scores._neighbors", "_WHITENING"),
     "_MAX_MEMORY": ("skae.anomaly_scores._neighbors", "_MAX_MEMORY"),
+    "_AROUND": ("skae.anomaly_scores._neighbors", "_AROUND"),
+    "_SMALLEST": ("skae.anomaly_scores._neighbors", "_SMALLEST"),
+    "_SMALLEST_RESIDUAL": ("skae.anomaly_scores._base", "_SMALLEST_RESIDUAL"),
     "_FEW": ("skae._outlier._ensemble", "FEW_ROWS"),
+    "_ROWS_PER_COMPONENT": ("skae._outlier._cross_fitting", "_ROWS_PER_COMPONENT"),
+    "_ROWS_PER_COLUMN": ("skae._outlier._cross_fitting", "_ROWS_PER_COLUMN"),
     "_TAIL": ("skae._outlier._thresholds", "_TAIL"),
     "_FARTHEST": ("skae._outlier._thresholds", "_FARTHEST"),
     "_CLEAR": ("skae._training.selection", "_CLEAR"),
@@ -90,6 +96,7 @@ PLACES = {
     "_DEAD_SHARE": ("skae.bottlenecks._quantized", "_DEAD_SHARE"),
     "_SINGLE_ERROR": ("skae._data.principal_axes", "_SINGLE_ERROR"),
     "_PACE": ("skae.architectures._networks", "_PACE"),
+    "_WIDTHS": ("skae.architectures._mlp", "_WIDTHS"),
 }
 # Numbers of neighbours of m rows, as a factor and a power.
 SIZES = {
@@ -102,7 +109,12 @@ SIZES = {
 VALUES = {
     "_WHITENING": [0.0, 0.25, 0.5, 0.75, 1.0],
     "_MAX_MEMORY": [64, 256, 512, 1024, 2048],
+    "_AROUND": [0, 1, 2],
+    "_SMALLEST": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
+    "_SMALLEST_RESIDUAL": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
     "_FEW": [0, 200, 500, 1000],
+    "_ROWS_PER_COMPONENT": [0, 10, 20, 40],
+    "_ROWS_PER_COLUMN": [0, 5, 10, 20],
     "_TAIL": [0.03, 0.05, 0.1, 0.2, 0.3],
     "_FARTHEST": [3.0, 5.0, 10.0, 20.0, np.inf],
     "_CLEAR": [0.0, 1.0, 2.0, 3.0, 4.0],
@@ -110,6 +122,7 @@ VALUES = {
     "_DEAD_SHARE": [0.0, 0.01, 0.03, 0.1, 0.3],
     "_SINGLE_ERROR": [1e-7, 4e-7, 1.6e-6, 6.4e-6],
     "_PACE": [0.0, 0.03, 0.1, 0.3, 1.0],
+    "_WIDTHS": [(64, 256), (128, 256), (128, 512), (256, 512), (256, 1024)],
     "lr": [1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2],
     "averaging": [0.0, 0.9, 0.98, 0.995, 0.998],
 }
@@ -198,6 +211,10 @@ def patches(rng, n, picture=0, size=6):
     windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
     windows = windows.reshape(-1, size, size)
     return windows[rng.choice(len(windows), n)].reshape(n, -1)
+
+
+def wide_patches(rng, n):
+    return patches(rng, n, size=10)
 
 
 def diabetes(rng, n):
@@ -305,13 +322,17 @@ def ranking(name, seed, options):
 
 
 def few_rows(name, seed, options):
-    for table in (curve, heavy_curve, patches):
-        for n in (150, 300) if options.quick else (150, 300, 700):
+    tables, sizes = (curve, heavy_curve, patches), (150, 300, 700)
+    if name != "_FEW":
+        tables, sizes = (wide_patches,), (600, 1500)
+    for table in tables:
+        for n in sizes[:2] if options.quick else sizes:
             train, normal, outliers = with_outliers(table, seed, n, 3000)
             done = {}
             for value in tried(name):
-                # All values above the number of rows do the same, and all others.
-                if (n < value) not in done:
+                # Values of _FEW differ only by whether the rows are fewer.
+                same = n < value if name == "_FEW" else value
+                if same not in done:
                     model = AutoencoderOutlierDetector(random_state=seed)
                     model, seconds = fitted(model, train, name, value)
                     scores = model.score_samples(normal)
@@ -321,8 +342,8 @@ def few_rows(name, seed, options):
                         f"rate, {n} rows": rate,
                         "AUROC": auroc(scores, model.score_samples(outliers)),
                     }
-                    done[n < value] = figures, seconds
-                yield value, *done[n < value]
+                    done[same] = figures, seconds
+                yield value, *done[same]
 
 
 @cache
@@ -488,12 +509,13 @@ def training(name, seed, options):
 # What measures each constant, and with how many seeds.
 MEASURED = {
     **dict.fromkeys(["_SIZES", "_WHITENING", "_MAX_MEMORY"], (ranking, 3)),
-    "_FEW": (few_rows, 3),
+    **dict.fromkeys(["_AROUND", "_SMALLEST", "_SMALLEST_RESIDUAL"], (ranking, 3)),
+    **dict.fromkeys(["_FEW", "_ROWS_PER_COMPONENT", "_ROWS_PER_COLUMN"], (few_rows, 3)),
     **dict.fromkeys(["_TAIL", "_FARTHEST"], (false_alarms, 3)),
     **dict.fromkeys(["_CLEAR", "_TRUSTED"], (leaving_pca, 6)),
     "_DEAD_SHARE": (quantised, 2),
     "_SINGLE_ERROR": (single_precision, 2),
-    **dict.fromkeys(["_PACE", "lr", "averaging"], (training, 3)),
+    **dict.fromkeys(["_PACE", "_WIDTHS", "lr", "averaging"], (training, 3)),
 }
 
 
