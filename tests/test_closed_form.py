@@ -30,6 +30,10 @@ NETWORKS = [
         ACTIVATIONS, [(7,), (7, 5)], [True, False], ["pca", "random"], [0.0, 0.3]
     )
     if path or start == "random"
+] + [
+    MLP((7, 5), norm="batch"),
+    MLP((7,), norm="batch", activation="silu", dropout=0.3),
+    MLP((7, 5), norm="batch", linear_path=False, start="random"),
 ]
 
 
@@ -121,7 +125,6 @@ def _linear(n_in, n_out):
 @pytest.mark.parametrize(
     "parts",
     [
-        {"architecture": MLP((7,), norm="batch")},
         {"architecture": MLP((7,), norm="layer")},
         {"architecture": Conv((1, 6), (2,))},
         {"architecture": Custom(_linear, _linear)},

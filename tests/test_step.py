@@ -142,6 +142,7 @@ def recorder(monkeypatch, request):
 
 
 SUITED = [
+    {"architecture": MLP((8,), norm="batch")},
     {},
     {"corruption": Gaussian()},
     {"architecture": MLP((8,), dropout=0.2)},
@@ -182,7 +183,6 @@ def test_what_cannot_be_recorded_well_is_computed(recorder, X, monkeypatch):
     [
         {"bottleneck": Variational()},
         {"bottleneck": TopK(1), "n_components": 4},
-        {"architecture": MLP((8,), norm="batch")},
         {"architecture": Custom(_linear, _linear)},
         {"optimizer": torch.optim.SGD},
         {"net_params": {"callbacks": [_Listener()]}},

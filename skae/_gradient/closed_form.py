@@ -14,6 +14,7 @@ from torch import nn
 from .._compat.torch import aten
 from ..architectures._networks import (
     Anchored,
+    BatchNorm,
     Branch,
     Network,
     Stage,
@@ -47,8 +48,8 @@ class ClosedForm:
         """Return whether a model has a closed form here.
 
         It is one for networks of linear layers and activations, with or without linear
-        path and dropout, the plain bottleneck and the squared error; and for any
-        corruption, since what is done to the input has no gradient.
+        path, batch normalisation and dropout, the plain bottleneck and the squared
+        error; and for any corruption, since what is done to the input has no gradient.
         """
         return (
             type(module.loss) is SquaredError
@@ -98,7 +99,7 @@ def _is_plain(network):
         and all(type(layer) is nn.Linear and layer.bias is not None for layer in layers)
         and all(
             type(stage) is Stage
-            and stage.norm is None
+            and type(stage.norm) in (BatchNorm, NoneType)
             and type(stage.activation) in _ACTIVATIONS
             for stage in branch.hidden
         )
@@ -176,6 +177,10 @@ class _Pass:
         width = stage.layer.out_features
         z, a = self._signal(width), self._signal(width)
         self._layers.append(_Linear.of(stage.layer, x, z))
+        if stage.norm is not None:
+            normed = self._signal(width)
+            self._layers.append(_BatchNorm(stage.norm, z, normed))
+            z = normed
         self._layers.append(_Activation(stage.activation, z, a))
         if not drops:
             return a
@@ -286,6 +291,49 @@ class _AnchoredLinear(_Linear):
         super().backward()
         self._d_weight.mul_(self._pace)
         self._d_bias.mul_(self._pace)
+
+
+class _BatchNorm:
+    """Batch normalisation; a batch of one row is normalised as in inference."""
+
+    def __init__(self, norm, x, y):
+        self._x, self._y, self._dx, self._dy = x.value, y.value, x.gradient, y.gradient
+        self._weight, bias = norm.weight.detach(), norm.bias.detach()
+        self._gradients = norm.weight.grad, norm.bias.grad
+        many = len(x.value) > 1
+        self._inference = (None, None) if many else (norm.mean, norm.variance)
+        # Of the batch: its means, and the reciprocals of its standard deviations.
+        self._batch = tuple(torch.empty_like(bias) if many else bias[:0] for _ in "12")
+        self._how = many, norm.eps
+        self._bias = bias
+
+    def forward(self):
+        training, eps = self._how
+        torch.native_batch_norm(
+            self._x,
+            self._weight,
+            self._bias,
+            *self._inference,
+            training,
+            0.0,
+            eps,
+            out=(self._y, *self._batch),
+        )
+
+    def backward(self):
+        d_weight, d_bias = self._gradients
+        aten.native_batch_norm_backward.out(
+            self._dy,
+            self._x,
+            self._weight,
+            *self._inference,
+            *self._batch,
+            *self._how,
+            [True, True, True],
+            out0=self._dx,
+            out1=d_weight,
+            out2=d_bias,
+        )
 
 
 class _Activation:

@@ -1,5 +1,6 @@
 """The autoencoder: where the components of a model meet."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from math import isfinite
 
@@ -9,6 +10,7 @@ from torch import nn
 from .._component import Affine, Component, weakest
 from .._data.affine import AffineMap
 from ..architectures import MLP
+from ..architectures._networks import BatchNorm
 from ..bottlenecks import Plain
 from ..losses import SquaredError
 from .portable import Portable
@@ -303,6 +305,26 @@ class Autoencoder(Portable):
             if hasattr(network, "start"):
                 network.start(affine)
         return all(hasattr(network, "start") for network, _ in starts)
+
+    @torch.no_grad()
+    def estimate_norms(self, x):
+        """Estimate the statistics of batch normalisation for inference.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_features)
+            Scaled rows. They pass through the model as in inference.
+        """
+        with ExitStack() as stack:
+            for module in self.modules():
+                if isinstance(module, BatchNorm):
+                    stack.enter_context(module.estimating())
+            self.reconstruct(x)
+
+    @property
+    def has_batch_norm(self):
+        """Whether `estimate_norms` has something to estimate."""
+        return any(isinstance(module, BatchNorm) for module in self.modules())
 
     @property
     def warming(self):

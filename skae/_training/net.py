@@ -29,6 +29,8 @@ __all__ = ["OPTIMIZERS", "Net"]
 _CHUNK_BATCHES = 32
 # Training rows on which the weights of an epoch are checked to be finite.
 _CHECKED = 256
+# Training rows from which the statistics of batch normalisation are estimated.
+_NORM_ROWS = 1024
 
 # Optimisers by name: class, and whether one fused kernel does the whole step.
 OPTIMIZERS = {
@@ -181,7 +183,9 @@ class Net(NeuralNet):
         work = multiplications(self.module_, train[:1].x) * min(
             self.batch_size, len(train)
         )
+        estimate_norms = self._norm_estimator(train)
         with threads_for(work):
+            estimate_norms()
             self.selection_ = self._start_selection(validation)
             batches = self.get_iterator(train, training=True)
             datasets = {"dataset_train": train, "dataset_valid": validation}
@@ -194,6 +198,8 @@ class Net(NeuralNet):
                 self.weights_.hold_frozen()
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 with self.weights_.averaged():
+                    self._set_training(False)
+                    estimate_norms()
                     self._validate(train, validation)
                     self.notify("on_epoch_end", **datasets)
                     if progress.end_epoch(number, self):
@@ -211,6 +217,18 @@ class Net(NeuralNet):
             self.early_stopping and 0 < epochs and not self.stop_training_
         )
         return self
+
+    def _norm_estimator(self, train):
+        """Return a function that estimates what batch normalisation does in inference.
+
+        Always from the same rows, so that two epochs differ by the weights only.
+        """
+        if not self.module_.has_batch_norm:
+            return lambda: None
+        generator = torch.Generator().manual_seed(self.seed + 2)
+        index = torch.randperm(len(train), generator=generator)[:_NORM_ROWS]
+        x = train.take(index)[:].x
+        return lambda: self.module_.estimate_norms(x)
 
     def _start_selection(self, validation):
         used = validation is not None and self.early_stopping

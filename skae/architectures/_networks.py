@@ -1,5 +1,6 @@
 """Layers and networks of which the architectures are built."""
 
+from contextlib import contextmanager
 from math import prod, sqrt
 
 import numpy as np
@@ -103,9 +104,6 @@ TORCH_GAIN = sqrt(1 / 3)
 # Learning rate of the linear path as a share of that of the branch. The choice is
 # measured in tests/benchmarks/bench_constants.py.
 _PACE = 0.1
-# Weight of a batch in the running statistics of batch normalisation: the default of
-# torch.nn.BatchNorm1d.
-_MOMENTUM = 0.1
 
 
 def initialised(cls, *args, gain, generator, **kwargs):
@@ -221,54 +219,57 @@ class Stage(nn.Module):
         x = self.layer(x)
         return self.activation(x if self.norm is None else self.norm(x))
 
-    def observe(self, x):
-        """Update the running statistics of batch normalisation.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, n_inputs)
-            Input of the stage.
-        """
-        if isinstance(self.norm, BatchNorm):
-            self.norm.observe(self.layer(x))
-
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy, 2015) with a pure ``forward``.
+    """Batch normalisation (Ioffe & Szegedy, 2015), per unit or channel.
 
-    Running statistics are updated by `observe`. The same rows can therefore be passed
-    several times in one step, also inside transformations of ``torch.func``. A batch of
-    one row has no variance and is normalised with the running statistics.
+    A training step leaves the statistics for inference as they are: they belong to the
+    weights that are evaluated and kept, which are averages over many steps. They are
+    computed for these weights when rows are passed inside `estimating` (Wu & Johnson,
+    "Rethinking 'Batch' in BatchNorm", 2021). A batch of one row has no variance and is
+    normalised as in inference.
 
     Parameters
     ----------
     n_features : int
-        Number of units.
+        Number of units or channels.
     """
+
+    eps = 1e-5  # that of torch.nn.BatchNorm1d
 
     def __init__(self, n_features):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(n_features))
         self.bias = nn.Parameter(torch.zeros(n_features))
-        self.register_buffer("running_mean", torch.zeros(n_features))
-        self.register_buffer("running_var", torch.ones(n_features))
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("variance", torch.ones(n_features))
+        self._estimating = False
 
     def forward(self, x):
+        if self._estimating and len(x) > 1:
+            others = [i for i in range(x.ndim) if i != 1]
+            variance, mean = torch.var_mean(x, dim=others)
+            self.mean.copy_(mean)
+            self.variance.copy_(variance)
         batch = self.training and len(x) > 1
         return nn.functional.batch_norm(
             x,
-            None if batch else self.running_mean,
-            None if batch else self.running_var,
+            None if batch else self.mean,
+            None if batch else self.variance,
             self.weight,
             self.bias,
             training=batch,
+            eps=self.eps,
         )
 
-    def observe(self, x):
-        """Update the running statistics from a batch of shape (n_rows, n_features)."""
-        if len(x) > 1:
-            self.running_mean.lerp_(x.mean(dim=0), _MOMENTUM)
-            self.running_var.lerp_(x.var(dim=0), _MOMENTUM)
+    @contextmanager
+    def estimating(self):
+        """Take the statistics of the rows that are passed, for inference."""
+        self._estimating = True
+        try:
+            yield
+        finally:
+            self._estimating = False
 
 
 class Branch(nn.Module):
@@ -325,27 +326,8 @@ class Branch(nn.Module):
             x = self._dropped(stage(x), i, draw)
         return self.last(x)
 
-    def observe(self, x, draw):
-        """Update the running statistics of batch normalisation.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, n_inputs)
-            Input of the branch.
-        draw : list of Tensor or None
-            Dropout masks, as `draw` returned them.
-        """
-        for i, stage in enumerate(self.hidden):
-            stage.observe(x)
-            x = self._dropped(stage(x), i, draw)
-
     def _dropped(self, x, i, draw):
         return x if draw is None or not self.training else x * draw[i]
-
-    @property
-    def normalises_batches(self):
-        """Whether a stage has batch normalisation."""
-        return any(isinstance(stage.norm, BatchNorm) for stage in self.hidden)
 
 
 class Network(nn.Module):
@@ -374,13 +356,6 @@ class Network(nn.Module):
         if self.linear is None:
             return self.branch(x, draw)
         return self.linear(x) + self.branch(x, draw)
-
-    @property
-    def observe(self):
-        """Method `Branch.observe`; None without batch normalisation."""
-        if self.branch is None or not self.branch.normalises_batches:
-            return None
-        return self.branch.observe
 
     @property
     def affine(self):
