@@ -1,5 +1,6 @@
 """Convolutional networks for signals, images and volumes."""
 
+from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from numbers import Integral
@@ -10,6 +11,7 @@ from .._compat.sklearn import StrOptions
 from ._base import Architecture
 from ._networks import (
     ACTIVATIONS,
+    BatchNorm,
     Branch,
     Stage,
     check_start,
@@ -21,6 +23,7 @@ __all__ = ["Conv"]
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORMS = {"batch": BatchNorm, "layer": partial(nn.GroupNorm, 1)}
 
 
 class Conv(Architecture):
@@ -57,6 +60,11 @@ class Conv(Architecture):
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="gelu"
         Activation after each hidden layer. Code and output layer are linear.
 
+    norm : {"batch", "layer"} or None, default="batch"
+        Normalisation before each activation, as in :class:`MLP`. "batch" normalises
+        each channel over the rows of the batch and all positions [3]_, "layer" each row
+        over all channels and positions (a group normalisation with one group [4]_).
+
     upsampling : {"transposed", "resize"}, default="transposed"
         How the decoder doubles a length: "transposed" by a transposed convolution,
         "resize" by nearest-neighbour interpolation and a convolution. The latter is
@@ -81,6 +89,8 @@ class Conv(Architecture):
        for Hierarchical Feature Extraction", ICANN 2011.
     .. [2] Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill,
        2016.
+    .. [3] Ioffe & Szegedy, "Batch Normalization", ICML 2015.
+    .. [4] Wu & He, "Group Normalization", ECCV 2018.
 
     Examples
     --------
@@ -102,6 +112,7 @@ class Conv(Architecture):
         "hidden_layer_sizes": ["array-like"],
         "kernel_size": [Integral],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "norm": [StrOptions(set(_NORMS)), None],
         "upsampling": [StrOptions({"resize", "transposed"})],
         "linear_path": ["boolean"],
         "start": [StrOptions({"pca", "random"})],
@@ -115,6 +126,7 @@ class Conv(Architecture):
         hidden_layer_sizes=(),
         kernel_size=3,
         activation="gelu",
+        norm="batch",
         upsampling="transposed",
         linear_path=True,
         start="pca",
@@ -124,6 +136,7 @@ class Conv(Architecture):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.kernel_size = kernel_size
         self.activation = activation
+        self.norm = norm
         self.upsampling = upsampling
         self.linear_path = linear_path
         self.start = start
@@ -186,7 +199,7 @@ class Conv(Architecture):
         )
 
     def _encoder(self, widths, shapes, n_outputs, generator):
-        activation, gain = ACTIVATIONS[self.activation]
+        gain = ACTIVATIONS[self.activation][1]
         layers = [
             initialised(
                 _CONV[len(shapes[0])],
@@ -201,19 +214,28 @@ class Conv(Architecture):
             for n_inputs, n_channels in pairwise(widths)
         ]
         layers[0] = nn.Sequential(nn.Unflatten(1, (widths[0], *shapes[0])), layers[0])
-        layers[-1] = nn.Sequential(layers[-1], nn.Flatten())
-        *hidden, (n_last, _) = pairwise(
-            (widths[-1] * prod(shapes[-1]), *self.hidden_layer_sizes, n_outputs)
-        )
-        layers += [
+        sizes = (widths[-1] * prod(shapes[-1]), *self.hidden_layer_sizes, n_outputs)
+        *hidden, last = pairwise(sizes)
+        dense = [
             initialised(nn.Linear, *size, gain=gain, generator=generator)
             for size in hidden
         ]
-        last = initialised(nn.Linear, n_last, n_outputs, gain=1.0, generator=generator)
-        return Branch([Stage(layer, activation()) for layer in layers], last)
+        dense.append(initialised(nn.Linear, *last, gain=1.0, generator=generator))
+        dense[0] = nn.Sequential(nn.Flatten(), dense[0])
+        *layers, last = layers + dense
+        return Branch(self._stages(layers, [*widths[1:], *sizes[1:-1]]), last)
+
+    def _stages(self, layers, n_channels):
+        """Return hidden layers, given their linear maps and numbers of channels."""
+        activation, _ = ACTIVATIONS[self.activation]
+        stages = []
+        for layer, n in zip(layers, n_channels, strict=True):
+            norm = None if self.norm is None else _NORMS[self.norm](n)
+            stages.append(Stage(layer, activation(), norm))
+        return stages
 
     def _decoder(self, widths, shapes, n_inputs, generator):
-        activation, gain = ACTIVATIONS[self.activation]
+        gain = ACTIVATIONS[self.activation][1]
         deepest = (widths[-1], *shapes[-1])
         sizes = (n_inputs, *reversed(self.hidden_layer_sizes), prod(deepest))
         layers = [
@@ -226,7 +248,8 @@ class Conv(Architecture):
                 self._upward(widths[i], widths[i - 1], shapes[i - 1], gain, generator)
             )
         last = self._upward(widths[1], widths[0], shapes[0], 1.0, generator)
-        stages = [Stage(layer, activation()) for layer in layers]
+        n_channels = [*sizes[1:-1], *widths[:0:-1]]
+        stages = self._stages(layers, n_channels)
         return Branch(stages, nn.Sequential(last, nn.Flatten()))
 
     def _upward(self, n_inputs, n_channels, shape, gain, generator):

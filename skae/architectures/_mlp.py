@@ -56,7 +56,7 @@ class MLP(Architecture):
         The linear map alone determines the reconstruction of extreme rows, where
         bounded activations saturate; the low rate keeps it close to PCA.
 
-    norm : {"batch", "layer"}, default=None
+    norm : {"batch", "layer"} or None, default="batch"
         Normalisation before each activation: batch normalisation over the rows of the
         batch [3]_, which uses running statistics in inference, or layer normalisation
         over the units of the layer [4]_. A training batch of one row is normalised with
@@ -130,7 +130,7 @@ class MLP(Architecture):
         *,
         activation="tanh",
         linear_path=True,
-        norm=None,
+        norm="batch",
         dropout=0.0,
         start="pca",
     ):

@@ -1,0 +1,171 @@
+"""The search for the default network: each choice beside others, on inner splits.
+
+Every candidate differs from the default of skae in what its name says. All are trained
+on 70 % of the *training part* of a table, as bench_reconstruction.py splits it, and
+judged on the other 30 % of that part: the test part is never seen. Tables of ADBench by
+name, and "mnist", whose images are shrunk to 14 x 14; code sizes 2 and half of the
+columns, for images 16. Figures are squared errors divided by those of PCA with as many
+components: geometric mean over tables and seeds, the largest, that of the hundredth of
+the rows that are farthest out, and seconds of the processor for all fits. One thread
+per process.
+
+    SKAE_DATA=<folder> python tests/benchmarks/search_default.py [--jobs 2]
+        [--tables yeast cardio ...] [--seeds 0 ...] [--candidates default ...]
+"""
+
+import argparse
+import time
+import warnings
+
+import joblib
+import numpy as np
+import torch
+from _data import adbench, data_folder, load
+from scipy.stats import gmean
+from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from skae import AutoencoderTransformer
+from skae.architectures import MLP, Conv, _networks
+
+TABLES = ["yeast", "cardio", "satellite", "optdigits", "magic.gamma", "mnist"]
+
+
+def mlp(**parameters):
+    """Return parameters of the estimator, given those of `MLP` and others."""
+    names = MLP().get_params()
+    network = {name: parameters.pop(name) for name in [*parameters] if name in names}
+    return {"architecture": MLP(**network), **parameters}
+
+
+TEXTBOOK = {"start": "random", "linear_path": False, "norm": None}
+CANDIDATES = {
+    "default": mlp(),
+    "norm=None": mlp(norm=None),
+    'norm="layer"': mlp(norm="layer"),
+    "weight_decay=.01": mlp(weight_decay=0.01),
+    "weight_decay=.05": mlp(weight_decay=0.05),
+    "weight_decay=.2": mlp(weight_decay=0.2),
+    "lr=2.5e-3": mlp(lr=2.5e-3),
+    "lr=1e-2": mlp(lr=1e-2),
+    "elu": mlp(activation="elu"),
+    "gelu": mlp(activation="gelu"),
+    "relu": mlp(activation="relu"),
+    "silu": mlp(activation="silu"),
+    "1 x 512": mlp(hidden_layer_sizes=(512,)),
+    "2 x 256": mlp(hidden_layer_sizes=(256, 256)),
+    "2 x 512": mlp(hidden_layer_sizes=(512, 512)),
+    "3 x 128": mlp(hidden_layer_sizes=(128, 128, 128)),
+    "3 x 256": mlp(hidden_layer_sizes=(256, 256, 256)),
+    "batch_size=64": mlp(batch_size=64),
+    "batch_size=256": mlp(batch_size=256),
+    "averaging=.98": mlp(net_params={"averaging": 0.98}),
+    "averaging=.998": mlp(net_params={"averaging": 0.998}),
+    "n_iter_no_change=30": mlp(n_iter_no_change=30),
+    "linear path at full pace": mlp() | {"pace": 1.0},
+    "textbook, relu": mlp(activation="relu", **TEXTBOOK),
+    "textbook, relu, batch norm": mlp(
+        activation="relu", **TEXTBOOK | {"norm": "batch"}
+    ),
+    # For images only.
+    "Conv": {"architecture": Conv((1, 14, 14))},
+    "Conv, norm=None": {"architecture": Conv((1, 14, 14), norm=None)},
+}
+
+
+def images(seed, n_train=5000, n_test=3000):
+    """Return shrunk images of the training set of MNIST."""
+    with np.load(data_folder() / "mnist.npz") as file:
+        X = next(file[name] for name in file.files if file[name].ndim > 1)
+    X = X[:60_000].reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196) / 255
+    order = np.random.RandomState(seed).permutation(len(X))[: n_train + n_test]
+    X = X[order].astype(np.float32)
+    return X[:n_train], X[n_train:]
+
+
+def inner_split(table, seed):
+    """Return rows to train on and rows to judge by, both of the training part."""
+    if table == "mnist":
+        return images(seed)
+    X, _ = load(adbench()[table], max_rows=20_000, seed=seed)
+    part, _ = train_test_split(X, test_size=0.3, random_state=seed)
+    train, judged = train_test_split(part, test_size=0.3, random_state=seed)
+    scaler = StandardScaler().fit(train)
+    return scaler.transform(train), scaler.transform(judged)
+
+
+def error(model, X):
+    return np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
+
+
+def run(candidate, table, seed):
+    """Return one row of figures per code size."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    parameters = dict(CANDIDATES[candidate])
+    pace = parameters.pop("pace", None)
+    chosen = _networks._PACE
+    train, judged = inner_split(table, seed)
+    length = np.square(judged - train.mean(axis=0)).sum(axis=1)
+    far = judged[length >= np.quantile(length, 0.99)]
+    rows = []
+    for k in [16] if table == "mnist" else [2, train.shape[1] // 2]:
+        pca = PCA(k).fit(train)
+        begin = time.process_time()
+        _networks._PACE = chosen if pace is None else pace
+        try:
+            model = AutoencoderTransformer(k, random_state=seed, **parameters)
+            model.fit(train)
+        finally:
+            _networks._PACE = chosen
+        seconds = time.process_time() - begin
+        row = {"candidate": candidate, "table": table, "k": k, "seconds": seconds}
+        row["error"] = error(model, judged) / error(pca, judged)
+        row["far out"] = error(model, far) / error(pca, far)
+        rows.append(row)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tables", nargs="+", default=TABLES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
+    arguments = parser.parse_args()
+    tasks = [
+        joblib.delayed(run)(candidate, table, seed)
+        for seed in arguments.seeds
+        for table in arguments.tables
+        for candidate in arguments.candidates
+        if table == "mnist" or "Conv" not in candidate
+    ]
+    parallel = joblib.Parallel(arguments.jobs, return_as="generator_unordered")
+    rows = [row for found in tqdm(parallel(tasks), total=len(tasks)) for row in found]
+    cells = sorted({(row["table"], row["k"]) for row in rows})
+    head = ["candidate", "error", "largest", "far out", "seconds"]
+    head += [f"{table}, {k}" for table, k in cells]
+    print("|", " | ".join(head), "|\n" + "|---" * len(head) + "|")
+    for candidate in arguments.candidates:
+        own = [row for row in rows if row["candidate"] == candidate]
+        if not own:
+            continue
+        errors = np.array([row["error"] for row in own])
+        shown = [
+            f"{gmean(errors):.4f}",
+            f"{errors.max():.3f}",
+            f"{gmean([row['far out'] for row in own]):.3f}",
+            f"{sum(row['seconds'] for row in own):.0f}",
+        ]
+        for cell in cells:
+            one = [row["error"] for row in own if (row["table"], row["k"]) == cell]
+            shown.append(f"{gmean(one):.3f}" if one else "")
+        print("|", " | ".join([candidate, *shown]), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
