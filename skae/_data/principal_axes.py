@@ -26,6 +26,14 @@ _N_MORE = 10
 # Norm of a direction orthogonal to a space, as a share of its block's norm, below which
 # it is rounding noise.
 _NOISE = 1e-6
+# Square of that norm for a column's direction, below which the column is not tried: it
+# is far above the square of rounding noise, and far below the mean over all columns.
+_LEAST_LEFT = 1e-8
+# Leverage from which nothing but a row itself explains it.
+_ALONE = 1 - 1e-6
+# Weight of the variance of a column beside what rows were seen to have outside of the
+# span of the others.
+_TRUST = 1e-3
 # Rows of a block of scalar products of rows: with fewer, reading would take longer
 # than multiplying.
 _MIN_BLOCK = 256
@@ -97,6 +105,12 @@ class PrincipalAxes:
             if dtype == np.float64 or self._exact_enough():
                 break
         axes = axes_of(min(self.n_components, self.rank))
+        n_more = min(self.n_components, x.shape[1]) - self.rank
+        if n_more > 0:
+            more = _further(
+                x, weight, self.mean, self.variance, axes, self._variances, n_more
+            )
+            axes = np.vstack([axes, more])
         _, self._axes = svd_flip(None, axes, u_based_decision=False)
 
     def _resolve(self, n_components, smaller):
@@ -152,8 +166,10 @@ class PrincipalAxes:
         n_features = len(self.mean)
         axes = np.zeros((k, n_features))
         variances = np.zeros(k)
+        # Further axes, if there are any, have no variance.
+        there = min(k, len(self._axes))
+        axes[:there] = self._axes[:there]
         kept = min(k, self.rank)
-        axes[:kept] = self._axes[:kept]
         variances[:kept] = self._variances[:kept]
         left_out = max(n_features - kept, 1)
         index = torch.from_numpy(subsample(len(x), _MAX_ROWS, self._weight))
@@ -289,6 +305,119 @@ def _orthogonal(block, basis):
         block = block[:, np.abs(np.diag(triangle)) > _NOISE * size]
         size = 1.0
     return block
+
+
+def _further(x, weight, mean, variance, axes, variances, n_more):
+    """Return directions in which the rows do not vary, orthonormal, for new rows.
+
+    PCA has such axes too, those of rounding noise. Which directions new rows will vary
+    in is more than the training rows can tell. There are two kinds: columns that were
+    constant, and relations between the others, such as two columns that were equal.
+    Both get half of the axes, in turn: with all of them for one kind the error of new
+    rows would be above that of PCA where it is the other one that varies.
+
+    Parameters
+    ----------
+    x, weight
+        As `PrincipalAxes` takes them.
+    mean, variance : ndarray of shape (n_features,)
+    axes : ndarray of shape (rank, n_features)
+        All in which the rows vary.
+    variances : ndarray of shape (rank,)
+    n_more : int
+        At most ``n_features - rank``.
+
+    Returns
+    -------
+    ndarray of shape (n_more, n_features)
+    """
+    n_samples, n_features = x.shape
+    rank = len(axes)
+    # Rounding may have left axes of small variance a little oblique.
+    basis = linalg.qr(axes.T, mode="economic")[0] if rank else axes.T
+    noise = max(x.shape) * np.finfo(np.float64).eps
+    constant = variance <= noise * variance.max()
+    # Rows of which none depends on the others: as good as any, each will lie outside of
+    # their span, most of all in the columns of large variance.
+    independent = rank >= n_samples - 1
+    expected = variance
+    if rank and not independent:
+        left = np.maximum(1 - np.square(basis).sum(axis=1), _LEAST_LEFT)
+        unseen = _unseen(x, weight, mean, axes, variances)
+        expected = unseen / left + _TRUST * variance
+    kinds = [np.where(constant, 1.0, 0.0), np.where(constant, 0.0, expected)]
+    n_constant = min(int(constant.sum()), n_features - rank)
+    counts = [n_constant, n_features - rank - n_constant]
+    if independent:
+        kinds.reverse()
+        counts.reverse()
+    second = min(counts[1], max(n_more // 2, n_more - counts[0]))
+    parts = []
+    for wanted, count in zip(kinds, (n_more - second, second), strict=True):
+        part = _spanned(basis, wanted, count)
+        basis = np.hstack([basis, part])
+        parts.append(part)
+    # What rounding kept from being found, if anything.
+    n_found = basis.shape[1] - rank
+    rest = _spanned(basis, np.ones(n_features), n_more - n_found)
+    # In turn, so that fewer components have axes of both kinds, too.
+    places = [2 * np.arange(part.shape[1]) + i for i, part in enumerate(parts)]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return np.hstack([np.hstack(parts)[:, order], rest]).T
+
+
+def _unseen(x, weight, mean, axes, variances):
+    """Return mean squares, by column, of what rows have outside of the others' span.
+
+    That is zero for a row that depends on others, and else the residual of the row if
+    it were left out, which follows from the decomposition of all rows.
+    """
+    n_samples, n_features = x.shape
+    total = np.zeros(n_features)
+    for chunk, rows in _centered(x, weight, np.float64, mean):
+        scores = rows @ axes.T
+        share = 1.0 if weight is None else weight[chunk]
+        leverage = (np.square(scores) / variances).sum(axis=1) + share
+        alone = leverage > _ALONE * n_samples
+        dual = scores[alone] / variances
+        dual *= n_samples / np.square(dual).sum(axis=1, keepdims=True)
+        total += np.square(dual @ axes).sum(axis=0)
+    return total / n_samples
+
+
+def _spanned(basis, wanted, count):
+    """Return orthonormal directions outside of a space, from columns by their worth.
+
+    Parameters
+    ----------
+    basis : ndarray of shape (n_features, n_directions)
+        Orthonormal.
+    wanted : ndarray of shape (n_features,)
+        Worth of the direction of each column; zero is not to be taken.
+    count : int
+        Number of directions.
+
+    Returns
+    -------
+    ndarray of shape (n_features, at most count)
+    """
+    n_features = len(wanted)
+    found = np.empty((n_features, 0))
+    space = basis
+    while found.shape[1] < count:
+        left = 1 - np.square(space).sum(axis=1)
+        worth = np.where(left > _LEAST_LEFT, wanted * left, 0.0)
+        picked = np.argsort(-worth, kind="stable")[: count - found.shape[1]]
+        picked = picked[worth[picked] > 0]
+        block = np.zeros((n_features, len(picked)))
+        block[picked, np.arange(len(picked))] = 1.0
+        # Columns may depend on each other there: then the next ones follow.
+        block = _orthogonal(block, space) if len(picked) else block
+        if block.shape[1] == 0:
+            break
+        found = np.hstack([found, block])
+        space = np.hstack([space, block])
+    return found
 
 
 def _centered(x, weight, dtype, mean, least=1):
