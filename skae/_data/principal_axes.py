@@ -23,6 +23,18 @@ _MAX_EXACT = 1000
 # Passes of the iteration, and directions it looks for beyond those asked for.
 _N_PASSES = 5
 _N_MORE = 10
+# Where their number follows from a share of the variance: directions of a block; the
+# part of the width that their space, and the number of axes, may reach. With more, all
+# axes at once are faster.
+_N_DIRECTIONS = 40
+_MAX_SPACE = 4
+_MAX_NEEDED = 8
+# The number is settled if so many times what the last pass has added to the sum of the
+# variances would not change it, and is less than this share of what remains.
+_MANY_TIMES = 100
+_MAX_UNSETTLED = 1e-2
+# Error of the sum of variances, as a share of the largest one, in double precision.
+_DOUBLE_ERROR = 1e-10
 # Norm of a direction orthogonal to a space, as a share of its block's norm, below which
 # it is rounding noise.
 _NOISE = 1e-6
@@ -78,9 +90,11 @@ class PrincipalAxes:
     def __init__(self, x, weight, n_components, random_state):
         self._weight = weight
         large = x.shape[0] * x.shape[1] > _FEW_ENTRIES
-        n_axes = None
+        n_axes = share = None
         if large and isinstance(n_components, Integral):
             n_axes = min(int(n_components), *x.shape)
+        elif large:
+            share = _share_of(n_components)
         # Large tables in single precision are multiplied in it first, at twice the
         # speed.
         single = large and x.dtype == torch.float32
@@ -88,7 +102,7 @@ class PrincipalAxes:
             too_large = None if dtype == np.float64 else "raise"
             try:
                 with np.errstate(over=too_large, invalid=too_large):
-                    spectrum = _spectrum(x, weight, dtype, n_axes, random_state)
+                    spectrum = _spectrum(x, weight, dtype, n_axes, share, random_state)
             except FloatingPointError:
                 continue  # as double precision will not
             self.mean, self._variance, variances, axes_of = spectrum
@@ -116,9 +130,9 @@ class PrincipalAxes:
     def _resolve(self, n_components, smaller):
         if isinstance(n_components, Integral):
             return int(n_components)
-        share = 0.9 if n_components == "auto" else n_components
         if self.rank == 0:
             return 1
+        share = _share_of(n_components)
         explained = np.cumsum(self._variances) / self.total_variance
         # As PCA: the first component at which the share is exceeded.
         needed = min(
@@ -194,7 +208,12 @@ class PrincipalAxes:
         return np.maximum(self._variance - explained, 0.0)
 
 
-def _spectrum(x, weight, dtype, n_axes, random_state):
+def _share_of(n_components):
+    """Return the share of the variance that a number of components stands for."""
+    return 0.9 if n_components == "auto" else n_components
+
+
+def _spectrum(x, weight, dtype, n_axes, share, random_state):
     """Decompose rows, in the way that is the fastest for their shape.
 
     Parameters
@@ -205,6 +224,8 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
         Precision of the products of rows.
     n_axes : int or None
         How many axes are needed; all where it is None.
+    share : float or None
+        Share of the total variance up to which they are needed instead.
 
     Returns
     -------
@@ -221,6 +242,10 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
     n_directions = smaller if n_axes is None else n_axes + _N_MORE
     if smaller > _MAX_EXACT and 4 * n_directions * _N_PASSES < smaller:
         return _by_iteration(x, weight, dtype, n_directions, random_state)
+    if smaller > _MAX_EXACT and share is not None:
+        found = _by_share(x, weight, dtype, share)
+        if found is not None:
+            return found
     if n_features <= n_samples:
         mean, covariance = moments(x, weight, dtype, products)
         variances, vectors = _largest(covariance, n_axes)
@@ -275,11 +300,83 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
     .. [1] Musco & Musco, "Randomized Block Krylov Methods for Stronger and Faster
        Approximate Singular Value Decomposition", NeurIPS 2015.
     """
-    n_samples, n_features = x.shape
     mean, variance = moments(x, weight, dtype)
-    block = random_state.normal(size=(n_features, n_directions))
-    basis, images = np.empty((n_features, 0)), np.empty((n_features, 0))
-    for _ in range(_N_PASSES):
+    for basis, images in _growing(  # noqa: B007 - the last ones are used
+        x, weight, dtype, mean, n_directions, random_state, _N_PASSES
+    ):
+        pass
+    variances, vectors = _largest(basis.T @ images / len(x), n_directions)
+    return mean, variance, variances, _axes_in(basis, vectors)
+
+
+def _by_share(x, weight, dtype, share):
+    """Decompose rows as far as a share of the variance needs it, by the iteration.
+
+    The total variance is known exactly, so that the others need not be: the iteration
+    goes on until the sum of the largest variances says how many are needed. These sums
+    only grow, from below. The number is settled when what is missing for one component
+    less is far more than the last pass has added.
+
+    Returns
+    -------
+    tuple or None
+        As `_spectrum` returns it; None where many axes are needed, or where the number
+        remains in doubt: all are then found faster at once.
+    """
+    smaller = min(x.shape)
+    mean, variance = moments(x, weight, dtype)
+    total = variance.sum()
+    wanted = share * total
+    n_passes = smaller // (_MAX_SPACE * _N_DIRECTIONS)
+    # Seeds do not change what is found, but for its last digits.
+    random_state = np.random.RandomState(0)
+    error = _SINGLE_ERROR if dtype == np.float32 else _DOUBLE_ERROR
+    before = None
+    for basis, images in _growing(
+        x, weight, dtype, mean, _N_DIRECTIONS, random_state, n_passes
+    ):
+        images = images / len(x)
+        if before is None:
+            # The sum of k variances is at most the root of k times the sum of all
+            # squares, and random directions show how large that is.
+            squares = np.square(images).sum() * x.shape[1] / basis.shape[1]
+            least = wanted**2 / squares if squares > 0 else np.inf
+            before = np.zeros(1)
+        else:
+            variances, vectors = _largest(basis.T @ images, None)
+            sums = np.cumsum(variances)
+            # All further variances are at most as large as the last that is known well.
+            known = min(_N_DIRECTIONS, len(sums)) - 1
+            least = known + (wanted - sums[known]) / max(variances[known], 1e-300)
+            k = int(np.searchsorted(sums, wanted, side="right")) + 1
+            if k <= len(before) and k < len(sums):
+                missing = wanted - (sums[k - 2] if k > 1 else 0.0)
+                spare = sums[k - 1] - wanted
+                added = max(sums[k - 1] - before[k - 1], 0.0)
+                left = max(total - sums[k - 1], 0.0)
+                if min(missing, spare) > error * variances[
+                    0
+                ] and _MANY_TIMES * added < min(missing, _MAX_UNSETTLED * left):
+                    return mean, variance, variances[:k], _axes_in(basis, vectors)
+            before = sums
+        if not least <= smaller / _MAX_NEEDED:
+            return None
+    return None
+
+
+def _axes_in(basis, vectors):
+    """Return a function that returns that many axes, from those in a space."""
+    return lambda k: (basis @ vectors[:, :k]).T
+
+
+def _growing(x, weight, dtype, mean, n_directions, random_state, n_passes):
+    """Yield a growing basis, and its images: times the covariance and the rows' number.
+
+    Each pass over the rows adds the images of the last directions to the basis.
+    """
+    block = random_state.normal(size=(x.shape[1], n_directions))
+    basis, images = np.empty((x.shape[1], 0)), np.empty((x.shape[1], 0))
+    for _ in range(n_passes):
         block = _orthogonal(block, basis)
         if block.shape[1] == 0:
             break  # the space is all there is
@@ -288,9 +385,8 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
         for _, rows in _centered(x, weight, dtype, mean):
             image += rows.T @ (rows @ directions)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        yield basis, images
         block = image
-    variances, vectors = _largest(basis.T @ images / n_samples, n_directions)
-    return mean, variance, variances, lambda k: (basis @ vectors[:, :k]).T
 
 
 def _orthogonal(block, basis):
