@@ -354,9 +354,9 @@ def _by_share(x, weight, dtype, share):
                 spare = sums[k - 1] - wanted
                 added = max(sums[k - 1] - before[k - 1], 0.0)
                 left = max(total - sums[k - 1], 0.0)
-                if min(missing, spare) > error * variances[
-                    0
-                ] and _MANY_TIMES * added < min(missing, _MAX_UNSETTLED * left):
+                sure = min(missing, spare) > error * variances[0]
+                settled = min(missing, _MAX_UNSETTLED * left)
+                if sure and _MANY_TIMES * added < settled:
                     return mean, variance, variances[:k], _axes_in(basis, vectors)
             before = sums
         if not least <= smaller / _MAX_NEEDED:
