@@ -62,8 +62,9 @@ class Statistics:
         Weighted mean.
     axes : Tensor of shape (n_components, n_features)
         Orthonormal principal axes in the order of decreasing variance, with the signs
-        of :class:`~sklearn.decomposition.PCA`. Rows beyond the rank of the data are
-        zero.
+        of :class:`~sklearn.decomposition.PCA`. Those beyond the rank of the data are
+        directions of variance zero, in which new rows may vary; those beyond
+        ``n_features`` are zero.
     variances : Tensor of shape (n_components,)
         Variance along each axis (divided by ``n``, not ``n - 1``).
     noise_variance : float
@@ -87,7 +88,7 @@ class Statistics:
         ----------
         spread : float, default=None
             Standard deviation to which each component of the code is scaled;
-            components without variance are not scaled. None does not scale any.
+            those without variance are as if it was one. None does not scale any.
 
         Returns
         -------

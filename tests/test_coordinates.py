@@ -190,3 +190,10 @@ def test_the_metric_is_the_mean_square_of_the_jacobian(spread, rng):
         lambda z: np.tanh(z @ weight), code, code.std(axis=0), "ij,ij->i"
     )
     np.testing.assert_allclose(diagonal, np.diag(metric))
+
+
+def test_a_component_of_rounding_noise_has_the_metric_of_the_others(rng):
+    code = rng.normal(size=(50, 3)) * [2.0, 1.0, 1e-19]
+    axes, _ = np.linalg.qr(rng.normal(size=(40, 3)))
+    metric = metric_of(lambda code: code @ axes.T, code, code.std(axis=0))
+    np.testing.assert_allclose(metric, np.eye(3), atol=1e-7)

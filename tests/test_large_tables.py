@@ -307,7 +307,9 @@ def test_constant_columns_add_no_directions_to_the_iteration(n_informative, dtyp
     k = 5
     axes = _axes(X, None, k, rng)
     found = axes._axes
-    assert len(found) == min(k, n_informative)
+    # As many directions as the iteration looks for, at most.
+    assert axes.rank == min(n_informative, k + _pca._N_MORE)
+    assert len(found) == k
     np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-6)
     centered = X[:, :n_informative] - X[:, :n_informative].mean(
         axis=0, dtype=np.float64
@@ -324,3 +326,76 @@ def test_squares_too_large_for_single_precision_are_taken_in_double(
     X = _table(rng, (300, 40), SPECTRUM)
     axes, larger = (_axes(rows, None, 5, rng) for rows in (X, X * np.float32(1e25)))
     np.testing.assert_allclose(np.abs(larger._axes), np.abs(axes._axes), atol=1e-4)
+
+
+STEPS = np.arange(240)
+SPECTRA = {
+    "power": 1 / (1.0 + STEPS) ** 2,
+    "exponential": np.exp(-STEPS / 5),
+    "spikes": np.r_[np.full(7, 3.0), np.full(233, 0.005)],
+    "equal": np.ones(240),
+    "slow": 1 / np.sqrt(1.0 + STEPS),
+}
+
+
+def _rows_of(spectrum, rng):
+    rotation, _ = np.linalg.qr(rng.normal(size=(240, 240)))
+    return rng.normal(size=(300, 240)) * np.sqrt(spectrum) @ rotation
+
+
+@pytest.fixture
+def by_share(nothing_is_small, monkeypatch):
+    """Find numbers by iteration, and return a list of whether they were found so."""
+    monkeypatch.setattr(_pca, "_MAX_EXACT", 0)
+    monkeypatch.setattr(_pca, "_N_DIRECTIONS", 8)
+    found, function = [], _pca._by_share
+
+    def spy(*args):
+        result = function(*args)
+        found.append(result is not None)
+        return result
+
+    monkeypatch.setattr(_pca, "_by_share", spy)
+    return found
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("share", ["auto", 0.5, 0.9])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_a_share_takes_as_many_components_as_the_whole_spectrum(
+    spectrum, share, dtype, weighted, transposed, by_share, rng
+):
+    X = _rows_of(SPECTRA[spectrum], rng).astype(dtype)
+    X = np.ascontiguousarray(X.T) if transposed else X
+    weight = rng.uniform(0.5, 2, size=len(X)) if weighted else np.ones(len(X))
+    weight /= weight.mean()
+    axes = _axes(X, weight if weighted else None, share, None)
+    covariance = np.cov(X.astype(float).T, aweights=weight, bias=True)
+    variances = np.linalg.eigvalsh(covariance)[::-1]
+    explained = np.cumsum(variances) / variances.sum()
+    expected = np.count_nonzero(explained <= (0.9 if share == "auto" else share)) + 1
+    if share == "auto":
+        expected = min(expected, 120)
+    assert axes.n_components == expected
+    if spectrum in ("power", "exponential", "spikes"):
+        assert by_share[-1]
+        left = np.square(_residual(axes, X))
+        left = (weight @ left).sum() / len(X)
+        assert left == pytest.approx(variances[expected:].sum(), rel=1e-3)
+        again = _axes(X, weight if weighted else None, share, None)
+        np.testing.assert_array_equal(again._axes, axes._axes)
+    else:
+        assert not any(by_share)
+
+
+def test_a_number_in_doubt_is_found_from_the_whole_spectrum(by_share, rng):
+    X = _rows_of(SPECTRA["exponential"], rng)
+    variances = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1]
+    share = variances[:6].sum() / variances.sum()
+    for tiny, expected in ((-1e-12, 6), (1e-12, 7)):
+        assert _axes(X, None, share + tiny, None).n_components == expected
+    assert not any(by_share)
+    assert _axes(X, None, share + 1e-3, None).n_components == 7
+    assert by_share[-1]

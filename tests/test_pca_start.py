@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from skae._data.principal_axes import PrincipalAxes
+from skae._data.principal_axes import PrincipalAxes, _unseen
 from skae._data.source import Dense, Resident
 
 
@@ -129,23 +129,96 @@ def test_rank_counts_the_directions_in_which_rows_vary(table, rank, rng):
     assert PrincipalAxes(Dense(table(rng)), None, 2, None).rank == rank
 
 
-def test_axes_beyond_the_rank_are_zero(rng):
-    X = _deficient(rng)
-    statistics = _statistics(X, 5)
-    assert statistics.axes.shape == (5, 6)
-    assert not statistics.axes[3:].any()
-    assert not statistics.variances[3:].any()
-    residual = _residual(PrincipalAxes(Dense(X), None, 5, None), X)
+def _few(rng):
+    return rng.normal(size=(12, 30)) * np.linspace(2, 0.5, 30)
+
+
+def _two_constant_columns(rng):
+    X = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 10)) + 1.0
+    X[:, [2, 7]] = 5.0
+    return X
+
+
+@pytest.mark.parametrize(
+    ("table", "rank"), [(_deficient, 3), (_few, 11), (_two_constant_columns, 3)]
+)
+def test_axes_beyond_the_rank_are_orthonormal_without_variance(table, rank, rng):
+    X = table(rng)
+    for n_components in range(rank + 1, X.shape[1] + 1):
+        statistics = _statistics(X, n_components)
+        axes = statistics.axes.numpy()
+        np.testing.assert_allclose(axes @ axes.T, np.eye(n_components), atol=1e-12)
+        np.testing.assert_allclose((X - X.mean(axis=0)) @ axes[rank:].T, 0, atol=1e-9)
+        assert not statistics.variances[rank:].any()
+        # The others are what they are without these.
+        expected = _statistics(X, rank).axes
+        np.testing.assert_array_equal(axes[:rank], expected)
+    residual = PrincipalAxes(Dense(X), None, n_components, None).residual_variance
     np.testing.assert_allclose(residual, 0, atol=1e-12)
 
 
+def test_axes_beyond_the_columns_are_zero(rng):
+    axes = _statistics(_deficient(rng), 8).axes.numpy()
+    np.testing.assert_allclose(axes[:6] @ axes[:6].T, np.eye(6), atol=1e-12)
+    assert not axes[6:].any()
+
+
+def test_columns_that_were_constant_have_every_second_of_the_further_axes(rng):
+    axes = _statistics(_two_constant_columns(rng), 7).axes.numpy()
+    np.testing.assert_allclose(axes[[3, 5]], np.eye(10)[[2, 7]], atol=1e-12)
+    np.testing.assert_allclose(axes[[4, 6]][:, [2, 7]], 0, atol=1e-12)
+
+
+def test_a_relation_that_one_row_made_goes_before_those_of_many(rng):
+    # Column 1 equals column 0, in all rows; columns 4 and 5 were zero in all but one.
+    X = rng.normal(size=(60, 6))
+    X[:, 1] = X[:, 0]
+    X[:, 4:] = 0
+    X[17, 4:] = 0.5, 1.0
+    added = np.abs(_statistics(X, 5).axes.numpy()[4])
+    np.testing.assert_allclose(added[:4], 0, atol=1e-9)
+    # Orthogonal to what the row had.
+    np.testing.assert_allclose(added[4:], np.array([1.0, 0.5]) / 1.25**0.5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_outside_of_the_span_of_others_are_found_as_by_leaving_them_out(
+    weighted, rng
+):
+    X = rng.normal(size=(30, 4)) @ rng.normal(size=(4, 12))
+    X[3] += rng.normal(size=12)
+    X[20] += rng.normal(size=12)
+    counts = rng.uniform(0.5, 2, 30) if weighted else np.ones(30)
+    counts /= counts.mean()
+    weight = counts if weighted else None
+    mean = np.average(X, axis=0, weights=counts)
+    rows = np.sqrt(counts)[:, None] * (X - mean)
+    expected = np.zeros(12)
+    for i in range(30):
+        others = np.delete(X, i, axis=0)
+        others = others - np.average(others, axis=0, weights=np.delete(counts, i))
+        _, singular, axes = np.linalg.svd(others, full_matrices=False)
+        axes = axes[singular > 1e-9 * singular[0]]
+        residual = rows[i] / counts[i] ** 0.5
+        residual = residual - residual @ axes.T @ axes
+        # About the mean of the others, which the row itself has not moved.
+        residual /= 1 - counts[i] / 30
+        expected += counts[i] * np.square(residual) / 30
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
+    kept = singular > 1e-9 * singular[0]
+    found = _unseen(Dense(X), weight, mean, axes[kept], singular[kept] ** 2 / 30)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("n_components", [2, 0.9, "auto"])
-def test_rows_that_do_not_vary_have_no_axes(n_components):
+def test_rows_that_do_not_vary_have_the_axes_of_columns(n_components):
     X = np.full((20, 4), 0.5)
     axes = PrincipalAxes(Dense(X), None, n_components, None)
     assert axes.rank == 0
     assert axes.n_components == (2 if n_components == 2 else 1)
-    assert not axes.statistics(Resident(torch.from_numpy(X))).axes.any()
+    statistics = axes.statistics(Resident(torch.from_numpy(X)))
+    np.testing.assert_array_equal(statistics.axes, np.eye(4)[: axes.n_components])
+    assert not statistics.variances.any()
     assert not axes.residual_variance.any()
 
 

@@ -332,6 +332,18 @@ def test_levels_start_with_the_least_squares_decoder(X):
         assert torch.corrcoef(torch.stack([levels, scores]))[0, 1] > 0.9
 
 
+@pytest.mark.parametrize(
+    "bottleneck", [FiniteScalar(4), VectorQuantized(4, n_groups=6)]
+)
+def test_rounding_noise_beyond_the_rank_has_no_symbols(bottleneck, rng):
+    X = rng.normal(size=(90, 3)) @ rng.normal(size=(3, 6)) + 1.0
+    module = Parts(MLP(()), bottleneck, SquaredError()).build(6, 6, 0)
+    x = torch.from_numpy(X)
+    assert module.start(PrincipalAxes(Dense(X), None, 6, None).statistics(Resident(x)))
+    n_symbols = [len(np.unique(column)) for column in module.symbols(x.float()).T]
+    assert n_symbols == [4, 4, 4, 1, 1, 1]
+
+
 @pytest.mark.parametrize("bottleneck", [FiniteScalar(5), VectorQuantized(5)], ids=repr)
 def test_projected_codes_are_possible_and_stay(bottleneck, generator):
     module = bottleneck.build(6, generator).double()

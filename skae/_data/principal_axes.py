@@ -23,9 +23,29 @@ _MAX_EXACT = 1000
 # Passes of the iteration, and directions it looks for beyond those asked for.
 _N_PASSES = 5
 _N_MORE = 10
+# Where their number follows from a share of the variance: directions of a block; the
+# part of the width that their space, and the number of axes, may reach. With more, all
+# axes at once are faster.
+_N_DIRECTIONS = 40
+_MAX_SPACE = 4
+_MAX_NEEDED = 8
+# The number is settled if so many times what the last pass has added to the sum of the
+# variances would not change it, and is less than this share of what remains.
+_MANY_TIMES = 100
+_MAX_UNSETTLED = 1e-2
+# Error of the sum of variances, as a share of the largest one, in double precision.
+_DOUBLE_ERROR = 1e-10
 # Norm of a direction orthogonal to a space, as a share of its block's norm, below which
 # it is rounding noise.
 _NOISE = 1e-6
+# Square of that norm for a column's direction, below which the column is not tried: it
+# is far above the square of rounding noise, and far below the mean over all columns.
+_LEAST_LEFT = 1e-8
+# Leverage from which nothing but a row itself explains it.
+_ALONE = 1 - 1e-6
+# Weight of the variance of a column beside what rows were seen to have outside of the
+# span of the others.
+_TRUST = 1e-3
 # Rows of a block of scalar products of rows: with fewer, reading would take longer
 # than multiplying.
 _MIN_BLOCK = 256
@@ -70,9 +90,11 @@ class PrincipalAxes:
     def __init__(self, x, weight, n_components, random_state):
         self._weight = weight
         large = x.shape[0] * x.shape[1] > _FEW_ENTRIES
-        n_axes = None
+        n_axes = share = None
         if large and isinstance(n_components, Integral):
             n_axes = min(int(n_components), *x.shape)
+        elif large:
+            share = _share_of(n_components)
         # Large tables in single precision are multiplied in it first, at twice the
         # speed.
         single = large and x.dtype == torch.float32
@@ -80,7 +102,7 @@ class PrincipalAxes:
             too_large = None if dtype == np.float64 else "raise"
             try:
                 with np.errstate(over=too_large, invalid=too_large):
-                    spectrum = _spectrum(x, weight, dtype, n_axes, random_state)
+                    spectrum = _spectrum(x, weight, dtype, n_axes, share, random_state)
             except FloatingPointError:
                 continue  # as double precision will not
             self.mean, self._variance, variances, axes_of = spectrum
@@ -97,14 +119,20 @@ class PrincipalAxes:
             if dtype == np.float64 or self._exact_enough():
                 break
         axes = axes_of(min(self.n_components, self.rank))
+        n_more = min(self.n_components, x.shape[1]) - self.rank
+        if n_more > 0:
+            more = _further(
+                x, weight, self.mean, self.variance, axes, self._variances, n_more
+            )
+            axes = np.vstack([axes, more])
         _, self._axes = svd_flip(None, axes, u_based_decision=False)
 
     def _resolve(self, n_components, smaller):
         if isinstance(n_components, Integral):
             return int(n_components)
-        share = 0.9 if n_components == "auto" else n_components
         if self.rank == 0:
             return 1
+        share = _share_of(n_components)
         explained = np.cumsum(self._variances) / self.total_variance
         # As PCA: the first component at which the share is exceeded.
         needed = min(
@@ -152,8 +180,10 @@ class PrincipalAxes:
         n_features = len(self.mean)
         axes = np.zeros((k, n_features))
         variances = np.zeros(k)
+        # Further axes, if there are any, have no variance.
+        there = min(k, len(self._axes))
+        axes[:there] = self._axes[:there]
         kept = min(k, self.rank)
-        axes[:kept] = self._axes[:kept]
         variances[:kept] = self._variances[:kept]
         left_out = max(n_features - kept, 1)
         index = torch.from_numpy(subsample(len(x), _MAX_ROWS, self._weight))
@@ -178,7 +208,12 @@ class PrincipalAxes:
         return np.maximum(self._variance - explained, 0.0)
 
 
-def _spectrum(x, weight, dtype, n_axes, random_state):
+def _share_of(n_components):
+    """Return the share of the variance that a number of components stands for."""
+    return 0.9 if n_components == "auto" else n_components
+
+
+def _spectrum(x, weight, dtype, n_axes, share, random_state):
     """Decompose rows, in the way that is the fastest for their shape.
 
     Parameters
@@ -189,6 +224,8 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
         Precision of the products of rows.
     n_axes : int or None
         How many axes are needed; all where it is None.
+    share : float or None
+        Share of the total variance up to which they are needed instead.
 
     Returns
     -------
@@ -205,6 +242,10 @@ def _spectrum(x, weight, dtype, n_axes, random_state):
     n_directions = smaller if n_axes is None else n_axes + _N_MORE
     if smaller > _MAX_EXACT and 4 * n_directions * _N_PASSES < smaller:
         return _by_iteration(x, weight, dtype, n_directions, random_state)
+    if smaller > _MAX_EXACT and share is not None:
+        found = _by_share(x, weight, dtype, share)
+        if found is not None:
+            return found
     if n_features <= n_samples:
         mean, covariance = moments(x, weight, dtype, products)
         variances, vectors = _largest(covariance, n_axes)
@@ -259,11 +300,83 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
     .. [1] Musco & Musco, "Randomized Block Krylov Methods for Stronger and Faster
        Approximate Singular Value Decomposition", NeurIPS 2015.
     """
-    n_samples, n_features = x.shape
     mean, variance = moments(x, weight, dtype)
-    block = random_state.normal(size=(n_features, n_directions))
-    basis, images = np.empty((n_features, 0)), np.empty((n_features, 0))
-    for _ in range(_N_PASSES):
+    for basis, images in _growing(  # noqa: B007 - the last ones are used
+        x, weight, dtype, mean, n_directions, random_state, _N_PASSES
+    ):
+        pass
+    variances, vectors = _largest(basis.T @ images / len(x), n_directions)
+    return mean, variance, variances, _axes_in(basis, vectors)
+
+
+def _by_share(x, weight, dtype, share):
+    """Decompose rows as far as a share of the variance needs it, by the iteration.
+
+    The total variance is known exactly, so that the others need not be: the iteration
+    goes on until the sum of the largest variances says how many are needed. These sums
+    only grow, from below. The number is settled when what is missing for one component
+    less is far more than the last pass has added.
+
+    Returns
+    -------
+    tuple or None
+        As `_spectrum` returns it; None where many axes are needed, or where the number
+        remains in doubt: all are then found faster at once.
+    """
+    smaller = min(x.shape)
+    mean, variance = moments(x, weight, dtype)
+    total = variance.sum()
+    wanted = share * total
+    n_passes = smaller // (_MAX_SPACE * _N_DIRECTIONS)
+    # Seeds do not change what is found, but for its last digits.
+    random_state = np.random.RandomState(0)
+    error = _SINGLE_ERROR if dtype == np.float32 else _DOUBLE_ERROR
+    before = None
+    for basis, images in _growing(
+        x, weight, dtype, mean, _N_DIRECTIONS, random_state, n_passes
+    ):
+        images = images / len(x)
+        if before is None:
+            # The sum of k variances is at most the root of k times the sum of all
+            # squares, and random directions show how large that is.
+            squares = np.square(images).sum() * x.shape[1] / basis.shape[1]
+            least = wanted**2 / squares if squares > 0 else np.inf
+            before = np.zeros(1)
+        else:
+            variances, vectors = _largest(basis.T @ images, None)
+            sums = np.cumsum(variances)
+            # All further variances are at most as large as the last that is known well.
+            known = min(_N_DIRECTIONS, len(sums)) - 1
+            least = known + (wanted - sums[known]) / max(variances[known], 1e-300)
+            k = int(np.searchsorted(sums, wanted, side="right")) + 1
+            if k <= len(before) and k < len(sums):
+                missing = wanted - (sums[k - 2] if k > 1 else 0.0)
+                spare = sums[k - 1] - wanted
+                added = max(sums[k - 1] - before[k - 1], 0.0)
+                left = max(total - sums[k - 1], 0.0)
+                sure = min(missing, spare) > error * variances[0]
+                settled = min(missing, _MAX_UNSETTLED * left)
+                if sure and _MANY_TIMES * added < settled:
+                    return mean, variance, variances[:k], _axes_in(basis, vectors)
+            before = sums
+        if not least <= smaller / _MAX_NEEDED:
+            return None
+    return None
+
+
+def _axes_in(basis, vectors):
+    """Return a function that returns that many axes, from those in a space."""
+    return lambda k: (basis @ vectors[:, :k]).T
+
+
+def _growing(x, weight, dtype, mean, n_directions, random_state, n_passes):
+    """Yield a growing basis, and its images: times the covariance and the rows' number.
+
+    Each pass over the rows adds the images of the last directions to the basis.
+    """
+    block = random_state.normal(size=(x.shape[1], n_directions))
+    basis, images = np.empty((x.shape[1], 0)), np.empty((x.shape[1], 0))
+    for _ in range(n_passes):
         block = _orthogonal(block, basis)
         if block.shape[1] == 0:
             break  # the space is all there is
@@ -272,9 +385,8 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
         for _, rows in _centered(x, weight, dtype, mean):
             image += rows.T @ (rows @ directions)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        yield basis, images
         block = image
-    variances, vectors = _largest(basis.T @ images / n_samples, n_directions)
-    return mean, variance, variances, lambda k: (basis @ vectors[:, :k]).T
 
 
 def _orthogonal(block, basis):
@@ -289,6 +401,119 @@ def _orthogonal(block, basis):
         block = block[:, np.abs(np.diag(triangle)) > _NOISE * size]
         size = 1.0
     return block
+
+
+def _further(x, weight, mean, variance, axes, variances, n_more):
+    """Return directions in which the rows do not vary, orthonormal, for new rows.
+
+    PCA has such axes too, those of rounding noise. Which directions new rows will vary
+    in is more than the training rows can tell. There are two kinds: columns that were
+    constant, and relations between the others, such as two columns that were equal.
+    Both get half of the axes, in turn: with all of them for one kind the error of new
+    rows would be above that of PCA where it is the other one that varies.
+
+    Parameters
+    ----------
+    x, weight
+        As `PrincipalAxes` takes them.
+    mean, variance : ndarray of shape (n_features,)
+    axes : ndarray of shape (rank, n_features)
+        All in which the rows vary.
+    variances : ndarray of shape (rank,)
+    n_more : int
+        At most ``n_features - rank``.
+
+    Returns
+    -------
+    ndarray of shape (n_more, n_features)
+    """
+    n_samples, n_features = x.shape
+    rank = len(axes)
+    # Rounding may have left axes of small variance a little oblique.
+    basis = linalg.qr(axes.T, mode="economic")[0] if rank else axes.T
+    noise = max(x.shape) * np.finfo(np.float64).eps
+    constant = variance <= noise * variance.max()
+    # Rows of which none depends on the others: as good as any, each will lie outside of
+    # their span, most of all in the columns of large variance.
+    independent = rank >= n_samples - 1
+    expected = variance
+    if rank and not independent:
+        left = np.maximum(1 - np.square(basis).sum(axis=1), _LEAST_LEFT)
+        unseen = _unseen(x, weight, mean, axes, variances)
+        expected = unseen / left + _TRUST * variance
+    kinds = [np.where(constant, 1.0, 0.0), np.where(constant, 0.0, expected)]
+    n_constant = min(int(constant.sum()), n_features - rank)
+    counts = [n_constant, n_features - rank - n_constant]
+    if independent:
+        kinds.reverse()
+        counts.reverse()
+    second = min(counts[1], max(n_more // 2, n_more - counts[0]))
+    parts = []
+    for wanted, count in zip(kinds, (n_more - second, second), strict=True):
+        part = _spanned(basis, wanted, count)
+        basis = np.hstack([basis, part])
+        parts.append(part)
+    # What rounding kept from being found, if anything.
+    n_found = basis.shape[1] - rank
+    rest = _spanned(basis, np.ones(n_features), n_more - n_found)
+    # In turn, so that fewer components have axes of both kinds, too.
+    places = [2 * np.arange(part.shape[1]) + i for i, part in enumerate(parts)]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return np.hstack([np.hstack(parts)[:, order], rest]).T
+
+
+def _unseen(x, weight, mean, axes, variances):
+    """Return mean squares, by column, of what rows have outside of the others' span.
+
+    That is zero for a row that depends on others, and else the residual of the row if
+    it were left out, which follows from the decomposition of all rows.
+    """
+    n_samples, n_features = x.shape
+    total = np.zeros(n_features)
+    for chunk, rows in _centered(x, weight, np.float64, mean):
+        scores = rows @ axes.T
+        share = 1.0 if weight is None else weight[chunk]
+        leverage = (np.square(scores) / variances).sum(axis=1) + share
+        alone = leverage > _ALONE * n_samples
+        dual = scores[alone] / variances
+        dual *= n_samples / np.square(dual).sum(axis=1, keepdims=True)
+        total += np.square(dual @ axes).sum(axis=0)
+    return total / n_samples
+
+
+def _spanned(basis, wanted, count):
+    """Return orthonormal directions outside of a space, from columns by their worth.
+
+    Parameters
+    ----------
+    basis : ndarray of shape (n_features, n_directions)
+        Orthonormal.
+    wanted : ndarray of shape (n_features,)
+        Worth of the direction of each column; zero is not to be taken.
+    count : int
+        Number of directions.
+
+    Returns
+    -------
+    ndarray of shape (n_features, at most count)
+    """
+    n_features = len(wanted)
+    found = np.empty((n_features, 0))
+    space = basis
+    while found.shape[1] < count:
+        left = 1 - np.square(space).sum(axis=1)
+        worth = np.where(left > _LEAST_LEFT, wanted * left, 0.0)
+        picked = np.argsort(-worth, kind="stable")[: count - found.shape[1]]
+        picked = picked[worth[picked] > 0]
+        block = np.zeros((n_features, len(picked)))
+        block[picked, np.arange(len(picked))] = 1.0
+        # Columns may depend on each other there: then the next ones follow.
+        block = _orthogonal(block, space) if len(picked) else block
+        if block.shape[1] == 0:
+            break
+        found = np.hstack([found, block])
+        space = np.hstack([space, block])
+    return found
 
 
 def _centered(x, weight, dtype, mean, least=1):

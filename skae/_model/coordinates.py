@@ -9,6 +9,8 @@ __all__ = ["N_PROBES", "fit_coordinates", "metric_of"]
 
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
 N_PROBES = 256
+# Spread of a component, as a share of the largest, below which it is only rounding.
+_LEAST_SPREAD = 1e-6
 # Numbers that this measurement may look at.
 _MAX_MOVES = 2**22
 
@@ -103,7 +105,9 @@ def metric_of(decode, probes, spread, products="ij,kj->ik"):
     n_probes = min(len(probes), max(16, _MAX_MOVES // moves_per_probe))
     probes = probes[np.linspace(0, len(probes) - 1, n_probes).astype(int)]
     # Far enough to rise above rounding, near enough to be a derivative.
-    steps = 1e-2 * np.where(spread > 0, spread, 1.0)
+    # A component that is constant but for rounding has a step, too, that does.
+    steps = np.maximum(spread, _LEAST_SPREAD * spread.max())
+    steps = 1e-2 * np.where(steps > 0, steps, 1.0)
     metric = 0.0
     n_held = chunk_rows(moves_per_probe)
     for start in range(0, n_probes, n_held):

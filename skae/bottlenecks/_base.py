@@ -83,7 +83,8 @@ class Bottleneck(Component):
           - ``mean``: float64 Tensor of shape ``(n_features,)``, weighted mean.
           - ``axes``: float64 Tensor of shape ``(n_components, n_features)``,
             orthonormal principal axes in the order of decreasing variance. Those beyond
-            the rank of the data are zero.
+            the rank of the data are directions of variance zero, in which new rows may
+            vary; those beyond ``n_features`` are zero.
           - ``variances``: float64 Tensor of shape ``(n_components,)``, variances along
             the axes (divided by ``n``, not ``n - 1``).
           - ``noise_variance``: float, mean variance along the axes that are not kept.

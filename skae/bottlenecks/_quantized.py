@@ -1,5 +1,6 @@
 """Discrete bottlenecks: vector quantisation and finite scalar quantisation."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import torch
@@ -172,7 +173,7 @@ class _VectorQuantized(nn.Module):
         """
         n_groups, n_codes, size = self.codebook.shape
         order = torch.arange(n_groups * size).view(size, n_groups).T.flatten()
-        encoding, decoding = statistics.pca()
+        encoding, decoding = _varying(statistics).pca()
         encoding = Affine(encoding.weight[order], encoding.bias[order])
         decoding = Affine(decoding.weight[:, order], decoding.bias)
         h = statistics.rows.double() @ encoding.weight.T + encoding.bias
@@ -296,7 +297,7 @@ class _FiniteScalar(nn.Module):
 
     def start(self, statistics):
         """Return PCA at a scale at which all levels are used."""
-        encoding, (weight, bias) = statistics.pca(_START_SPREAD)
+        encoding, (weight, bias) = _varying(statistics).pca(_START_SPREAD)
         # The decoder maps rounded values by the least-squares slope over the rows.
         h = statistics.rows.double() @ encoding.weight.T + encoding.bias
         code = self.values.cpu().double()[self.symbols(h)]
@@ -308,6 +309,15 @@ class _FiniteScalar(nn.Module):
         """Return the perplexity of the levels, averaged over the components."""
         n_values = len(self.values)
         return {"perplexity_": _perplexity(self._index(code), weight, n_values)}
+
+
+def _varying(statistics):
+    """Return statistics without the axes along which the rows do not vary.
+
+    What the rows have there is rounding noise, from which symbols would be drawn.
+    """
+    varies = statistics.variances > 0
+    return replace(statistics, axes=statistics.axes * varies[:, None])
 
 
 def _straight_through(code, h):
