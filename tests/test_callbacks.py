@@ -116,7 +116,7 @@ def test_the_fit_is_the_same_bit_by_bit(X, estimator, n_rows):
     )
 
 
-@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("refit", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_an_epoch_comes_with_the_estimator_that_stopped_there(X, estimator, refit):
     # Without early stopping the last weights are kept: a fit of k epochs is the oracle.

@@ -127,11 +127,13 @@ def _few(combinations):
         while missing:
             chosen.append(max(candidates, key=lambda n: len(pairs[n] & missing)))
             missing -= pairs[chosen[-1]]
-    return set(chosen)
+    return chosen
 
 
 COMBINATIONS = list(_combinations())
+# With all pairs; the first of them have most.
 USUAL = _few(COMBINATIONS)
+FIRST = set(USUAL[:36])
 
 
 def test_all_pairs_are_tried():
@@ -183,7 +185,7 @@ def _check(model, X):
     "number",
     [
         # The others are slow.
-        n if n in USUAL else pytest.param(n, marks=pytest.mark.slow)
+        n if n in FIRST else pytest.param(n, marks=pytest.mark.slow)
         for n in range(len(COMBINATIONS))
     ],
 )

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from _components import SETTINGS, forgetful, of_kind, small
+from _components import forgetful, of_kind, small
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
@@ -136,7 +136,7 @@ SLOTS = {
 }
 
 
-@pytest.mark.parametrize("component", of_kind(tuple(SLOTS), SETTINGS), ids=repr)
+@pytest.mark.parametrize("component", of_kind(tuple(SLOTS)), ids=repr)
 def test_a_component_serves_many_fits(component, X, rng):
     # It is a value: what one fit learns is nothing to the next.
     slot = next(SLOTS[kind] for kind in SLOTS if isinstance(component, kind))

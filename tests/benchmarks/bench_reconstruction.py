@@ -28,9 +28,7 @@ from skae.architectures import MLP
 MODELS = {
     "skae": {},
     "textbook": {
-        "architecture": MLP(
-            activation="relu", norm=None, linear_path=False, start="random"
-        )
+        "architecture": MLP(activation="relu", linear_path=False, start="random")
     },
 }
 

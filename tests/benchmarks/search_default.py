@@ -1,6 +1,6 @@
 """The search for the default network: each choice beside others, on inner splits.
 
-Every candidate differs from the default of skae in what its name says. All are trained
+Candidates differ from the default of skae in what their names say. All are trained
 on 70 % of the *training part* of a table, as bench_reconstruction.py splits it, and
 judged on the other 30 % of that part: the test part is never seen. Tables of ADBench by
 name, and "mnist", whose images are shrunk to 14 x 14; code sizes 2 and half of the
@@ -40,38 +40,38 @@ def mlp(**parameters):
     return {"architecture": MLP(**network), **parameters}
 
 
-TEXTBOOK = {"start": "random", "linear_path": False, "norm": None}
+TEXTBOOK = {"activation": "relu", "start": "random", "linear_path": False}
+BATCH = {"norm": "batch"}
 CANDIDATES = {
     "default": mlp(),
-    "norm=None": mlp(norm=None),
-    'norm="layer"': mlp(norm="layer"),
-    "weight_decay=.01": mlp(weight_decay=0.01),
     "weight_decay=.05": mlp(weight_decay=0.05),
-    "weight_decay=.2": mlp(weight_decay=0.2),
-    "lr=2.5e-3": mlp(lr=2.5e-3),
-    "lr=1e-2": mlp(lr=1e-2),
-    "elu": mlp(activation="elu"),
-    "gelu": mlp(activation="gelu"),
-    "relu": mlp(activation="relu"),
-    "silu": mlp(activation="silu"),
-    "1 x 512": mlp(hidden_layer_sizes=(512,)),
-    "2 x 256": mlp(hidden_layer_sizes=(256, 256)),
-    "2 x 512": mlp(hidden_layer_sizes=(512, 512)),
-    "3 x 128": mlp(hidden_layer_sizes=(128, 128, 128)),
-    "3 x 256": mlp(hidden_layer_sizes=(256, 256, 256)),
-    "batch_size=64": mlp(batch_size=64),
-    "batch_size=256": mlp(batch_size=256),
-    "averaging=.98": mlp(net_params={"averaging": 0.98}),
-    "averaging=.998": mlp(net_params={"averaging": 0.998}),
-    "n_iter_no_change=30": mlp(n_iter_no_change=30),
-    "linear path at full pace": mlp() | {"pace": 1.0},
-    "textbook, relu": mlp(activation="relu", **TEXTBOOK),
-    "textbook, relu, batch norm": mlp(
-        activation="relu", **TEXTBOOK | {"norm": "batch"}
-    ),
+    'norm="layer"': mlp(norm="layer"),
+    'norm="batch"': mlp(**BATCH),
+    "batch, weight_decay=.01": mlp(weight_decay=0.01, **BATCH),
+    "batch, weight_decay=.05": mlp(weight_decay=0.05, **BATCH),
+    "batch, weight_decay=.2": mlp(weight_decay=0.2, **BATCH),
+    "batch, lr=2.5e-3": mlp(lr=2.5e-3, **BATCH),
+    "batch, lr=1e-2": mlp(lr=1e-2, **BATCH),
+    "batch, elu": mlp(activation="elu", **BATCH),
+    "batch, gelu": mlp(activation="gelu", **BATCH),
+    "batch, relu": mlp(activation="relu", **BATCH),
+    "batch, silu": mlp(activation="silu", **BATCH),
+    "batch, 1 x 512": mlp(hidden_layer_sizes=(512,), **BATCH),
+    "batch, 2 x 256": mlp(hidden_layer_sizes=(256, 256), **BATCH),
+    "batch, 2 x 512": mlp(hidden_layer_sizes=(512, 512), **BATCH),
+    "batch, 3 x 128": mlp(hidden_layer_sizes=(128, 128, 128), **BATCH),
+    "batch, 3 x 256": mlp(hidden_layer_sizes=(256, 256, 256), **BATCH),
+    "batch, batch_size=64": mlp(batch_size=64, **BATCH),
+    "batch, batch_size=256": mlp(batch_size=256, **BATCH),
+    "batch, averaging=.98": mlp(net_params={"averaging": 0.98}, **BATCH),
+    "batch, averaging=.998": mlp(net_params={"averaging": 0.998}, **BATCH),
+    "batch, n_iter_no_change=30": mlp(n_iter_no_change=30, **BATCH),
+    "batch, linear path at full pace": mlp(**BATCH) | {"pace": 1.0},
+    "textbook": mlp(**TEXTBOOK),
+    "textbook, batch": mlp(**TEXTBOOK, **BATCH),
     # For images only.
     "Conv": {"architecture": Conv((1, 14, 14))},
-    "Conv, norm=None": {"architecture": Conv((1, 14, 14), norm=None)},
+    "Conv, batch": {"architecture": Conv((1, 14, 14), **BATCH)},
 }
 
 
