@@ -33,13 +33,19 @@ _NEAR_ZERO = 1e-3
 _MIN_SLOPE = 0.1
 # The exponential of twice this is still finite in single precision.
 _MAX_LOG_RATE = 40.0
+# Units of a rate, as shares of the mean of the column, that a start tries.
+_UNITS = (0.01, 0.03, 0.1, 0.3, 1.0)
+# Newton steps for the slope and the intercept of the logits of a column, and the weight
+# of the start, in rows at which the probability is a half.
+_N_STEPS = 8
+_PRIOR_ROWS = 4.0
 
 
 class Loss(Component):
     """Base of all losses.
 
-    A subclass implements `per_entry`. If the output of its decoder is not in the units
-    of the data (logits, log rates), it implements `inverse_link` and `start` too.
+    A subclass implements `per_entry`. If ``raw`` is not in the units of the data
+    (logits, log rates), it implements `inverse_link` too, and `start` or `build`.
 
     Attributes
     ----------
@@ -87,7 +93,7 @@ class Loss(Component):
         Parameters
         ----------
         raw : Tensor of shape (n_samples, n_features)
-            Output of the decoder.
+            Output of the decoder, or of the module that `build` returns.
         x : Tensor of shape (n_samples, n_features)
             The clean rows.
 
@@ -118,12 +124,12 @@ class Loss(Component):
         return terms.sum(dim=1)
 
     def inverse_link(self, raw):
-        """Return reconstructions from the output of the decoder (identity by default).
+        """Return reconstructions from what `per_entry` takes (identity by default).
 
         Parameters
         ----------
         raw : Tensor of shape (n_samples, n_features)
-            Output of the decoder.
+            Output of the decoder, or of the module that `build` returns.
 
         Returns
         -------
@@ -148,6 +154,45 @@ class Loss(Component):
             Map from the code to the output of the decoder.
         """
         return Affine(*reconstruction)
+
+    def build(self, n_features):
+        """Return a module between the decoder and the loss (None by default).
+
+        It is for links with constants that depend on the training rows. Such a module
+        maps the output of the decoder, shape ``(n_samples, n_features)``, to ``raw``.
+        Its method ``start(reconstruction, rows, fitted)`` sets the constants, and is
+        called in place of `start`, before training. ``reconstruction`` and the result
+        are as in `start`; ``rows`` are training rows and ``fitted`` their
+        reconstructions by PCA, both of shape ``(n_rows, n_features)``.
+
+        Parameters
+        ----------
+        n_features : int
+
+        Returns
+        -------
+        torch.nn.Module or None
+        """
+        return None
+
+    def variance(self, mean):
+        """Return the variance of entries with this mean, for axes weighted by it.
+
+        If it depends on the mean, training starts at principal axes for which columns
+        are divided by the standard deviation at their mean, and rows are weighted by
+        the inverse of the variance of their sum. By default it does not.
+
+        Parameters
+        ----------
+        mean : Tensor
+            Means of entries.
+
+        Returns
+        -------
+        Tensor of the shape of ``mean``, or None
+            The variances, up to a factor.
+        """
+        return None
 
     def trusted(self, terms, weight=None):
         """Return the per-row terms after trimming (identity by default).
@@ -288,17 +333,112 @@ class Bernoulli(Loss):
         slope = (mean * (1 - mean)).clamp(min=_MIN_SLOPE)
         return Affine(weight / slope[:, None], mean.logit())
 
+    def build(self, n_features):
+        """Return a module that fits the start to the rows; see `Loss.build`."""
+        return _Logits(self)
+
+
+class _Logits(nn.Module):
+    """Output of the decoder as logits, with a start that is fitted to rows.
+
+    The logits that are linear around the mean are too flat away from it, where the
+    logistic function saturates. Each column gets the slope and the intercept of a
+    logistic regression on them.
+    """
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output):
+        return output
+
+    def start(self, reconstruction, rows, fitted):
+        """Return the start of the decoder; see `Loss.build`."""
+        weight, bias = self.loss.start(reconstruction)
+        # The same, as a map from reconstructions.
+        columns = self.loss.start(
+            Affine(torch.ones_like(bias)[:, None], reconstruction.bias)
+        )
+        t = (fitted - reconstruction.bias) * columns.weight[:, 0]
+        slope, shift = _logistic(t, bias, rows)
+        return Affine(slope[:, None] * weight, bias + shift)
+
+
+def _logistic(t, bias, x):
+    """Return by column the slope and shift of logits ``bias + shift + slope * t``.
+
+    Newton's method for the likelihood of ``x`` times a prior, which keeps both finite
+    where a column is separated. Columns that it does not improve keep 1 and 0.
+    """
+    prior = _PRIOR_ROWS / 4
+    spread = t.square().mean(dim=0) + torch.finfo(t.dtype).tiny
+    slope, shift = torch.ones_like(bias), torch.zeros_like(bias)
+
+    def cost(slope, shift):
+        raw = bias + shift + slope * t
+        terms = nn.functional.softplus(raw) - x * raw
+        penalty = spread * (slope - 1).square() + shift.square()
+        return terms.sum(dim=0) + prior / 2 * penalty
+
+    best = cost(slope, shift)
+    step = torch.ones_like(bias)
+    for _ in range(_N_STEPS):
+        p = (bias + shift + slope * t).sigmoid()
+        curvature = p * (1 - p)
+        g_shift = (p - x).sum(dim=0) + prior * shift
+        g_slope = ((p - x) * t).sum(dim=0) + prior * spread * (slope - 1)
+        aa = curvature.sum(dim=0) + prior
+        bb = (curvature * t * t).sum(dim=0) + prior * spread
+        ab = (curvature * t).sum(dim=0)
+        determinant = aa * bb - ab * ab
+        d_shift = (bb * g_shift - ab * g_slope) / determinant
+        d_slope = (aa * g_slope - ab * g_shift) / determinant
+        found = slope - step * d_slope, shift - step * d_shift
+        value = cost(*found)
+        lower = value < best  # false where it is not a number
+        slope, shift = (
+            torch.where(lower, new, old)
+            for new, old in zip(found, (slope, shift), strict=True)
+        )
+        best = torch.where(lower, value, best)
+        step = torch.where(lower, 1.0, step / 4)
+    return slope, shift
+
 
 class Poisson(Loss):
     r"""Negative log-likelihood of Poisson counts, for data that are not negative.
 
-    The decoder gives logarithms of rates; reconstructions are rates. The data are not
-    scaled; the encoder sees them centred and divided by one number.
+    Reconstructions are rates. With :math:`h` the output of the decoder for a column,
+    the rate is
+
+    .. math:: \lambda = \tfrac{1}{2} u \left(v + \sqrt{v^2 + 4}\right), \qquad
+              v = (\mu + h \sqrt{\mu}) / u,
+
+    the squareplus link [1]_. Above the unit :math:`u` it is close to
+    :math:`\mu + h \sqrt{\mu}`; below, it remains positive. For rows far from the
+    training rows, rates grow linearly, not exponentially. :math:`\mu` is the mean of
+    the column, so that :math:`h` is in standard deviations of the noise. :math:`u` is
+    the share of :math:`\mu`, between one and 100 percent, at which the start fits best.
+
+    Training starts at a principal component analysis weighted by the noise [2]_:
+    columns are divided by :math:`\sqrt{\mu}`, and rows are weighted by the inverse of
+    about their sum. The data are not scaled; the encoder sees columns that are centred,
+    divided by :math:`\sqrt{\mu}` and by one number.
+
+    The methods of this class take logarithms of rates.
 
     Raises
     ------
     ValueError
         On ``fit``, if data are negative, or if ``scaling`` is neither None nor "auto".
+
+    References
+    ----------
+    .. [1] Barron, "Squareplus: A Softplus-Like Algebraic Rectifier", 2021,
+       arXiv:2112.11687.
+    .. [2] Keenan & Kotula, "Accounting for Poisson Noise in the Multivariate Analysis
+       of ToF-SIMS Spectrum Images", Surface and Interface Analysis 36, 2004.
 
     Examples
     --------
@@ -326,10 +466,57 @@ class Poisson(Loss):
     def start(self, reconstruction):
         """Return the logarithm of the mean, whatever the code; see `Loss.start`.
 
-        A rate that depends exponentially on the code would be unbounded for outliers.
+        For decoders of logarithms. The module that `build` returns has its own start.
         """
         weight, mean = reconstruction
         return Affine(torch.zeros_like(weight), mean.clamp(min=_NEAR_ZERO).log())
+
+    def build(self, n_features):
+        """Return the squareplus link to logarithms of rates; see `Loss.build`."""
+        return _LogRates(n_features)
+
+    def variance(self, mean):
+        """Return the mean; see `Loss.variance`."""
+        return mean.clamp(min=_NEAR_ZERO)
+
+
+class _LogRates(nn.Module):
+    """Logarithms of rates that are about linear in the output of the decoder.
+
+    The logarithm of the rate ``unit / 2 * (v + sqrt(v**2 + 4))`` is
+    ``asinh(v / 2) + log(unit)``. Where the output is zero the rate is about the mean,
+    so that networks with random weights start there.
+
+    Parameters
+    ----------
+    n_features : int
+    """
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.register_buffer("slope", torch.ones(n_features))
+        self.register_buffer("offset", torch.zeros(n_features))
+        self.register_buffer("log_unit", torch.zeros(n_features))
+
+    def forward(self, output):
+        return (self.slope * output + self.offset).asinh() + self.log_unit
+
+    def start(self, reconstruction, rows, fitted):
+        """Set the units; return the start of the decoder, see `Loss.build`."""
+        weight, bias = reconstruction
+        mean = rows.mean(dim=0).clamp(min=_NEAR_ZERO)
+        least = torch.full_like(mean, inf)
+        unit = mean
+        for share in _UNITS:
+            log_rate = (fitted / (2 * share * mean)).asinh() + (share * mean).log()
+            cost = (log_rate.exp() - rows * log_rate).mean(dim=0)
+            unit = torch.where(cost < least, share * mean, unit)
+            least = torch.minimum(cost, least)
+        noise = mean.sqrt()
+        self.slope.copy_(noise / (2 * unit))
+        self.offset.copy_(mean / (2 * unit))
+        self.log_unit.copy_(unit.log())
+        return Affine(weight / noise[:, None], (bias - mean) / noise)
 
 
 class Trimmed(Loss):
@@ -394,6 +581,14 @@ class Trimmed(Loss):
     def start(self, reconstruction):
         """Return the start of the wrapped loss; see `Loss.start`."""
         return self.loss.start(reconstruction)
+
+    def build(self, n_features):
+        """Return the module of the wrapped loss; see `Loss.build`."""
+        return self.loss.build(n_features)
+
+    def variance(self, mean):
+        """Return the variance of the wrapped loss; see `Loss.variance`."""
+        return self.loss.variance(mean)
 
     def trusted(self, terms, weight=None):
         """Return the terms, zero for the worst rows; see `Loss.trusted`."""

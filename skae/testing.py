@@ -205,7 +205,19 @@ def _check_loss(loss, x, n_components, check):
         bool(((values >= low) & (values <= high)).all()),
         "inverse_link leaves the domain",
     )
-    check(_finite(*loss.start(Affine(x.T, x.mean(dim=0)))), "start is not finite")
+    reconstruction = Affine(x.T, x.mean(dim=0))
+    check(_finite(*loss.start(reconstruction)), "start is not finite")
+    link = loss.build(x.shape[1])
+    if link is not None:
+        started = link.start(reconstruction, x, x)
+        shapes = [tuple(tensor.shape) for tensor in started]
+        check(shapes == [(x.shape[1], len(x)), (x.shape[1],)], "link start: shapes")
+        check(_finite(*started, link(x)), "link or its start are not finite")
+        check(link(x).shape == x.shape, "the link changes the shape")
+    variance = loss.variance(x)
+    if variance is not None:
+        right = variance.shape == x.shape and bool((variance > 0).all())
+        check(right, "variance must be one positive number per entry")
     check(loss.trusted(per_row).shape == (len(x),), "trusted changes the shape")
 
 

@@ -1,5 +1,6 @@
 """Losses against likelihoods, and trimming."""
 
+import warnings
 from fractions import Fraction
 from math import ceil
 
@@ -7,15 +8,22 @@ import numpy as np
 import pytest
 import torch
 from _components import SETTINGS, of_kind
+from scipy.optimize import minimize
+from sklearn.decomposition import PCA
+from sklearn.metrics import log_loss, mean_poisson_deviance
 from torch.distributions import Bernoulli as Coins
 from torch.distributions import Laplace, Normal
 from torch.distributions import Poisson as Counts
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._component import Affine
+from skae._data.principal_axes import PrincipalAxes
+from skae._data.source import Dense, Resident
 from skae._gradient.closed_form import ClosedForm
+from skae._model.autoencoder import Parts
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
+from skae.bottlenecks import Variational
 from skae.losses import (
     AbsoluteError,
     Bernoulli,
@@ -195,6 +203,194 @@ def test_huber_lies_between_its_limits(generator):
     torch.testing.assert_close(
         Huber(1e-6)(raw, x) / 1e-6, AbsoluteError()(raw, x), rtol=1e-5, atol=1e-5
     )
+
+
+# Links and starts of counts and probabilities
+
+
+def _counts(rng, n_rows, n_columns=10, rank=3, total=200):
+    """Return counts around profiles of low rank, with totals that differ by factors."""
+    profiles = rng.dirichlet(np.full(n_columns, 0.5), size=rank)
+    mixture = rng.dirichlet(np.full(rank, 0.5), size=n_rows)
+    totals = rng.lognormal(np.log(total), 1.0, size=(n_rows, 1))
+    return rng.poisson(totals * (mixture @ profiles)).astype(float)
+
+
+def _coins(rng, n_rows, n_columns=30, rank=3):
+    logits = rng.normal(size=(n_rows, rank)) @ rng.normal(size=(rank, n_columns))
+    return rng.binomial(1, 1 / (1 + np.exp(-2 * logits))).astype(float)
+
+
+def _by_pca(train, test, n_components):
+    pca = PCA(n_components, svd_solver="full").fit(train)
+    return pca.inverse_transform(pca.transform(test))
+
+
+def _deviance(X, rates):
+    return mean_poisson_deviance(X.ravel(), rates.ravel())
+
+
+def _started(loss, train, fitted):
+    """Return the link of a loss, started at reconstructions of rows, and its output."""
+    train, fitted = torch.from_numpy(train), torch.from_numpy(fitted)
+    link = loss.build(train.shape[1]).double()
+    mean = train.mean(dim=0)
+    # Rows as codes: the decoder then maps them to the reconstructions.
+    weight = torch.eye(len(mean), dtype=torch.float64)
+    weight, bias = link.start(Affine(weight, mean), train, fitted)
+    return link, (fitted - mean) @ weight.T + bias
+
+
+def test_rates_are_the_squareplus_function_of_the_reconstruction(rng):
+    X = _counts(rng, 300)
+    fitted = _by_pca(X, X, 3)
+    link, output = _started(Poisson(), X, fitted)
+    rates = Poisson().inverse_link(link(output)).numpy()
+    unit = link.log_unit.exp().numpy()
+    v = fitted / unit
+    expected = unit * (v + np.sqrt(v**2 + 4)) / 2
+    # It cancels where v is far below zero.
+    clear = v > -10
+    np.testing.assert_allclose(rates[clear], expected[clear], rtol=1e-6)
+    assert (rates > 0).all()
+    large = v > 100
+    assert large.any()
+    np.testing.assert_allclose(rates[large], fitted[large], rtol=1e-3)
+
+
+def test_the_unit_of_a_column_is_the_one_with_the_least_deviance(rng):
+    X = _counts(rng, 300)
+    fitted, mean = _by_pca(X, X, 3), X.mean(axis=0)
+    link, _ = _started(Poisson(), X, fitted)
+    shares = np.array([0.01, 0.03, 0.1, 0.3, 1.0])
+    for j, unit in enumerate(link.log_unit.exp().numpy()):
+        units = shares * mean[j]
+        v = fitted[:, j] / units[:, np.newaxis]
+        rates = units[:, np.newaxis] * np.exp(np.arcsinh(v / 2))
+        costs = [mean_poisson_deviance(X[:, j], rate) for rate in rates]
+        assert unit == pytest.approx(units[np.argmin(costs)])
+
+
+def test_without_output_rates_are_about_the_mean(rng):
+    X = _counts(rng, 300)
+    link, output = _started(Poisson(), X, _by_pca(X, X, 3))
+    rates = Poisson().inverse_link(link(torch.zeros_like(output[:1])))[0].numpy()
+    assert (rates >= X.mean(axis=0)).all()
+    assert (rates < 2 * X.mean(axis=0)).all()
+
+
+def test_logits_start_at_a_logistic_regression_by_column(rng):
+    X = _coins(rng, 200, n_columns=5)
+    fitted, mean = _by_pca(X, X, 2), X.mean(axis=0)
+    _, found = _started(Bernoulli(), X, fitted)
+    bias = np.log(mean / (1 - mean))
+    for j in range(5):
+        t = (fitted[:, j] - mean[j]) / max(mean[j] * (1 - mean[j]), 0.1)
+
+        def cost(w, j=j, t=t):
+            raw = bias[j] + w[1] + w[0] * t
+            prior = (t**2).mean() * (w[0] - 1) ** 2 + w[1] ** 2
+            return (np.logaddexp(0, raw) - X[:, j] * raw).sum() + prior / 2
+
+        slope, shift = minimize(cost, [1.0, 0.0]).x
+        expected = bias[j] + shift + slope * t
+        np.testing.assert_allclose(found[:, j], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("loss", [Bernoulli(), Poisson()], ids=repr)
+def test_a_start_is_finite_whatever_the_columns(loss, rng):
+    X = rng.binomial(1, 0.5, size=(60, 6)).astype(float)
+    # Constant, a single one, a copy, and what PCA separates without an error.
+    X[:, 0], X[:, 1], X[:, 2], X[0, 2] = 0, 1, 0, 1
+    X[:, 3] = X[:, 4]
+    for fitted in (X, np.broadcast_to(X.mean(axis=0), X.shape).copy(), -100 * X):
+        link, output = _started(loss, X, fitted)
+        assert output.isfinite().all()
+        assert loss.inverse_link(link(output)).isfinite().all()
+
+
+def _untrained(X, n_components, loss):
+    return AutoencoderTransformer(
+        n_components,
+        loss=loss,
+        max_epochs=1,
+        early_stopping=False,
+        lr=1e-12,
+        random_state=0,
+    ).fit(X)
+
+
+# With 60 rows there is no validation set.
+@pytest.mark.parametrize("size", [(60, 10, 2), (400, 10, 3), (1000, 100, 5)])
+def test_counts_start_below_pca_in_the_deviance(size, rng):
+    n, d, k = size
+    X = _counts(rng, n + 500, d, k, total=20 * d)
+    train, test = X[:n], X[n:]
+    rates = _untrained(train, k, Poisson()).reconstruct(test)
+    linear = _by_pca(train, test, k)
+    roots = np.maximum(_by_pca(np.sqrt(train), np.sqrt(test), k), 0) ** 2
+    for floor in (1e-3, 1e-2, 1e-1):
+        assert _deviance(test, rates) < _deviance(test, np.maximum(linear, floor))
+        assert _deviance(test, rates) < _deviance(test, np.maximum(roots, floor))
+
+
+def test_binary_rows_start_below_pca_in_the_log_loss(rng):
+    X = _coins(rng, 900)
+    train, test = X[:400], X[400:]
+    found = _untrained(train, 3, Bernoulli()).reconstruct(test)
+    clipped = _by_pca(train, test, 3).clip(0.01, 0.99)
+    assert log_loss(test.ravel(), found.ravel()) < log_loss(
+        test.ravel(), clipped.ravel()
+    )
+
+
+def test_counts_are_not_left_at_the_mean(rng):
+    X = _counts(rng, 800)
+    train, test = X[:400], X[400:]
+    model = AutoencoderTransformer(3, loss=Poisson(), random_state=0).fit(train)
+    rates = model.reconstruct(test)
+    linear = np.maximum(_by_pca(train, test, 3), 0.1)
+    assert _deviance(test, rates) < _deviance(test, linear)
+    assert model.diagnostics_["r2"] > 0.9
+
+
+def test_rates_of_rows_far_out_grow_linearly(rng):
+    X = _counts(rng, 400)
+    model = AutoencoderTransformer(
+        3, loss=Poisson(), early_stopping=False, max_epochs=5, random_state=0
+    ).fit(X)
+    detector = AutoencoderOutlierDetector(3, loss=Poisson(), random_state=0).fit(X)
+    far = 100 * X
+    rates = model.reconstruct(far)
+    assert np.isfinite(detector.score_samples(far)).all()
+    assert (rates >= 0).all()
+    assert rates.sum() == pytest.approx(far.sum(), rel=0.2)
+    farther = model.reconstruct(1e6 * X)
+    assert farther.sum() == pytest.approx(1e6 * X.sum(), rel=0.2)
+
+
+def test_rows_and_columns_without_counts_are_no_trouble(rng):
+    X = _counts(rng, 300)
+    X[::10] = 0
+    X[:, 3] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        model = AutoencoderTransformer(3, loss=Poisson(), random_state=0).fit(X)
+    assert np.isfinite(model.reconstruct(X)).all()
+    assert model.reconstruct(X)[:, 3].max() < 0.1
+
+
+def test_variational_counts_start_with_a_code_that_is_used(rng):
+    # The noise has unit variance in the units that the start is in.
+    X = torch.from_numpy(_counts(rng, 400))
+    loss = Poisson()
+    module = Parts.of(bottleneck=Variational(), loss=loss).build(10, 3, 0).double()
+    units = loss.variance(X.mean(dim=0)).sqrt()
+    axes = PrincipalAxes(Dense((X / units).numpy()), None, 3, None)
+    assert module.start(axes.statistics(Resident(X / units)), units)
+    rates = module.reconstruct(X).detach().numpy()
+    constant = np.broadcast_to(X.mean(dim=0), X.shape)
+    assert _deviance(X.numpy(), rates) < 0.1 * _deviance(X.numpy(), constant)
 
 
 # Trimmed

@@ -5,8 +5,11 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from skae import AutoencoderTransformer
 from skae._data.principal_axes import PrincipalAxes, _unseen
 from skae._data.source import Dense, Resident
+from skae.architectures import MLP
+from skae.losses import Poisson
 
 
 def _residual(axes, X):
@@ -256,3 +259,29 @@ def test_data_large_both_ways_get_the_same_axes(seed, rng):
     np.testing.assert_allclose(cosines, 1, atol=1e-6)
     largest = np.abs(found.axes.numpy()).argmax(axis=1)
     assert (found.axes.numpy()[range(3), largest] > 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_counts_start_at_axes_weighted_by_their_noise(weighted, rng):
+    totals = rng.lognormal(4.0, 1.0, size=(300, 1))
+    mixture = rng.dirichlet(np.full(3, 0.5), size=300)
+    X = rng.poisson(totals * mixture @ rng.uniform(size=(3, 8))).astype(float)
+    sample_weight = rng.uniform(0.5, 2, size=300) if weighted else None
+    model = AutoencoderTransformer(
+        2,
+        loss=Poisson(),
+        architecture=MLP(()),
+        early_stopping=False,
+        max_epochs=1,
+        lr=1e-12,
+        random_state=0,
+    ).fit(X, sample_weight=sample_weight)
+    weight = np.ones(300) if sample_weight is None else sample_weight
+    mean = np.average(X, axis=0, weights=weight)
+    noise = X.sum(axis=1) + 0.1 * X.sum(axis=1).mean()
+    covariance = np.cov((X / np.sqrt(mean)).T, aweights=weight / noise)
+    _, vectors = np.linalg.eigh(covariance)
+    axes = vectors[:, -2:]
+    found = model._model.autoencoder.decoder.affine.weight.detach().numpy()
+    found, _ = np.linalg.qr(found)
+    np.testing.assert_allclose(found @ found.T, axes @ axes.T, atol=1e-2)

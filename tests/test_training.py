@@ -14,7 +14,7 @@ from skorch.callbacks import Callback
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
 from skae.exceptions import DivergenceWarning
-from skae.losses import Bernoulli
+from skae.losses import Bernoulli, Poisson
 
 # Most fits here end before they should.
 pytestmark = pytest.mark.filterwarnings(
@@ -319,6 +319,9 @@ def test_a_warm_start_with_another_loss_says_so(before, X):
     model.fit(X)
     with pytest.raises(ValueError, match="the loss was changed since"):
         model.set_params(loss=other).fit(X)
+    if before is not None:
+        with pytest.raises(ValueError, match="the loss was changed since"):
+            model.set_params(loss=Poisson()).fit(X)
     model.set_params(loss=before, architecture=MLP((3,)))
     with pytest.raises(ValueError, match="architecture or bottleneck were changed"):
         model.fit(X)

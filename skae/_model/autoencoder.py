@@ -17,6 +17,11 @@ from .portable import Portable
 
 __all__ = ["Autoencoder", "Objective", "Parts"]
 
+# Rows to which a link is fitted, and numbers in them where there are more columns than
+# a few thousand.
+_MIN_LINK_ROWS = 256
+_MAX_LINK_ENTRIES = 2**22
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -113,6 +118,7 @@ class Parts:
             self.corruption,
             self.penalty,
             standardization,
+            self.loss.build(n_features),
         )
         return module.float()
 
@@ -137,6 +143,8 @@ class Autoencoder(Portable):
         Cost of the code in training.
     standardization : AffineMap or None
         Applied to rows before the encoder, where the data are not scaled.
+    link : torch.nn.Module or None
+        Applied to the output of the decoder; as built by the loss.
     """
 
     def __init__(
@@ -148,6 +156,7 @@ class Autoencoder(Portable):
         corruption=None,
         penalty=None,
         standardization=None,
+        link=None,
     ):
         super().__init__()
         self.encoder = encoder
@@ -157,6 +166,7 @@ class Autoencoder(Portable):
         self.corruption = corruption
         self.penalty = penalty
         self.standardization = standardization
+        self.link = link
         # Looked up once: in every step it would take longer than a layer does.
         self._drawing = [n for n, m in self.named_children() if hasattr(m, "draw")]
 
@@ -195,7 +205,7 @@ class Autoencoder(Portable):
         Returns
         -------
         raw : Tensor of shape (n_samples, n_features)
-            Output of the decoder, before the inverse link of the loss.
+            Output of the decoder and the link, before the inverse link of the loss.
         code : Tensor of shape (n_samples, n_components)
         terms : Tensor of shape (n_samples,)
             Terms of the objective: loss and cost of the code of each row.
@@ -245,7 +255,8 @@ class Autoencoder(Portable):
         return h.to(x.dtype)
 
     def _decode(self, code, draws):
-        return _call(self.decoder, code, draws.get("decoder")).to(code.dtype)
+        output = _call(self.decoder, code, draws.get("decoder")).to(code.dtype)
+        return output if self.link is None else self.link(output)
 
     def _code(self, x, draws):
         h = self._encode(x, draws)
@@ -258,7 +269,8 @@ class Autoencoder(Portable):
 
     def decode(self, code):
         """Return scaled rows from codes, inverse link included."""
-        return self.loss.inverse_link(self.decoder(code))
+        raw = self.decoder(code)
+        return self.loss.inverse_link(raw if self.link is None else self.link(raw))
 
     def reconstruct(self, x):
         """Return the reconstruction of scaled rows, without corruption or noise."""
@@ -268,13 +280,16 @@ class Autoencoder(Portable):
         """Return the integers that name the discrete code of rows."""
         return self.bottleneck.symbols(self._encode(x, {}))
 
-    def start(self, statistics):
+    @torch.no_grad()
+    def start(self, statistics, units=None):
         """Set the initial weights from statistics of the training rows.
 
         Parameters
         ----------
         statistics : Statistics
-            Of the scaled training rows.
+            Of the scaled training rows, divided by ``units``.
+        units : Tensor of shape (n_features,), default=None
+            The standard deviations of the noise of the columns. None is one.
 
         Returns
         -------
@@ -286,25 +301,47 @@ class Autoencoder(Portable):
         if standardization is not None:
             mean = statistics.mean
             spread = (statistics.rows - mean).square().mean().sqrt()
+            spread = spread if spread > 0 else 1.0
             standardization.center.copy_(mean)
-            standardization.scale.fill_(spread if spread > 0 else 1.0)
-        if not hasattr(self.bottleneck, "start"):
+            standardization.scale.fill_(spread)
+            if units is not None:
+                standardization.center.mul_(units)
+                standardization.scale.mul_(units)
+        has_start = hasattr(self.bottleneck, "start")
+        if not has_start and self.link is None:
             return False
-        encoding, reconstruction = (
-            Affine(*pair) for pair in self.bottleneck.start(statistics)
-        )
+        # A link has constants to set even where networks start at random.
+        maps = self.bottleneck.start(statistics) if has_start else statistics.pca()
+        encoding, reconstruction = (Affine(*pair) for pair in maps)
         if standardization is not None:
             weight, bias = encoding
-            center, scale = standardization.center, standardization.scale
-            encoding = Affine(weight * scale, bias + weight @ center)
-        starts = (
-            (self.encoder, encoding),
-            (self.decoder, self.loss.start(reconstruction)),
-        )
+            encoding = Affine(weight * spread, bias + weight @ statistics.mean)
+        decoding = self._start_link(reconstruction, statistics, units)
+        if not has_start:
+            return False
+        starts = ((self.encoder, encoding), (self.decoder, decoding))
         for network, affine in starts:
             if hasattr(network, "start"):
                 network.start(affine)
         return all(hasattr(network, "start") for network, _ in starts)
+
+    def _start_link(self, reconstruction, statistics, units):
+        """Return the start of the decoder, from codes to the input of the link."""
+        if units is not None:
+            weight, bias = reconstruction
+            reconstruction = Affine(weight * units[:, None], bias * units)
+        if self.link is None:
+            return self.loss.start(reconstruction)
+        # Few constants per column: on a wide table some of the rows are enough.
+        n_rows = max(_MIN_LINK_ROWS, _MAX_LINK_ENTRIES // len(statistics.mean))
+        step = max(1, len(statistics.rows) // n_rows)
+        rows = statistics.rows[::step].double()
+        encode, decode = statistics.pca()
+        code = rows @ encode.weight.T + encode.bias
+        fitted = code @ decode.weight.T + decode.bias
+        if units is not None:
+            rows, fitted = rows * units, fitted * units
+        return self.link.start(reconstruction, rows, fitted)
 
     @torch.no_grad()
     def estimate_norms(self, x):

@@ -63,8 +63,8 @@ class _DoubleScorer(DoubleConstants):
 # Of each part: the method, and the children of the autoencoder that it needs.
 PARTS = {
     "encoder": (Model.encode, {"encoder", "bottleneck"}),
-    "decoder": (Model.decode, {"decoder"}),
-    "autoencoder": (Model.forward, {"encoder", "bottleneck", "decoder"}),
+    "decoder": (Model.decode, {"decoder", "link"}),
+    "autoencoder": (Model.forward, {"encoder", "bottleneck", "decoder", "link"}),
 }
 
 
@@ -78,7 +78,7 @@ def exported(model, part):
     """
     method, needed = PARTS[part]
     export = Exported(model, method)
-    for name in {"encoder", "bottleneck", "decoder"} - needed:
+    for name in {"encoder", "bottleneck", "decoder", "link"} - needed:
         setattr(export.module.autoencoder, name, None)
     return export.eval()
 

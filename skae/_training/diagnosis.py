@@ -164,7 +164,8 @@ def _linear_components(fit):
     if affine is None:
         return None
     weight = affine.weight.detach()
-    if model.loss.inverse_link(weight) is not weight:
+    has_link = model.autoencoder.link is not None
+    if has_link or model.loss.inverse_link(weight) is not weight:
         return None
     steps = torch.eye(fit.axes.n_components, dtype=weight.dtype, device=weight.device)
     origin = model.coordinates.inverse(torch.zeros_like(steps[:1]))

@@ -7,7 +7,10 @@ from inspect import signature
 import numpy as np
 import torch
 
+from .._component import Statistics
+from .._data.affine import AffineMap
 from .._data.principal_axes import PrincipalAxes
+from .._data.source import scaled_rows
 from .._model.model import Model
 from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
@@ -18,6 +21,9 @@ from .progress import Progress
 
 __all__ = ["Fit", "train"]
 
+# Noise that is added to that of each row, as a share of the mean: rows without counts
+# have none of their own, and would outweigh all others.
+_LEAST_NOISE = 0.1
 # Names of `history_`, and those that the net's history has for them.
 _HISTORY = {"train_loss": "train_loss", "valid_loss": "valid_loss", "seconds": "dur"}
 
@@ -135,7 +141,7 @@ def _make_net(plan, axes, seeds, previous):
     settings, parts = plan.settings, plan.parts
     build_seed, train_seed = seeds
     module = parts.build(plan.rows.shape[1], axes.n_components, build_seed)
-    starts_fitted = module.start(axes.statistics(plan.x))
+    starts_fitted = module.start(*_statistics(plan, axes, build_seed))
     max_epochs = plan.max_epochs
     if (
         settings.early_stopping
@@ -188,6 +194,40 @@ def _make_net(plan, axes, seeds, previous):
     return Net(**own, **net_params).initialize()
 
 
+def _statistics(plan, axes, seed):
+    """Return the statistics from which the weights are initialised, and their units.
+
+    Where the variance of the noise depends on the mean, they are those of columns
+    divided by the standard deviation of their noise. The axes are then found with rows
+    weighted by the inverse of the variance of theirs: among rows with very different
+    totals, the noise of the largest would otherwise outweigh all others.
+    """
+    loss = plan.parts.loss
+    variance = loss.variance(torch.from_numpy(plan.mean))
+    if variance is None:
+        return axes.statistics(plan.x), None
+    units = variance.sqrt()
+    x = scaled_rows(plan.x, AffineMap(torch.zeros_like(units), units))
+    noise = np.empty(len(x))
+    for rows, chunk in plan.x.chunks():
+        noise[rows] = loss.variance(chunk.cpu().double()).sum(dim=1).numpy()
+    noise += _LEAST_NOISE * noise.mean()
+    weight = (1.0 if plan.weight is None else plan.weight) / noise
+    weighted = PrincipalAxes(
+        x, weight / weight.mean(), axes.n_components, np.random.RandomState(seed)
+    )
+    found, own = weighted.statistics(x).axes, axes.statistics(plan.x)
+    # All else is of the rows as they count in training.
+    mean, rows = own.mean / units, own.rows / units
+    centered = rows - mean
+    variances = (centered @ found.T).square().mean(dim=0)
+    left = centered.square().mean(dim=0).sum() - variances.sum()
+    left_out = max(len(mean) - int(found.any(dim=1).sum()), 1)
+    noise_variance = max(float(left), 0.0) / left_out
+    statistics = Statistics(mean, found, variances, noise_variance, rows)
+    return statistics, units
+
+
 # Parameters of the net that only `fit` can know.
 _INTERNAL = {
     "criterion",
@@ -204,10 +244,15 @@ def _continue_from(module, previous):
     try:
         module.load_state_dict(previous.state_dict())
     except RuntimeError as error:
-        bounded = module.standardization is not None
-        other_loss = bounded != (previous.standardization is not None)
+        other_loss = _of_the_loss(module) != _of_the_loss(previous)
         changed = "loss was" if other_loss else "architecture or bottleneck were"
         raise ValueError(
             f"warm_start=True continues from the fitted network, but the {changed} "
             "changed since: pass warm_start=False to begin anew."
         ) from error
+
+
+def _of_the_loss(module):
+    """Return the names of the tensors that a model has because of its loss."""
+    own = ("standardization.", "link.")
+    return {name for name in module.state_dict() if name.startswith(own)}

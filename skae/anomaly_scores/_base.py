@@ -31,7 +31,8 @@ class View(NamedTuple):
     x : Tensor of shape (n_samples, n_features)
         The rows.
     raw : Tensor of shape (n_samples, n_features)
-        Output of the decoder, before the loss's inverse link.
+        Output of the decoder, before the loss's inverse link; logarithms of rates with
+        :class:`~skae.losses.Poisson`.
     residual : Tensor of shape (n_samples, n_features)
         The rows minus their reconstruction.
     code : Tensor of shape (n_samples, n_components)

@@ -28,12 +28,15 @@ class Architecture(Component):
         - ``x``: Tensor of shape ``(n_rows, n_in)``. For the encoder, these are scaled
           rows, corrupted in the training objective. With a loss that has a bounded
           domain, such as :class:`~skae.losses.Bernoulli`, they are also centred and
-          divided by one number.
+          divided by one number; with :class:`~skae.losses.Poisson`, each column is
+          divided by the square root of its mean too.
         - ``draw``: what ``draw`` returned for this batch. It is passed only if the
           network has the hook ``draw`` and that did not return None.
         - Returns: Tensor of shape ``(n_rows, n_out)``. For the decoder, this is the
           input of the inverse link of the loss; logits, for example, with
-          :class:`~skae.losses.Bernoulli`.
+          :class:`~skae.losses.Bernoulli`. With :class:`~skae.losses.Poisson`, it is
+          about the deviation of the rate from the mean of the column, in standard
+          deviations of the noise.
 
         Without ``draw`` the network must be deterministic. ``forward`` must not change
         buffers or global state: the same rows may be passed several times in one step,
