@@ -168,10 +168,12 @@ class Loss(Component):
         Parameters
         ----------
         n_features : int
+            Number of columns of the rows.
 
         Returns
         -------
         torch.nn.Module or None
+            The module, with the method ``start``.
         """
         return None
 

@@ -139,7 +139,7 @@ def test_a_float_contamination_trains_no_network_for_a_threshold_of_its_own(
 ):
     trained = []
     monkeypatch.setattr(
-        Autoencoder, "start", lambda self, statistics: trained.append(self) or False
+        Autoencoder, "start", lambda self, *statistics: trained.append(self) or False
     )
     X = rows[:300]
     model = AutoencoderOutlierDetector(

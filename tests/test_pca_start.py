@@ -282,6 +282,10 @@ def test_counts_start_at_axes_weighted_by_their_noise(weighted, rng):
     covariance = np.cov((X / np.sqrt(mean)).T, aweights=weight / noise)
     _, vectors = np.linalg.eigh(covariance)
     axes = vectors[:, -2:]
-    found = model._model.autoencoder.decoder.affine.weight.detach().numpy()
+    autoencoder = model._model.autoencoder
+    # From the units of the link, whose means are of a sample of the rows, to these.
+    units = 2 * autoencoder.link.slope * autoencoder.link.log_unit.exp()
+    found = (units[:, None] * autoencoder.decoder.affine.weight).detach().numpy()
+    found /= np.sqrt(mean)[:, np.newaxis]
     found, _ = np.linalg.qr(found)
-    np.testing.assert_allclose(found @ found.T, axes @ axes.T, atol=1e-2)
+    np.testing.assert_allclose(found @ found.T, axes @ axes.T, atol=1e-4)
