@@ -152,6 +152,7 @@ def test_neighbors_by_default_is_the_ladder(X, V, fresh, space, known):
     np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [None, 1, 300])
 @pytest.mark.parametrize("n_rows", [600, 1000, 1024])
 def test_neighbors_among_many_that_are_stored(rng, V, n_rows, k):

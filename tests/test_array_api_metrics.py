@@ -10,6 +10,7 @@ import pytest
 from skae._compat.sklearn import HAS_ARRAY_API
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_ARRAY_API, reason="needs scikit-learn 1.9")
 def test_with_dispatch():
     file = Path(__file__).with_name("_array_api_metrics.py")

@@ -174,6 +174,7 @@ def test_epochs_are_tasks_of_the_fit(X):
     assert recorder.n_set_up == recorder.n_torn_down == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_rows", "params", "n_networks"),
     [
@@ -201,6 +202,7 @@ def test_networks_are_tasks_where_there_are_several(X, n_rows, params, n_network
     assert len(networks[0]._children_map) == detector.n_iter_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_rows", "params"), [(600, {"n_estimators": 2}), (150, {})])
 def test_every_network_comes_with_a_detector_that_scores(X, n_rows, params):
     scores = []
@@ -370,6 +372,7 @@ def test_the_bars_of_scikit_learn(X, estimator, capfd):
     assert all("100%" in bar for bar in bars)
 
 
+@pytest.mark.slow
 def test_without_the_protocol_all_else_is_there():
     code = """if True:
         import sklearn.callback

@@ -83,8 +83,15 @@ def _batch(module, n_rows, weighted, generator):
     return Batch(x, weight), module.draw(x.shape, generator)
 
 
-@pytest.mark.parametrize("corruption", [None, Gaussian(0.5), Masking(), Dropout()])
-@pytest.mark.parametrize("architecture", LINEAR + NETWORKS, ids=repr)
+CORRUPTIONS = [None, Gaussian(0.5), Masking(), Dropout()]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "corruption"),
+    [(network, CORRUPTIONS[i % 4]) for i, network in enumerate(LINEAR + NETWORKS)]
+    + [(MLP((7,)), corruption) for corruption in CORRUPTIONS],
+    ids=repr,
+)
 def test_gradients_are_those_of_automatic_differentiation(
     architecture, corruption, generator
 ):

@@ -87,6 +87,10 @@ SLOW = {
 SLOW_CHECKS = {"check_outliers_train", "check_outliers_fit_predict"}
 
 
+# Here it trains six networks of which the transformer trains one.
+DETECTOR_IS_SLOW = {"top k", "variational"}
+
+
 # Here a detector sets its threshold on rows that it holds back. In the other
 # configurations it trains five more networks for that.
 HOLDS_BACK = {"variational"}
@@ -126,6 +130,7 @@ def _cases():
                 if function.startswith("check_array_api"):
                     continue
                 slow = name in SLOW or (name == "default" and function in SLOW_CHECKS)
+                slow |= name in DETECTOR_IS_SLOW and cls is AutoencoderOutlierDetector
                 marks = [pytest.mark.slow] if slow else []
                 if function in reasons:
                     marks.append(pytest.mark.xfail(reason=reasons[function]))

@@ -209,6 +209,7 @@ def test_weights_are_drawn_from_the_generator_alone(seed):
             assert p.ndim == 1 or not torch.equal(p, different)
 
 
+@pytest.mark.slow
 def test_images_are_learnt(rng):
     # A bright spot at a random position: two nonlinear degrees of freedom.
     where = rng.uniform(1, 6, size=(300, 2))

@@ -153,6 +153,7 @@ def test_parameters_are_attributes_and_keyword_only(name):
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_late_and_its_absence_reported():
     code = """if True:
         import sys
@@ -707,6 +708,7 @@ def test_a_negligible_share_of_the_code_has_no_bar():
     assert display.bars_[0].get_facecolor() == to_rgba("black")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize(
     "steps",

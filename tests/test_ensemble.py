@@ -184,6 +184,7 @@ def test_warm_start_with_more_members_adds_some(rng, n_components):
     assert len(members(model)) == 1
 
 
+@pytest.mark.slow
 def test_members_may_be_weighted(X, rng):
     weight = rng.uniform(0.5, 2, size=len(X))
     model = small(calibration_fraction=0.2).fit(X, sample_weight=weight)

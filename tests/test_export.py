@@ -40,7 +40,14 @@ METHODS = {
     "autoencoder": "reconstruct",
     "score": "score_samples",
 }
-COMPONENTS = of_kind(tuple(SLOTS), SETTINGS)
+# One of each class, and as slow tests all settings.
+CHOSEN = of_kind(tuple(SLOTS))
+COMPONENTS = [
+    component
+    if component in CHOSEN
+    else pytest.param(component, marks=pytest.mark.slow)
+    for component in of_kind(tuple(SLOTS), SETTINGS)
+]
 
 
 def _detector(rows, **parts):
@@ -194,6 +201,7 @@ def test_module_and_estimator_owe_each_other_nothing(part, rows):
     assert np.array_equal(_run(module, x), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", METHODS)
 @pytest.mark.parametrize(
     "parts",
@@ -227,6 +235,7 @@ def test_training_goes_on(rows):
     assert errors[-1] < 0.7 * errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", METHODS)
 def test_modules_are_kept_in_files(part, rows):
     X_train, X = rows
@@ -270,7 +279,14 @@ def _module_and_rows(component, part, rows):
     return model.to_torch(part), x
 
 
-@pytest.mark.parametrize(("component", "part"), EXPORTED, ids=repr)
+@pytest.mark.parametrize(
+    ("component", "part"),
+    [
+        case if n % 5 == 0 else pytest.param(*case, marks=pytest.mark.slow)
+        for n, case in enumerate(EXPORTED)
+    ],
+    ids=repr,
+)
 def test_torch_export_takes_any_number_of_rows(component, part, rows):
     module, x = _module_and_rows(component, part, rows)
     example = (torch.from_numpy(x[:5]),)

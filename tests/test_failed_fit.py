@@ -147,7 +147,15 @@ def test_failed_first_fit_leaves_it_unfitted(roll, estimator, params, arguments)
 
 
 @pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
-@pytest.mark.parametrize(("estimator", "params", "arguments"), CASES)
+@pytest.mark.parametrize(
+    ("estimator", "params", "arguments"),
+    [
+        case
+        if n % 5 == 0
+        else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        for n, case in enumerate(CASES)
+    ],
+)
 def test_failed_refit_leaves_the_first(roll, estimator, params, arguments):
     model = small(estimator).fit(roll)
     queries = [*QUERIES, "predict"] if hasattr(model, "predict") else QUERIES

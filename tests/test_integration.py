@@ -134,6 +134,7 @@ def test_search_in_a_pipeline_by_what_the_code_is_for():
     assert search.best_score_ > 0.9
 
 
+@pytest.mark.slow
 def test_search_over_which_bottleneck_and_how_much_of_it():
     X, y = load_wine(return_X_y=True)
     pipeline = make_pipeline(

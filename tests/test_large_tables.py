@@ -168,8 +168,9 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("dtype", "weighted"), [(np.float32, True), (np.float64, False)]
+)
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_fit_from_streams_and_chunks_is_that_from_memory(
@@ -298,8 +299,10 @@ def test_a_map_of_a_file_stays_where_it_is(tmp_path):
     assert float(run.stdout) < 0.7
 
 
-@pytest.mark.parametrize("n_informative", [1, 3, 8, 20])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n_informative", "dtype"),
+    [(1, np.float64), (3, np.float32), (8, np.float64), (20, np.float32)],
+)
 def test_constant_columns_add_no_directions_to_the_iteration(n_informative, dtype, rng):
     X = np.zeros((1300, 1200), dtype)
     spreads = np.linspace(1, 3, n_informative)
@@ -359,10 +362,16 @@ def by_share(nothing_is_small, monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("share", ["auto", 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("dtype", "weighted", "transposed"),
+    [
+        (np.float32, False, False),
+        (np.float64, True, False),
+        (np.float32, True, True),
+        (np.float64, False, True),
+    ],
+)
+@pytest.mark.parametrize("share", ["auto", 0.5])
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_a_share_takes_as_many_components_as_the_whole_spectrum(
     spectrum, share, dtype, weighted, transposed, by_share, rng

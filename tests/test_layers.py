@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import skae
 
 PACKAGE = Path(skae.__file__).parent
@@ -93,6 +95,7 @@ def test_private_names_of_other_packages_are_in_one_place():
     assert private == []
 
 
+@pytest.mark.slow
 def test_import_touches_neither_devices_nor_global_randomness():
     # The dependencies come first: what they do on import is not ours to judge.
     code = """if True:

@@ -460,17 +460,12 @@ def _contaminated(rng):
 
 
 def _fitted(X, cls=AutoencoderTransformer, **params):
-    return cls(
-        1,
-        architecture=MLP((32,)),
-        early_stopping=False,
-        max_epochs=60,
-        lr=1e-2,
-        random_state=0,
-        **params,
-    ).fit(X)
+    settings = {"early_stopping": False, "max_epochs": 60, "lr": 1e-2}
+    settings |= {"architecture": MLP((32,)), "random_state": 0, **params}
+    return cls(1, **settings).fit(X)
 
 
+@pytest.mark.slow
 def test_a_trimmed_model_is_better_on_rows_that_are_no_outliers(rng):
     X, clean = _contaminated(rng)
     errors = {
@@ -487,7 +482,9 @@ def test_trimming_nothing_changes_nothing(rng, monkeypatch):
     monkeypatch.setattr(ClosedForm, "suits", staticmethod(lambda module: False))
     X, clean = _contaminated(rng)
     plain, trimmed = (
-        _fitted(X[:100], AutoencoderOutlierDetector, loss=loss).score_samples(clean)
+        _fitted(
+            X[:100], AutoencoderOutlierDetector, loss=loss, max_epochs=3
+        ).score_samples(clean)
         for loss in (None, Trimmed(SquaredError(), 0.0))
     )
     np.testing.assert_array_equal(plain, trimmed)
@@ -501,6 +498,7 @@ def test_scores_are_those_of_the_loss_inside(rng):
         scaling=None,
         loss=Trimmed(SquaredError(), 0.15),
         anomaly_score=Reconstruction(),
+        max_epochs=3,
     )
     expected = -trimmed.reconstruction_error(X) / 2
     np.testing.assert_allclose(trimmed.score_samples(X), expected, rtol=1e-6)

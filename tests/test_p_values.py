@@ -34,6 +34,7 @@ def test_p_values_count_rows_at_least_as_abnormal(given, rng, ties):
     assert given.p_values(as_rows([-99, 99])).tolist() == [1 / 41, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
 def test_p_values_are_super_uniform(given, rng, ties):
     n, n_draws = 19, 4000

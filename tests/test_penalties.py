@@ -194,6 +194,7 @@ def test_the_cost_of_narrow_codes_is_that_of_the_exact_jacobian(
     torch.testing.assert_close(cost, 0.5 * _squared_norms(encode, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bottleneck"),
     [

@@ -150,6 +150,7 @@ def test_copy_can_be_fitted_again(roll, estimator, params):
     assert_same(model.fit(roll), twin.fit(roll), roll)
 
 
+@pytest.mark.slow
 def test_predictions_in_another_process(roll, tmp_path):
     # The reader has not imported anything: all that is needed must come with the file.
     np.save(tmp_path / "X.npy", roll)
@@ -165,6 +166,7 @@ def test_predictions_in_another_process(roll, tmp_path):
     np.testing.assert_allclose(scores, model.score_samples(roll), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_any_number_of_threads_gives_the_same_bits(n_threads):
     # Large enough for NumPy to divide its sums among its threads.
@@ -206,6 +208,7 @@ def test_cross_validation_in_processes(roll):
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_search_in_processes(roll):
     grid = {"n_components": [1, 2], "penalty__alpha": [1e-3, 1e-1]}
     one, two = (

@@ -26,6 +26,7 @@ def digits():
 # Schedules and patience
 
 
+@pytest.mark.slow
 def test_a_warm_up_is_waited_for(digits):
     model = AutoencoderTransformer(
         4,

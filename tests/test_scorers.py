@@ -288,6 +288,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @all_scores
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("n_rows", [2, 40])
@@ -312,6 +313,7 @@ def test_equal_distances_are_no_measure_of_each_other():
     np.testing.assert_allclose(-model.score_samples(X), 1000, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_estimators", [1, 2])
 @pytest.mark.parametrize("n_rows", [*range(2, 11), 12])
 def test_a_handful_of_rows(rng, n_rows, n_estimators):
@@ -323,6 +325,7 @@ def test_a_handful_of_rows(rng, n_rows, n_estimators):
     assert (far < 0).all()
 
 
+@pytest.mark.slow
 @all_scores
 def test_more_columns_than_rows(rng, score):
     latent = rng.normal(size=(170, 3))
@@ -352,6 +355,7 @@ def test_a_score_from_another_package(X, rng):
     np.testing.assert_allclose(share.max(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_scores_are_searched_like_any_parameter(X):
     def far(model, X, y=None):
         return -float(model.score_samples(X).min())

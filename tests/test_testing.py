@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _components import SETTINGS
+from _components import CONCRETE
 from _others import RIGHT, WRONG, Careless, Forgetful, Global, GlobalOfNumpy, Shift
 from torch import nn
 
@@ -16,7 +16,7 @@ from skae.testing import check_component
 pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 
 
-@pytest.mark.parametrize("component", SETTINGS, ids=repr)
+@pytest.mark.parametrize("component", CONCRETE.values(), ids=repr)
 def test_public_components_pass(component, monkeypatch):
     stacked = []
     stack = torch.func.stack_module_state

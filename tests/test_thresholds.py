@@ -268,6 +268,7 @@ def test_a_rate_is_of_rows_that_fit_has_not_seen(X, rng):
 # What cannot be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [

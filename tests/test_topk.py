@@ -136,6 +136,7 @@ def test_codes_of_a_batch_have_k_components_on_average(digits):
     assert n_kept.min() < 6 < n_kept.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [TopK(6), BatchTopK(6)], ids=repr)
 @pytest.mark.parametrize("scaling", ["global", None, "standard"])
 def test_rows_are_a_constant_and_a_weighted_sum_of_atoms(bottleneck, scaling, digits):
@@ -176,6 +177,7 @@ def test_components_are_sorted_by_variance(digits):
     assert (np.diff(variances) <= 1e-9 * variances[0]).all()
 
 
+@pytest.mark.slow
 def test_a_wide_dictionary_beats_pca_of_as_many_components_per_row(digits):
     model = _fit(digits, TopK(6), max_epochs=20)
     pca_of_six = _fit(digits, None, 6, max_epochs=1, lr=1e-12)
@@ -310,6 +312,7 @@ def test_dead_fraction_counts_components_that_no_row_uses(digits):
     assert model.dead_fraction_ > 0
 
 
+@pytest.mark.slow
 def test_dead_components_are_revived(digits):
     shares = {
         revival: _fit(

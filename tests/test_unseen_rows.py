@@ -30,6 +30,7 @@ def parts(monkeypatch):
     return recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [60, 150])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_few_rows_are_scored_by_models_of_the_others(rng, parts, n_rows, weighted):
@@ -118,6 +119,7 @@ def test_rows_that_judged_count_by_their_weight(rng):
         assert found == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_models_of_the_others_are_trained_as_long(rng):
     X = draw(rng, 200)
     model = small(
@@ -130,6 +132,7 @@ def test_models_of_the_others_are_trained_as_long(rng):
     assert model.offset_ > untrained.offset_ / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [60, 150])
 @pytest.mark.parametrize(
     ("score", "too_many"), [(None, 0.015), (Reconstruction(), 0.035)], ids=repr

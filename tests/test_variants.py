@@ -62,6 +62,7 @@ def _model(params, cls=AutoencoderTransformer, **others):
     return cls(6, **settings)
 
 
+@pytest.mark.slow
 @all_variants
 def test_fits_with_held_out_rows_repeat_bit_by_bit(params, digits):
     first, again = (_model(params).fit(digits) for _ in range(2))
@@ -79,6 +80,7 @@ def test_held_out_rows_meet_the_same_draws_each_time(params, digits):
     assert (len(losses) > 1) is learns_otherwise
 
 
+@pytest.mark.slow
 @all_variants
 def test_a_warm_start_goes_on_from_what_was_learnt(params, digits):
     model = _model(params, early_stopping=False, max_epochs=10, warm_start=True)
@@ -101,6 +103,7 @@ def test_precisions_agree(params, digits):
     assert (off < 1e-4).mean() > 0.97
 
 
+@pytest.mark.slow
 @all_variants
 def test_the_detector_scores_rows_alike_in_any_company(params, digits):
     # With rows of its own for the threshold: no networks are trained for that alone.
@@ -116,6 +119,7 @@ def test_the_detector_scores_rows_alike_in_any_company(params, digits):
     assert detector.score_samples(noise).mean() < scores.mean()
 
 
+@pytest.mark.slow
 @all_variants
 def test_weights_count_and_rows_of_weight_zero_do_not(params, digits):
     weight = np.r_[np.zeros(100), np.ones(150), np.full(150, 2.0)]

@@ -59,6 +59,7 @@ def in_another_process(path, tmp_path):
     return np.load(out)
 
 
+@pytest.mark.slow
 def test_pickle_in_another_process(tmp_path):
     model = transformer()
     path = tmp_path / "model.pkl"
@@ -110,6 +111,7 @@ def test_cloudpickle_takes_parameters_from_a_notebook():
     np.testing.assert_array_equal(copy.fit(X).transform(X), model.fit(X).transform(X))
 
 
+@pytest.mark.slow
 def test_cloudpickle_takes_what_was_fitted_in_a_notebook(tmp_path):
     model = transformer(loss=local_loss())
     path = tmp_path / "model.pkl"
@@ -146,6 +148,7 @@ def test_skops_detector():
     assert_same_detector(loaded, detector())
 
 
+@pytest.mark.slow
 def test_what_no_other_process_can_take_is_pickled_as_ever(tmp_path):
     # Its network uses a lock that its script has, which cloudpickle would take along.
     script = """if True:
