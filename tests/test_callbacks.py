@@ -102,12 +102,23 @@ def assert_same(a, b):
         np.testing.assert_array_equal(value, b[name], err_msg=name)
 
 
-@pytest.mark.parametrize("n_rows", [150, 600])
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_fit_is_the_same_bit_by_bit(X, estimator, n_rows):
-    X, params = X[:n_rows], {}
-    if estimator is AutoencoderOutlierDetector:
-        params["n_estimators"] = 2
+@pytest.mark.parametrize(
+    ("estimator", "n_rows", "params"),
+    [
+        (AutoencoderTransformer, 150, {}),
+        (AutoencoderTransformer, 600, {}),
+        (AutoencoderOutlierDetector, 150, {"max_epochs": 2}),
+        (AutoencoderOutlierDetector, 600, {"n_estimators": 2}),
+        pytest.param(
+            AutoencoderOutlierDetector,
+            150,
+            {"n_estimators": 2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_fit_is_the_same_bit_by_bit(X, estimator, n_rows, params):
+    X = X[:n_rows]
     model = small(estimator, **params).fit(X)
     heard = small(estimator, **params).set_callbacks(Recorder()).fit(X)
     assert_same(answers(heard, X), answers(model, X))
@@ -299,7 +310,7 @@ def test_a_callback_that_fails_leaves_no_trace(X, error, task, fitted):
             raise error
 
     recorder = Recorder(at_end)
-    model = small()
+    model = small(max_epochs=2)
     if fitted:
         model.fit(X)
     model.set_callbacks(recorder)

@@ -1,5 +1,8 @@
 """A fit that does not end well leaves nothing half done."""
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -19,9 +22,14 @@ ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 QUERIES = ["transform", "reconstruct", "reconstruction_error", "score"]
 
 
-@pytest.fixture(scope="module")
-def roll():
+@cache
+def _roll():
     return make_swiss_roll(300, random_state=0)[0]
+
+
+@pytest.fixture
+def roll():
+    return _roll()
 
 
 def wide(n_in, n_out):
@@ -68,6 +76,11 @@ def small(estimator, **params):
         }
         | params
     )
+
+
+@cache
+def _fitted(estimator):
+    return small(estimator).fit(_roll())
 
 
 # Parameters, and arguments of fit made from good rows, that make it fail.
@@ -147,17 +160,9 @@ def test_failed_first_fit_leaves_it_unfitted(roll, estimator, params, arguments)
 
 
 @pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
-@pytest.mark.parametrize(
-    ("estimator", "params", "arguments"),
-    [
-        case
-        if n % 5 == 0
-        else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
-        for n, case in enumerate(CASES)
-    ],
-)
+@pytest.mark.parametrize(("estimator", "params", "arguments"), CASES)
 def test_failed_refit_leaves_the_first(roll, estimator, params, arguments):
-    model = small(estimator).fit(roll)
+    model = deepcopy(_fitted(estimator))
     queries = [*QUERIES, "predict"] if hasattr(model, "predict") else QUERIES
     before = [getattr(model, query)(roll) for query in queries]
     learnt = {name: value for name, value in vars(model).items() if name.endswith("_")}
@@ -185,28 +190,30 @@ def test_refit_forgets_the_names_of_columns(roll):
     assert not hasattr(model.fit(roll), "feature_names_in_")
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+SHARED = [
+    "transform",
+    "inverse_transform",
+    "reconstruct",
+    "reconstruction_error",
+    "score",
+    "get_feature_names_out",
+    "quantize",
+    "dequantize",
+]
+
+
 @pytest.mark.parametrize(
-    "method",
+    ("estimator", "method"),
     [
-        "transform",
-        "inverse_transform",
-        "reconstruct",
-        "reconstruction_error",
-        "score",
-        "score_samples",
-        "decision_function",
-        "predict",
-        "get_feature_names_out",
-        "quantize",
-        "dequantize",
-        "sample",
+        *((estimator, method) for estimator in ESTIMATORS for method in SHARED),
+        (AutoencoderTransformer, "sample"),
+        (AutoencoderOutlierDetector, "score_samples"),
+        (AutoencoderOutlierDetector, "decision_function"),
+        (AutoencoderOutlierDetector, "predict"),
     ],
 )
 def test_unfitted(X, estimator, method):
     model = estimator(bottleneck=VectorQuantized())
-    if not hasattr(model, method):
-        pytest.skip("of the other only")
     without_rows = method in ("get_feature_names_out", "sample")
     with pytest.raises(NotFittedError):
         getattr(model, method)(*([] if without_rows else [X]))

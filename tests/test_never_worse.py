@@ -74,10 +74,21 @@ BEYOND = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("standard", [False, True])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("table", BEYOND)
+# Every table, precision and scale by default; together they are slow.
+@pytest.mark.parametrize(
+    ("table", "dtype", "standard"),
+    [
+        pytest.param(
+            table,
+            dtype,
+            standard,
+            marks=[] if (n % 4) == 2 * n_dtype + standard else pytest.mark.slow,
+        )
+        for n, table in enumerate(BEYOND)
+        for n_dtype, dtype in enumerate([np.float64, np.float32])
+        for standard in (False, True)
+    ],
+)
 def test_beyond_the_rank_the_start_is_not_above_pca_either(
     table, dtype, standard, seed
 ):

@@ -36,6 +36,7 @@ def roll():
 
 
 @pytest.fixture(
+    scope="module",
     params=[
         {},
         {"contamination": 0.2},

@@ -34,8 +34,7 @@ def test_p_values_count_rows_at_least_as_abnormal(given, rng, ties):
     assert given.p_values(as_rows([-99, 99])).tolist() == [1 / 41, 1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("ties", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_p_values_are_super_uniform(given, rng, ties):
     n, n_draws = 19, 4000
     p = np.empty(n_draws)

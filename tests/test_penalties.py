@@ -194,17 +194,16 @@ def test_the_cost_of_narrow_codes_is_that_of_the_exact_jacobian(
     torch.testing.assert_close(cost, 0.5 * _squared_norms(encode, x))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bottleneck"),
     [
         ("mlp", Plain()),
-        ("layer norm", Plain("sigmoid")),
-        ("1-d", Plain("tanh")),
+        pytest.param("layer norm", Plain("sigmoid"), marks=pytest.mark.slow),
+        pytest.param("1-d", Plain("tanh"), marks=pytest.mark.slow),
         ("dropout", Variational()),
-        ("2-d", Variational()),
-        ("mlp", VectorQuantized(8)),
-        ("mlp", TopK(5)),
+        pytest.param("2-d", Variational(), marks=pytest.mark.slow),
+        pytest.param("mlp", VectorQuantized(8), marks=pytest.mark.slow),
+        pytest.param("mlp", TopK(5), marks=pytest.mark.slow),
     ],
 )
 def test_the_cost_of_wide_codes_is_unbiased(name, bottleneck, generator):

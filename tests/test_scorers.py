@@ -288,10 +288,22 @@ TABLES = {
 }
 
 
-@pytest.mark.slow
-@all_scores
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("n_rows", [2, 40])
+# Every score and every table by default; together they are slow.
+@pytest.mark.parametrize(
+    ("score", "table", "n_rows"),
+    [
+        pytest.param(
+            score,
+            table,
+            n_rows,
+            marks=[] if (i - j) % 4 == 0 and i % 2 == m else pytest.mark.slow,
+        )
+        for i, score in enumerate(SCORES)
+        for j, table in enumerate(TABLES)
+        for m, n_rows in enumerate([40, 2])
+    ],
+    ids=repr,
+)
 def test_odd_tables_have_finite_scores(rng, score, table, n_rows):
     X = TABLES[table](rng, n_rows)
     model = small(anomaly_score=score).fit(X)
@@ -313,9 +325,22 @@ def test_equal_distances_are_no_measure_of_each_other():
     np.testing.assert_allclose(-model.score_samples(X), 1000, rtol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n_estimators", [1, 2])
-@pytest.mark.parametrize("n_rows", [*range(2, 11), 12])
+# From ten rows on, the threshold comes from models of the others. Others are slow.
+USUAL = [(2, 1), (5, 2), (9, 1), (10, 1)]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_estimators"),
+    [
+        pytest.param(
+            n_rows,
+            n_estimators,
+            marks=[] if (n_rows, n_estimators) in USUAL else pytest.mark.slow,
+        )
+        for n_rows in [*range(2, 11), 12]
+        for n_estimators in (1, 2)
+    ],
+)
 def test_a_handful_of_rows(rng, n_rows, n_estimators):
     X = rng.normal(size=(n_rows, 3))
     model = AutoencoderOutlierDetector(n_estimators=n_estimators, random_state=0)

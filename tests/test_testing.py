@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _components import CONCRETE
+from _components import CONCRETE, SETTINGS
 from _others import RIGHT, WRONG, Careless, Forgetful, Global, GlobalOfNumpy, Shift
 from torch import nn
 
@@ -16,7 +16,16 @@ from skae.testing import check_component
 pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 
 
-@pytest.mark.parametrize("component", CONCRETE.values(), ids=repr)
+@pytest.mark.parametrize(
+    "component",
+    [
+        component
+        if component in CONCRETE.values()
+        else pytest.param(component, marks=pytest.mark.slow)
+        for component in SETTINGS
+    ],
+    ids=repr,
+)
 def test_public_components_pass(component, monkeypatch):
     stacked = []
     stack = torch.func.stack_module_state

@@ -1,5 +1,8 @@
 """Thresholds and p-values: what share of rows falls below, and what is promised."""
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -40,6 +43,17 @@ def draw(rng, n_rows):
 @pytest.fixture
 def X(rng):
     return draw(rng, 120)
+
+
+@cache
+def _fitted(seed):
+    return small().fit(draw(np.random.RandomState(seed), 120))
+
+
+@pytest.fixture
+def model(X, seed):
+    """Return a copy of a model of the rows X, which is trained once."""
+    return deepcopy(_fitted(seed))
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +157,7 @@ def test_whole_weights_are_repetitions(rng):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.99])
-def test_quantile(X, rng, share):
-    model = small().fit(X)
+def test_quantile(model, rng, share):
     rows = draw(rng, 200)
     scores = model.score_samples(rows)
     model.calibrate(rows, quantile=share)
@@ -153,14 +166,13 @@ def test_quantile(X, rng, share):
 
 
 @pytest.mark.parametrize("n_alerts", [0, 1, 7, 119])
-def test_so_many_alerts(X, n_alerts):
-    model = small().fit(X).calibrate(X, n_alerts=n_alerts)
+def test_so_many_alerts(X, model, n_alerts):
+    model.calibrate(X, n_alerts=n_alerts)
     assert np.count_nonzero(model.predict(X) == -1) == n_alerts
 
 
-def test_alerts_are_not_what_others_are_compared_with(X, rng):
+def test_alerts_are_not_what_others_are_compared_with(X, model, rng):
     # They need not be normal.
-    model = small().fit(X)
     before = state(model)
     model.calibrate(draw(rng, 50), n_alerts=3)
     assert_unchanged(model, before, but=["offset_"])
@@ -177,8 +189,7 @@ def test_fewer_alerts_where_scores_are_equal(given):
     assert alerts == [0, 1, 1, 1, 4, 5]
 
 
-def test_rule(X):
-    model = small().fit(X)
+def test_rule(X, model):
     scores = model.score_samples(X)
     model.calibrate(X, rule=np.median)
     assert model.offset_ == np.median(scores)
@@ -190,8 +201,7 @@ def test_rule(X):
     assert len(seen[0]) == len(X)
 
 
-def test_none_is_the_rule_of_auto(X, rng):
-    model = small().fit(X)
+def test_none_is_the_rule_of_auto(model, rng):
     offset = model.offset_
     assert model.calibrate(quantile=0.5).offset_ != offset
     assert model.calibrate().offset_ == offset
@@ -268,7 +278,6 @@ def test_a_rate_is_of_rows_that_fit_has_not_seen(X, rng):
 # What cannot be
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
@@ -291,8 +300,7 @@ def test_a_rate_is_of_rows_that_fit_has_not_seen(X, rng):
     ],
 )
 @pytest.mark.parametrize("new_rows", [False, True])
-def test_a_failed_calibration_changes_nothing(X, arguments, name, new_rows):
-    model = small().fit(X)
+def test_a_failed_calibration_changes_nothing(X, model, arguments, name, new_rows):
     before = state(model)
     with pytest.raises((ValueError, ZeroDivisionError), match=name):
         model.calibrate(X + 1 if new_rows else None, **arguments)
@@ -300,8 +308,7 @@ def test_a_failed_calibration_changes_nothing(X, arguments, name, new_rows):
 
 
 @pytest.mark.parametrize("rows", [np.ones((5, 5)), np.full((5, 6), np.nan), []])
-def test_rows_to_calibrate_by_are_checked(X, rows):
-    model = small().fit(X)
+def test_rows_to_calibrate_by_are_checked(model, rows):
     before = state(model)
     with pytest.raises(ValueError, match=r"features|NaN|Expected 2D"):
         model.calibrate(rows)
@@ -326,8 +333,7 @@ def test_not_before_fit(X, query):
 # What changes
 
 
-def test_calibrate_changes_the_threshold_alone(X, rng):
-    model = small().fit(X)
+def test_calibrate_changes_the_threshold_alone(model, rng):
     before = state(model)
     assert model.calibrate(quantile=0.3) is model
     assert_unchanged(model, before, but=["offset_"])
@@ -338,8 +344,7 @@ def test_calibrate_changes_the_threshold_alone(X, rng):
     assert_unchanged(model, before, but=["offset_", "_reference"])
 
 
-def test_another_fit_forgets(X, rng):
-    model = small().fit(X)
+def test_another_fit_forgets(X, model, rng):
     offset = model.offset_
     model.calibrate(draw(rng, 50), quantile=0.3).fit(X)
     assert model.offset_ == offset == model.calibrate().offset_

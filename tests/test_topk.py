@@ -136,9 +136,18 @@ def test_codes_of_a_batch_have_k_components_on_average(digits):
     assert n_kept.min() < 6 < n_kept.max()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("bottleneck", [TopK(6), BatchTopK(6)], ids=repr)
-@pytest.mark.parametrize("scaling", ["global", None, "standard"])
+@pytest.mark.parametrize(
+    ("bottleneck", "scaling"),
+    [
+        (TopK(6), "standard"),
+        (BatchTopK(6), "global"),
+        pytest.param(TopK(6), "global", marks=pytest.mark.slow),
+        pytest.param(TopK(6), None, marks=pytest.mark.slow),
+        pytest.param(BatchTopK(6), "standard", marks=pytest.mark.slow),
+        pytest.param(BatchTopK(6), None, marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
 def test_rows_are_a_constant_and_a_weighted_sum_of_atoms(bottleneck, scaling, digits):
     model = _fit(digits, bottleneck, scaling=scaling)
     code = model.transform(digits)

@@ -30,9 +30,15 @@ def parts(monkeypatch):
     return recorded
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n_rows", [60, 150])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("n_rows", "weighted"),
+    [
+        (60, True),
+        pytest.param(60, False, marks=pytest.mark.slow),
+        pytest.param(150, True, marks=pytest.mark.slow),
+        pytest.param(150, False, marks=pytest.mark.slow),
+    ],
+)
 def test_few_rows_are_scored_by_models_of_the_others(rng, parts, n_rows, weighted):
     X = draw(rng, n_rows)
     weight = rng.exponential(size=n_rows) if weighted else None
