@@ -47,8 +47,12 @@ ESTIMATORS = {
     "detector": DETECTOR,
     "ensemble": clone(DETECTOR).set_params(n_estimators=2),
 }
+# The others are slow.
+USUAL = {"transformer", "detector"}
+MARKS = {name: [] if name in USUAL else pytest.mark.slow for name in ESTIMATORS}
 all_estimators = pytest.mark.parametrize(
-    "estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys()
+    "estimator",
+    [pytest.param(e, id=name, marks=MARKS[name]) for name, e in ESTIMATORS.items()],
 )
 DTYPES = [np.float64, np.float32]
 METHODS = [
@@ -85,7 +89,11 @@ def _checks(estimator):
 
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    [(e, check) for e in ESTIMATORS.values() for check in _checks(e)],
+    [
+        pytest.param(e, check, marks=MARKS[name])
+        for name, e in ESTIMATORS.items()
+        for check in _checks(e)
+    ],
 )
 def test_scikit_learn_checks(estimator, check):
     with config_context(array_api_dispatch=False):

@@ -4,17 +4,28 @@ import os
 
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401 (its library is limited, too, once it is loaded)
 import torch
+from threadpoolctl import threadpool_limits
 
 # Small problems: a second thread only waits for the first, and for other tests.
 torch.set_num_threads(1)
+threadpool_limits(1, "blas")
+
+
+# Pages and docstrings outside the guide that train for seconds.
+LONG = {
+    "getting_started.rst",
+    "skae.bottlenecks._quantized.VectorQuantized",
+    "skae.displays._code_size.CodeSizeDisplay",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the guide's doctests as slow; a page that is named on its own runs."""
+    """Mark long doctests as slow; a page that is named on its own runs."""
     for item in items:
-        if "guide" in item.path.parts:
+        if "guide" in item.path.parts or item.name in LONG:
             item.add_marker(pytest.mark.slow)
 
 

@@ -16,7 +16,8 @@ ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 
 # The checks ask for one component or few epochs where they please, and set random_state
 # themselves. All configurations but the first take few epochs: what is checked is how
-# they behave, not how good they are.
+# they behave, not how good they are. All but the first are slow: they take other paths
+# through validation, fit and inference, of which each has tests of its own.
 CONFIGURATIONS = {
     "default": {},
     "linear": {"architecture": MLP(()), "max_epochs": 5},
@@ -32,9 +33,6 @@ CONFIGURATIONS = {
         "loss": Trimmed(Huber()),
         "max_epochs": 3,
     },
-}
-# These take the same paths through validation, fit and inference as one of the above.
-SLOW = {
     "random start": {
         "architecture": MLP((8,), start="random", linear_path=False),
         "max_epochs": 20,
@@ -83,12 +81,8 @@ SLOW = {
 
 
 # In the default configuration these train many networks to the end, and take half of
-# its time. They run in the other configurations above.
-SLOW_CHECKS = {"check_outliers_train", "check_outliers_fit_predict"}
-
-
-# Here it trains six networks of which the transformer trains one.
-DETECTOR_IS_SLOW = {"top k", "variational"}
+# its time. Instead of it the linear one is tried by default.
+OUTLIERS = {"check_outliers_train", "check_outliers_fit_predict"}
 
 
 # Here a detector sets its threshold on rows that it holds back. In the other
@@ -116,7 +110,7 @@ def _name(check):
 
 def _cases():
     """Yield a case for each configuration, estimator and check."""
-    for name, params in {**CONFIGURATIONS, **SLOW}.items():
+    for name, params in CONFIGURATIONS.items():
         for cls in ESTIMATORS:
             estimator = cls(**params)
             if name in HOLDS_BACK and cls is AutoencoderOutlierDetector:
@@ -129,9 +123,8 @@ def _cases():
                 # test_array_api runs them in a process where it is set.
                 if function.startswith("check_array_api"):
                     continue
-                slow = name in SLOW or (name == "default" and function in SLOW_CHECKS)
-                slow |= name in DETECTOR_IS_SLOW and cls is AutoencoderOutlierDetector
-                marks = [pytest.mark.slow] if slow else []
+                usual = "linear" if function in OUTLIERS else "default"
+                marks = [] if name == usual else [pytest.mark.slow]
                 if function in reasons:
                     marks.append(pytest.mark.xfail(reason=reasons[function]))
                 yield pytest.param(

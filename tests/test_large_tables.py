@@ -371,7 +371,7 @@ def by_share(nothing_is_small, monkeypatch):
         (np.float64, False, True),
     ],
 )
-@pytest.mark.parametrize("share", ["auto", 0.5])
+@pytest.mark.parametrize("share", ["auto", 0.5, 0.9])
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_a_share_takes_as_many_components_as_the_whole_spectrum(
     spectrum, share, dtype, weighted, transposed, by_share, rng

@@ -83,7 +83,7 @@ def test_fit_predict_takes_what_fit_takes(roll, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_are_double_precision(roll, dtype):
-    model = small().fit(roll.astype(dtype))
+    model = small(calibration_fraction=0.2).fit(roll.astype(dtype))
     assert model.score_samples(roll.astype(dtype)).dtype == np.float64
     assert model.score_samples(roll.astype(dtype)).shape == (len(roll),)
 
@@ -193,7 +193,8 @@ def test_rows_without_the_structure_stand_out(rng):
 @pytest.mark.parametrize("scaling", ["auto", "minmax", "global"])
 def test_drift_of_a_constant_column_does_not_explode(roll, scaling):
     constant = np.full((300, 1), 5.0)
-    model = small(scaling=scaling).fit(np.c_[roll, constant])
+    model = small(scaling=scaling, calibration_fraction=0.2)
+    model.fit(np.c_[roll, constant])
     # Rows that are no copies of training rows: a copy that drifts is one no longer.
     fresh = make_swiss_roll(300, random_state=1)[0]
     before = model.score_samples(np.c_[fresh, constant])

@@ -383,8 +383,20 @@ BOTTLENECKS = [
 ]
 
 
-@pytest.mark.parametrize("norm", [None, "batch", "layer"])
-@pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=repr)
+NORMS = [None, "batch", "layer"]
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "norm"),
+    [
+        pytest.param(
+            bottleneck, norm, marks=[] if (i + j) % 3 == 0 else pytest.mark.slow
+        )
+        for i, bottleneck in enumerate(BOTTLENECKS)
+        for j, norm in enumerate(NORMS)
+    ],
+    ids=repr,
+)
 def test_half_precision_works_with_all_that_stands_in_the_middle(bottleneck, norm, X):
     architecture = MLP((8,), norm=norm)
     model = _fit(
