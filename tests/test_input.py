@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from _estimators import new
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.anomaly_scores import Reconstruction
@@ -17,17 +18,6 @@ ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 both = pytest.mark.parametrize("estimator", ESTIMATORS)
 
 METHODS = ["transform", "reconstruct", "reconstruction_error", "score"]
-
-
-def new(estimator, *args, **params):
-    """Return an estimator that trains one network.
-
-    A detector sets its threshold on rows that it holds back. Otherwise it trains five
-    more networks for that, which is tried where thresholds are.
-    """
-    if estimator is AutoencoderOutlierDetector:
-        params = {"calibration_fraction": 0.2, "random_state": 0} | params
-    return estimator(*args, **params)
 
 
 class UnitInterval(Loss):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from _estimators import new
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits, load_wine, make_swiss_roll
@@ -40,17 +41,6 @@ both = pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.fixture(scope="module")
 def roll():
     return make_swiss_roll(300, random_state=0)[0]
-
-
-def new(estimator, *args, **params):
-    """Return an estimator that trains one network.
-
-    A detector sets its threshold on rows that it holds back. Otherwise it trains five
-    more networks for that, which is tried where thresholds are.
-    """
-    if estimator is AutoencoderOutlierDetector:
-        params = {"calibration_fraction": 0.2, "random_state": 0} | params
-    return estimator(*args, **params)
 
 
 def small(estimator=AutoencoderTransformer, **params):

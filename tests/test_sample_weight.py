@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from _estimators import new
 from sklearn import config_context
 from sklearn.datasets import make_swiss_roll
 from sklearn.decomposition import PCA
@@ -26,17 +27,6 @@ ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 @pytest.fixture(scope="module")
 def roll():
     return make_swiss_roll(300, random_state=0)[0]
-
-
-def new(estimator, *args, **params):
-    """Return an estimator that trains one network.
-
-    A detector sets its threshold on rows that it holds back. Otherwise it trains five
-    more networks for that, which is tried where thresholds are.
-    """
-    if estimator is AutoencoderOutlierDetector:
-        params = {"calibration_fraction": 0.2, "random_state": 0} | params
-    return estimator(*args, **params)
 
 
 def trained(estimator, X, sample_weight=None, **params):

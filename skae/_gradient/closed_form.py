@@ -303,7 +303,8 @@ class _BatchNorm:
         many = len(x.value) > 1
         self._inference = (None, None) if many else (norm.mean, norm.variance)
         # Of the batch: its means, and the reciprocals of its standard deviations.
-        self._batch = tuple(torch.empty_like(bias) if many else bias[:0] for _ in "12")
+        n_units = len(bias) if many else 0
+        self._batch = bias.new_empty(n_units), bias.new_empty(n_units)
         self._how = many, norm.eps
         self._bias = bias
 

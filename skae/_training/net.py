@@ -198,7 +198,6 @@ class Net(NeuralNet):
                 self.weights_.hold_frozen()
                 self.run_single_epoch(batches, True, "train", self.train_step)
                 with self.weights_.averaged():
-                    self._set_training(False)
                     estimate_norms()
                     self._validate(train, validation)
                     self.notify("on_epoch_end", **datasets)
@@ -228,7 +227,12 @@ class Net(NeuralNet):
         generator = torch.Generator().manual_seed(self.seed + 2)
         index = torch.randperm(len(train), generator=generator)[:_NORM_ROWS]
         x = train.take(index)[:].x
-        return lambda: self.module_.estimate_norms(x)
+
+        def estimate():
+            self._set_training(False)
+            self.module_.estimate_norms(x)
+
+        return estimate
 
     def _start_selection(self, validation):
         used = validation is not None and self.early_stopping

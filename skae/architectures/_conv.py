@@ -13,10 +13,10 @@ from ._networks import (
     ACTIVATIONS,
     BatchNorm,
     Branch,
-    Stage,
     check_start,
     initialised,
     network,
+    stages,
 )
 
 __all__ = ["Conv"]
@@ -226,13 +226,8 @@ class Conv(Architecture):
         return Branch(self._stages(layers, [*widths[1:], *sizes[1:-1]]), last)
 
     def _stages(self, layers, n_channels):
-        """Return hidden layers, given their linear maps and numbers of channels."""
         activation, _ = ACTIVATIONS[self.activation]
-        stages = []
-        for layer, n in zip(layers, n_channels, strict=True):
-            norm = None if self.norm is None else _NORMS[self.norm](n)
-            stages.append(Stage(layer, activation(), norm))
-        return stages
+        return stages(layers, n_channels, activation, _NORMS.get(self.norm))
 
     def _decoder(self, widths, shapes, n_inputs, generator):
         gain = ACTIVATIONS[self.activation][1]
@@ -249,8 +244,8 @@ class Conv(Architecture):
             )
         last = self._upward(widths[1], widths[0], shapes[0], 1.0, generator)
         n_channels = [*sizes[1:-1], *widths[:0:-1]]
-        stages = self._stages(layers, n_channels)
-        return Branch(stages, nn.Sequential(last, nn.Flatten()))
+        hidden = self._stages(layers, n_channels)
+        return Branch(hidden, nn.Sequential(last, nn.Flatten()))
 
     def _upward(self, n_inputs, n_channels, shape, gain, generator):
         """Return the layer that upsamples to the given lengths from half of them."""

@@ -13,10 +13,10 @@ from ._networks import (
     TORCH_GAIN,
     BatchNorm,
     Branch,
-    Stage,
     check_start,
     initialised,
     network,
+    stages,
 )
 
 __all__ = ["MLP"]
@@ -185,17 +185,17 @@ class MLP(Architecture):
         if self.start == "random":
             gain = last_gain = TORCH_GAIN
         *hidden, last = pairwise(sizes)
-        stages = []
-        for n_inputs, width in hidden:
-            layer = initialised(
-                nn.Linear, n_inputs, width, gain=gain, generator=generator
-            )
-            norm = None if self.norm is None else _NORMS[self.norm](width)
-            stages.append(Stage(layer, activation(), norm))
+        layers = [
+            initialised(nn.Linear, *size, gain=gain, generator=generator)
+            for size in hidden
+        ]
         branch = None
         if hidden:
             layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
-            branch = Branch(stages, layer, dropout)
+            norm = _NORMS.get(self.norm)
+            branch = Branch(
+                stages(layers, sizes[1:-1], activation, norm), layer, dropout
+            )
         return network(
             sizes[0],
             sizes[-1],

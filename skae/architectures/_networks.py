@@ -21,6 +21,7 @@ __all__ = [
     "check_start",
     "initialised",
     "network",
+    "stages",
     "tanh",
 ]
 
@@ -218,6 +219,29 @@ class Stage(nn.Module):
     def forward(self, x):
         x = self.layer(x)
         return self.activation(x if self.norm is None else self.norm(x))
+
+
+def stages(layers, n_units, activation, norm):
+    """Return a hidden layer for each linear or convolutional layer.
+
+    Parameters
+    ----------
+    layers : list of torch.nn.Module
+    n_units : list of int
+        Numbers of units or channels of their outputs.
+    activation : callable
+        Returns an activation.
+    norm : callable or None
+        Returns the normalisation of so many units or channels.
+
+    Returns
+    -------
+    list of Stage
+    """
+    return [
+        Stage(layer, activation(), None if norm is None else norm(n))
+        for layer, n in zip(layers, n_units, strict=True)
+    ]
 
 
 class BatchNorm(nn.Module):

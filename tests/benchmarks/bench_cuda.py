@@ -26,7 +26,7 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 import numpy as np
 import sklearn
 import torch
-from bench_fit import CONTENDERS, Work
+from bench_fit import CONTENDERS, Work, r2
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -121,12 +121,6 @@ def model(options, **parameters):
 def detector(options, **parameters):
     defaults = {"device": options.device, "random_state": 0, "max_epochs": 30}
     return AutoencoderOutlierDetector(**{**defaults, **parameters})
-
-
-def r2(fitted, X):
-    X = np.asarray(X, dtype=float)
-    left = np.square(X - fitted.reconstruct(X)).sum()
-    return 1 - left / np.square(X - X.mean(axis=0)).sum()
 
 
 def far_apart(a, b):

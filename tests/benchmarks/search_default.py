@@ -20,7 +20,8 @@ import warnings
 import joblib
 import numpy as np
 import torch
-from _data import adbench, data_folder, load
+from _data import adbench, load, mnist
+from bench_reconstruction import error
 from scipy.stats import gmean
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
@@ -75,14 +76,11 @@ CANDIDATES = {
 }
 
 
-def images(seed, n_train=5000, n_test=3000):
+def images(seed, n_train=5000, n_judged=3000):
     """Return shrunk images of the training set of MNIST."""
-    with np.load(data_folder() / "mnist.npz") as file:
-        X = next(file[name] for name in file.files if file[name].ndim > 1)
-    X = X[:60_000].reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196) / 255
-    order = np.random.RandomState(seed).permutation(len(X))[: n_train + n_test]
-    X = X[order].astype(np.float32)
-    return X[:n_train], X[n_train:]
+    X = mnist(n_test=0).shrunk(2).train
+    order = np.random.RandomState(seed).permutation(len(X))
+    return X[order[:n_train]], X[order[n_train : n_train + n_judged]]
 
 
 def inner_split(table, seed):
@@ -94,10 +92,6 @@ def inner_split(table, seed):
     train, judged = train_test_split(part, test_size=0.3, random_state=seed)
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(judged)
-
-
-def error(model, X):
-    return np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
 
 
 def run(candidate, table, seed):
@@ -122,8 +116,8 @@ def run(candidate, table, seed):
             _networks._PACE = chosen
         seconds = time.process_time() - begin
         row = {"candidate": candidate, "table": table, "k": k, "seconds": seconds}
-        row["error"] = error(model, judged) / error(pca, judged)
-        row["far out"] = error(model, far) / error(pca, far)
+        row["error"] = error(judged, model) / error(judged, pca)
+        row["far out"] = error(far, model) / error(far, pca)
         rows.append(row)
     return rows
 
