@@ -87,8 +87,8 @@ class Statistics:
         Parameters
         ----------
         spread : float, default=None
-            Standard deviation to which each component of the code is scaled;
-            those without variance are as if it was one. None does not scale any.
+            Standard deviation to which each component of the code is scaled; those of
+            variance zero are taken as of variance one. None does not scale any.
 
         Returns
         -------

@@ -35,8 +35,8 @@ _MIN_SLOPE = 0.1
 _MAX_LOG_RATE = 40.0
 # Units of a rate, as shares of the mean of the column, that a start tries.
 _UNITS = (0.01, 0.03, 0.1, 0.3, 1.0)
-# Newton steps for the slope and the intercept of the logits of a column, and the weight
-# of the start, in rows at which the probability is a half.
+# Newton steps for the slope and the intercept of the logits of a column, and the
+# strength of the prior, in rows at which the probability is a half.
 _N_STEPS = 8
 _PRIOR_ROWS = 4.0
 
@@ -158,7 +158,8 @@ class Loss(Component):
     def build(self, n_features):
         """Return a module between the decoder and the loss (None by default).
 
-        It is for links with constants that depend on the training rows. Such a module
+        It is for links with parameters per column that are estimated from the training
+        rows. Such a module
         maps the output of the decoder, shape ``(n_samples, n_features)``, to ``raw``.
         Its method ``start(reconstruction, rows, fitted)`` sets the constants, and is
         called in place of `start`, before training. ``reconstruction`` and the result

@@ -23,7 +23,7 @@ from skae._gradient.closed_form import ClosedForm
 from skae._model.autoencoder import Parts
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
-from skae.bottlenecks import Variational
+from skae.bottlenecks import FiniteScalar, Variational
 from skae.losses import (
     AbsoluteError,
     Bernoulli,
@@ -528,3 +528,16 @@ def test_such_rows_are_not_scaled(loss, scaling, rng):
     model = AutoencoderTransformer(2, loss=loss, scaling=scaling)
     with pytest.raises(ValueError, match="scaling must be None or 'auto'"):
         model.fit(rng.uniform(size=(60, 4)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+def test_counts_start_without_symbols_of_rounding_noise(rng):
+    # Copies of columns, and constant ones: axes beyond the rank have no variance.
+    X = _counts(rng, 300, 3, 2)
+    X = np.c_[X, X, np.ones((300, 2))]
+    model = AutoencoderTransformer(
+        6, loss=Poisson(), bottleneck=FiniteScalar(), max_epochs=1, random_state=0
+    ).fit(X)
+    weights = model.net_.module_.encoder.state_dict().values()
+    assert max(float(weight.abs().max()) for weight in weights) < 1e3

@@ -41,10 +41,9 @@ _NOISE = 1e-6
 # Square of that norm for a column's direction, below which the column is not tried: it
 # is far above the square of rounding noise, and far below the mean over all columns.
 _LEAST_LEFT = 1e-8
-# Leverage from which nothing but a row itself explains it.
+# Leverage above which a row lies outside the span of the others.
 _ALONE = 1 - 1e-6
-# Weight of the variance of a column beside what rows were seen to have outside of the
-# span of the others.
+# Weight of the variance of a column relative to the leave-one-out residuals.
 _TRUST = 1e-3
 # Rows of a block of scalar products of rows: with fewer, reading would take longer
 # than multiplying.
@@ -370,7 +369,7 @@ def _axes_in(basis, vectors):
 
 
 def _growing(x, weight, dtype, mean, n_directions, random_state, n_passes):
-    """Yield a growing basis, and its images: times the covariance and the rows' number.
+    """Yield a growing basis, and its product with n times the covariance matrix.
 
     Each pass over the rows adds the images of the last directions to the basis.
     """

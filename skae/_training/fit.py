@@ -216,15 +216,16 @@ def _statistics(plan, axes, seed):
     weighted = PrincipalAxes(
         x, weight / weight.mean(), axes.n_components, np.random.RandomState(seed)
     )
-    found, own = weighted.statistics(x).axes, axes.statistics(plan.x)
+    found, own = weighted.statistics(x), axes.statistics(plan.x)
     # All else is of the rows as they count in training.
     mean, rows = own.mean / units, own.rows / units
     centered = rows - mean
-    variances = (centered @ found.T).square().mean(dim=0)
+    variances = (centered @ found.axes.T).square().mean(dim=0)
+    variances[found.variances == 0] = 0.0  # not rounding noise
     left = centered.square().mean(dim=0).sum() - variances.sum()
-    left_out = max(len(mean) - int(found.any(dim=1).sum()), 1)
+    left_out = max(len(mean) - int(found.axes.any(dim=1).sum()), 1)
     noise_variance = max(float(left), 0.0) / left_out
-    statistics = Statistics(mean, found, variances, noise_variance, rows)
+    statistics = Statistics(mean, found.axes, variances, noise_variance, rows)
     return statistics, units
 
 

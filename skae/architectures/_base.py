@@ -35,8 +35,8 @@ class Architecture(Component):
         - Returns: Tensor of shape ``(n_rows, n_out)``. For the decoder, this is the
           input of the inverse link of the loss; logits, for example, with
           :class:`~skae.losses.Bernoulli`. With :class:`~skae.losses.Poisson`, it is
-          about the deviation of the rate from the mean of the column, in standard
-          deviations of the noise.
+          approximately the deviation of the rate from the mean of the column, in
+          standard deviations of the noise.
 
         Without ``draw`` the network must be deterministic. ``forward`` must not change
         buffers or global state: the same rows may be passed several times in one step,

@@ -78,7 +78,7 @@ CANDIDATES = {
 
 def images(seed, n_train=5000, n_judged=3000):
     """Return shrunk images of the training set of MNIST."""
-    X = mnist(n_test=0).shrunk(2).train
+    X = mnist(n_test=1).shrunk(2).train
     order = np.random.RandomState(seed).permutation(len(X))
     return X[order[:n_train]], X[order[n_train : n_train + n_judged]]
 
