@@ -61,8 +61,8 @@ class MLP(Architecture):
         batch [3]_ or layer normalisation over the units of the layer [4]_. In
         inference, and for a training batch of one row, batch normalisation uses
         statistics of up to 1,024 training rows, which are estimated after each epoch
-        for the weights that are kept [6]_. With many rows it lowers the error at two
-        to three times the training time: ``tests/benchmarks/search_default.py``.
+        for the weights that are kept [6]_. It often lowers the error, at about twice
+        the training time: ``tests/benchmarks/search_default.py``.
 
     dropout : float, default=0.0
         Probability, in [0, 1), with which each output of a hidden layer of the
