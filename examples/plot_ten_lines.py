@@ -91,8 +91,10 @@ SAME = {
     "early_stopping": False,
     "net_params": {"averaging": 0},
 }
-TEXTBOOK = MLP((WIDTH,), activation="relu", linear_path=False, start="random")
-FROM_PCA = MLP((WIDTH,), activation="relu")
+TEXTBOOK = MLP(
+    (WIDTH,), activation="relu", norm=None, linear_path=False, start="random"
+)
+FROM_PCA = MLP((WIDTH,), activation="relu", norm=None)
 AVERAGED = SAME | {"net_params": None, "architecture": FROM_PCA}
 MODELS = {
     "skae, same network": SAME | {"architecture": TEXTBOOK},

@@ -74,7 +74,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
 
-    lr : float, default=5e-3
+    lr : float, default=1e-2
         Learning rate. It is constant: a running average of the weights is evaluated and
         kept, which replaces learning-rate decay. The default is compared with others
         in ``tests/benchmarks/bench_constants.py``.
@@ -103,11 +103,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         training objective no longer improves, and the last weights are kept.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out as validation set, but at least 50 rows if these
-        are no more than a quarter of all. Fewer than 50 rows could not tell a gain from
-        noise, and none are held out: with the default, for fewer than 200 training
-        rows. A model that starts at PCA then stays PCA, unless a corruption, a penalty
-        or the bottleneck regularises it. Other models are trained on all rows until the
+        Share of the rows to hold out as validation set, but at least 50 rows, or 20 if
+        50 are more than a quarter of all. Fewer than 20 rows could not tell a gain from
+        noise, and none are held out: with the default, for fewer than 80 training rows.
+        A model that starts at PCA then stays PCA, unless a corruption, a penalty or the
+        bottleneck regularises it. Other models are trained on all rows until the
         training objective no longer improves. To train in any case, pass ``X_val`` to
         `fit`, a larger share, or ``early_stopping=False``.
 
@@ -299,7 +299,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         loss=None,
         scaling="auto",
         optimizer="adamw",
-        lr=5e-3,
+        lr=1e-2,
         weight_decay=0.0,
         gradient_clip=None,
         batch_size="auto",

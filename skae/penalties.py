@@ -66,7 +66,8 @@ class Penalty(Component):
         code : Tensor of shape (n_samples, n_components)
             Their code.
         encode : callable
-            The map from ``x`` to ``code``, with all random draws held fixed.
+            The map from ``x`` to ``code``, with all random draws and the statistics of
+            batch normalisation held fixed.
         draw : None, Tensor or tuple
             The value that `draw` returned.
 

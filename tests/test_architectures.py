@@ -249,7 +249,7 @@ def test_batch_normalisation_is_that_of_torch(hidden, generator):
     encoder.eval()
     with ExitStack() as stack:
         for stage in encoder.branch.hidden:
-            stack.enter_context(stage.norm.estimating())
+            stack.enter_context(stage.norm.mode("estimate"))
         encoder(x)
     first, norm = encoder.branch.hidden[0].norm, theirs[1]
     torch.testing.assert_close(first.mean, norm.running_mean)
@@ -273,12 +273,12 @@ def test_layer_normalisation_is_that_of_torch(generator):
 def test_a_batch_of_one_row_passes_as_in_inference(generator):
     encoder, _ = _build(MLP((5,), norm="batch", **TEXTBOOK))
     (stage,) = encoder.branch.hidden
-    with stage.norm.estimating():
+    with stage.norm.mode("estimate"):
         encoder.eval()(torch.randn(20, 6, generator=generator))
     before = {name: t.clone() for name, t in encoder.named_buffers()}
     x = torch.randn(1, 6, generator=generator)
     assert torch.equal(encoder.train()(x), encoder.eval()(x))
-    with stage.norm.estimating():
+    with stage.norm.mode("estimate"):
         encoder(x)
     for name, t in encoder.named_buffers():
         assert torch.equal(t, before[name])

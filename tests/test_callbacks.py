@@ -239,7 +239,7 @@ def test_rows_given_to_judge_need_no_more_networks(X):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_fit_that_stays_pca_has_no_epochs(X, estimator):
     recorder = Recorder()
-    model = estimator(1, random_state=0).set_callbacks(recorder).fit(X[:100])
+    model = estimator(1, random_state=0).set_callbacks(recorder).fit(X[:79])
     assert model.n_iter_ == 0
     assert not recorder.ended("epoch")
     assert len(recorder.ended("fit")) == recorder.n_torn_down == 1

@@ -15,7 +15,7 @@ def small():
 
 @pytest.fixture
 def model(X):
-    return small().fit(X)
+    return small().fit(X[:79])
 
 
 def test_few_plain_rows_are_not_shown_to_scikit_learn(model, X, monkeypatch):
@@ -51,7 +51,7 @@ def test_few_rows_of_another_shape_are_refused(model, shape, message):
 
 def test_few_rows_without_the_names_are_warned_of(X):
     pd = pytest.importorskip("pandas")
-    model = small().fit(pd.DataFrame(X, columns=list("abcdef")))
+    model = small().fit(pd.DataFrame(X[:79], columns=list("abcdef")))
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         model.transform(X[:1])
 

@@ -247,6 +247,8 @@ def _replace_modules(module, other):
 def _replace_data(module, other):
     for p, q in zip(module.parameters(), other.parameters(), strict=True):
         p.data = q.data.clone()
+    for b, c in zip(module.buffers(), other.buffers(), strict=True):
+        b.data = c.data.clone()
 
 
 CHANGES = [_write, _replace_parameters, _replace_modules, _replace_data]

@@ -279,7 +279,7 @@ def test_bounded_loss_is_not_scaled(X, estimator):
         message = f"UnitInterval .* scaling .* Got '{scaling}'"
         with pytest.raises(ValueError, match=message):
             new(estimator, 2, loss=UnitInterval(), scaling=scaling).fit(inside)
-    model = new(estimator, 2, loss=UnitInterval(), early_stopping=False, max_epochs=1)
+    model = new(estimator, 2, loss=UnitInterval(), early_stopping=False, max_epochs=9)
     model.fit(inside)
     np.testing.assert_array_equal(model.scale_, np.ones(6))
 
@@ -336,7 +336,7 @@ def test_same_rows_give_the_same_result(X, estimator):
 
 @both
 def test_boolean_rows(X, estimator):
-    X = X > 0
+    X = X[:79] > 0
     expected, model = new(estimator, 2).fit(X.astype(float)), new(estimator, 2).fit(X)
     np.testing.assert_array_equal(model.transform(X), expected.transform(X * 1.0))
 
@@ -406,6 +406,6 @@ def test_huge_offset_is_not_rounded_away(X, estimator):
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
 def test_negative_weights_are_refused_by_score(estimator, X):
-    model = new(estimator, 2, max_epochs=1).fit(X)
+    model = new(estimator, 2, max_epochs=1).fit(X[:79])
     with pytest.raises(ValueError, match="Negative values in data passed to"):
         model.score(X, sample_weight=-np.ones(len(X)))

@@ -82,7 +82,7 @@ def test_weight_of_every_row_matters(roll, rng):
 
 @pytest.mark.parametrize("scaling", ["global", "standard", None])
 def test_integer_weights_start_like_repeated_rows(X, scaling, rng):
-    X = X[:60]
+    X = X[:30]
     weight = rng.randint(1, 4, size=len(X))
     repeated = np.repeat(X, weight, axis=0)
     model = AutoencoderTransformer(3, scaling=scaling)
@@ -98,6 +98,7 @@ def test_integer_weights_start_like_repeated_rows(X, scaling, rng):
 
 
 def test_weighted_start_is_pca_of_repeated_rows(X, rng):
+    X = X[:79]
     weight = rng.randint(1, 4, size=len(X))
     pca = PCA(3).fit(np.repeat(X, weight, axis=0))
     model = AutoencoderTransformer(3).fit(X, sample_weight=weight)
@@ -134,7 +135,7 @@ def test_equal_weights_are_none_where_rows_are_held_back(roll, params, contamina
 def test_integer_weights_set_the_threshold_of_repeated_rows(X, rng):
     # A score that remembers no rows: of weighted ones as many are remembered as there
     # are rows, of repeated ones as many as their weights say.
-    X = X[:60]
+    X = X[:30]
     weight = rng.randint(1, 4, size=len(X))
     repeated = np.repeat(X, weight, axis=0)
     params = {"contamination": 0.15, "anomaly_score": Reconstruction()}

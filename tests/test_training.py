@@ -82,7 +82,7 @@ def test_held_out_loss_is_that_of_the_weights_kept(roll, fresh, early_stopping):
 
 
 def test_initial_loss_is_that_of_pca(roll, fresh):
-    few = roll[:100]
+    few = roll[:79]
     untrained = AutoencoderTransformer(2).fit(few)
     model = small(early_stopping=True).fit(few, X_val=fresh)
     assert model.n_iter_ == 5  # few rows train where others judge
@@ -101,7 +101,15 @@ def test_x_val_replaces_the_split(roll, fresh):
 
 @pytest.mark.parametrize(
     ("n_samples", "fraction", "n_held_out"),
-    [(199, 0.1, 0), (200, 0.1, 50), (300, 0.1, 50), (300, 0.5, 150), (1000, 0.1, 100)],
+    [
+        (79, 0.1, 0),
+        (80, 0.1, 20),
+        (199, 0.1, 20),
+        (199, 0.3, 60),
+        (200, 0.1, 50),
+        (300, 0.5, 150),
+        (1000, 0.1, 100),
+    ],
 )
 def test_how_many_rows_are_held_out(n_samples, fraction, n_held_out):
     X, _ = make_swiss_roll(n_samples, random_state=0)

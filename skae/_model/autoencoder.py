@@ -1,6 +1,6 @@
 """The autoencoder: where the components of a model meet."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from math import isfinite
 
@@ -224,8 +224,14 @@ class Autoencoder(Portable):
             loss = self.bottleneck.likelihood(loss, x.shape[1], self.loss.degree)
         terms = terms + loss
         if training and self.penalty is not None:
+
+            def encode(x):
+                # Row by row: the statistics of a batch are not of one row.
+                with self._norms("constant"):
+                    return self._code(x, draws)
+
             terms = terms + self.penalty.per_sample(
-                seen, code, lambda x: self._code(x, draws), draws["penalty"]
+                seen, code, encode, draws["penalty"]
             )
         if training and hasattr(self.bottleneck, "auxiliary"):
             reconstruction = self.loss.inverse_link(raw)
@@ -352,11 +358,16 @@ class Autoencoder(Portable):
         x : Tensor of shape (n_rows, n_features)
             Scaled rows. They pass through the model as in inference.
         """
+        with self._norms("estimate"):
+            self.reconstruct(x)
+
+    @contextmanager
+    def _norms(self, mode):
         with ExitStack() as stack:
             for module in self.modules():
                 if isinstance(module, BatchNorm):
-                    stack.enter_context(module.estimating())
-            self.reconstruct(x)
+                    stack.enter_context(module.mode(mode))
+            yield
 
     @property
     def has_batch_norm(self):

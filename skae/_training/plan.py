@@ -12,9 +12,13 @@ from .._data.source import Source, Subset, scaled_rows
 from .._model.autoencoder import Parts
 from .batches import Data, Rows
 from .device import resolve_device
-from .selection import MIN_VALIDATION
 
 __all__ = ["Plan", "Settings", "draw_seeds", "prepare"]
+
+# Validation rows that are held out whatever `validation_fraction` is: the largest of
+# these numbers that is no more than a quarter of the rows. Fewer than the smallest
+# cannot tell a gain from noise: tests/benchmarks/bench_constants.py.
+_AT_LEAST = (20, 50)
 
 
 @dataclass(frozen=True)
@@ -225,8 +229,9 @@ def draw_seeds(random_state):
 
 def _draw_validation(n_samples, fraction, random_state):
     """Return the indices of validation rows, or None where there are too few."""
-    n_rows = max(round(fraction * n_samples), min(MIN_VALIDATION, n_samples // 4))
-    if n_rows < MIN_VALIDATION or n_rows >= n_samples:
+    at_least = [n_rows for n_rows in _AT_LEAST if n_rows <= n_samples // 4]
+    n_rows = max(round(fraction * n_samples), *at_least, 0)
+    if n_rows < min(_AT_LEAST) or n_rows >= n_samples:
         return None
     return np.sort(random_state.permutation(n_samples)[:n_rows])
 

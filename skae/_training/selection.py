@@ -4,10 +4,8 @@ from math import inf, sqrt
 
 import numpy as np
 
-__all__ = ["MIN_VALIDATION", "Selection"]
+__all__ = ["Selection"]
 
-# Fewer validation rows than this cannot tell a gain from noise.
-MIN_VALIDATION = 50
 # Standard errors by which a gain must exceed zero to be clear of noise. This and the
 # next one: tests/benchmarks/bench_constants.py.
 _CLEAR = 2.0

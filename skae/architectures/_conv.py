@@ -60,7 +60,7 @@ class Conv(Architecture):
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="gelu"
         Activation after each hidden layer. Code and output layer are linear.
 
-    norm : {"batch", "layer"}, default=None
+    norm : {"batch", "layer"} or None, default="batch"
         Normalisation before each activation, as in :class:`MLP`. "batch" normalises
         each channel over the rows of the batch and all positions [3]_, "layer" each row
         over all channels and positions (a group normalisation with one group [4]_).
@@ -126,7 +126,7 @@ class Conv(Architecture):
         hidden_layer_sizes=(),
         kernel_size=3,
         activation="gelu",
-        norm=None,
+        norm="batch",
         upsampling="transposed",
         linear_path=True,
         start="pca",

@@ -249,7 +249,7 @@ class BatchNorm(nn.Module):
 
     A training step leaves the statistics for inference as they are: they belong to the
     weights that are evaluated and kept, which are averages over many steps. They are
-    computed for these weights when rows are passed inside `estimating` (Wu & Johnson,
+    computed for these weights when rows are passed with "estimate" (Wu & Johnson,
     "Rethinking 'Batch' in BatchNorm", 2021). A batch of one row has no variance and is
     normalised as in inference.
 
@@ -267,15 +267,17 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_features))
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("variance", torch.ones(n_features))
-        self._estimating = False
+        self._mode = None
 
     def forward(self, x):
-        if self._estimating and len(x) > 1:
-            others = [i for i in range(x.ndim) if i != 1]
-            variance, mean = torch.var_mean(x, dim=others)
-            self.mean.copy_(mean)
-            self.variance.copy_(variance)
+        others = [i for i in range(x.ndim) if i != 1]
         batch = self.training and len(x) > 1
+        if self._mode == "estimate" and len(x) > 1:
+            variance, mean = torch.var_mean(x, dim=others)
+            self.variance.copy_(variance)
+            self.mean.copy_(mean)
+        elif self._mode == "constant" and batch:
+            return self._by_constants(x, others)
         return nn.functional.batch_norm(
             x,
             None if batch else self.mean,
@@ -286,14 +288,28 @@ class BatchNorm(nn.Module):
             eps=self.eps,
         )
 
+    def _by_constants(self, x, others):
+        rows = x.detach().to(self.weight.dtype)
+        variance, mean = torch.var_mean(rows, dim=others, correction=0, keepdim=True)
+        weight, bias = (p.view(mean.shape) for p in (self.weight, self.bias))
+        # Not the kernel: it has no derivative for rows in half precision.
+        return (x - mean) * (weight * (variance + self.eps).rsqrt()) + bias
+
     @contextmanager
-    def estimating(self):
-        """Take the statistics of the rows that are passed, for inference."""
-        self._estimating = True
+    def mode(self, mode):
+        """Change what is done with the statistics of the rows that are passed.
+
+        Parameters
+        ----------
+        mode : {"estimate", "constant"}
+            "estimate" stores them for inference. "constant" has no gradient with
+            respect to them, so that each row has a derivative of its own.
+        """
+        self._mode = mode
         try:
             yield
         finally:
-            self._estimating = False
+            self._mode = None
 
 
 class Branch(nn.Module):

@@ -70,7 +70,9 @@ def train_textbook(model, X, batch_size, epochs, device="cpu"):
 def same_network(hidden, **parameters):
     """Return a transformer that trains the same network in the same way."""
     return AutoencoderTransformer(
-        architecture=MLP(hidden, activation="relu", linear_path=False, start="random"),
+        architecture=MLP(
+            hidden, activation="relu", norm=None, linear_path=False, start="random"
+        ),
         scaling=None,
         optimizer="adam",
         lr=LR,

@@ -32,6 +32,9 @@ _CLEAR, _TRUSTED
     heavy-tailed factor models) or with it: percentage of fits that leave PCA, that are
     then worse than PCA on 3,000 test rows (a third of the rows of diabetes), and the
     error over that of PCA. One training per table and seed is judged with each value.
+_AT_LEAST
+    Transformers of 100 and 180 rows of the same tables, trained: how many leave PCA,
+    and the error over that of PCA.
 _DEAD_SHARE
     Test error of vector quantisation in percent of the variance, and perplexity in
     percent of the codes: 256 codes, 1,500 rows, 15 epochs, started at PCA or at random.
@@ -93,6 +96,7 @@ PLACES = {
     "_FARTHEST": ("skae._outlier._thresholds", "_FARTHEST"),
     "_CLEAR": ("skae._training.selection", "_CLEAR"),
     "_TRUSTED": ("skae._training.selection", "_TRUSTED"),
+    "_AT_LEAST": ("skae._training.plan", "_AT_LEAST"),
     "_DEAD_SHARE": ("skae.bottlenecks._quantized", "_DEAD_SHARE"),
     "_SINGLE_ERROR": ("skae._data.principal_axes", "_SINGLE_ERROR"),
     "_PACE": ("skae.architectures._networks", "_PACE"),
@@ -119,6 +123,7 @@ VALUES = {
     "_FARTHEST": [3.0, 5.0, 10.0, 20.0, np.inf],
     "_CLEAR": [0.0, 1.0, 2.0, 3.0, 4.0],
     "_TRUSTED": [0.8, 0.9, 0.95, 0.99, 1.0],
+    "_AT_LEAST": [(50,), (25, 50), (20, 50), (10, 50)],
     "_DEAD_SHARE": [0.0, 0.01, 0.03, 0.1, 0.3],
     "_SINGLE_ERROR": [1e-7, 4e-7, 1.6e-6, 6.4e-6],
     "_PACE": [0.0, 0.03, 0.1, 0.3, 1.0],
@@ -412,6 +417,24 @@ def leaving_pca(name, seed, options):
                 yield label, figures, seconds
 
 
+def few_trained(name, seed, options):
+    for table in (*PLAIN, *BENT, diabetes):
+        train, test = drawn(table, seed, 250)
+        for n in (180,) if options.quick else (100, 180):
+            rows = train[:n]
+            pca = PCA(2).fit(rows)
+            for value in tried(name):
+                model = AutoencoderTransformer(2, random_state=seed)
+                model, seconds = fitted(model, rows, name, value)
+                ratio = error(model, test) / error(pca, test)
+                figures = {
+                    "error / PCA": ratio,
+                    "largest error / PCA": ratio,
+                    "leave": 100 * (model.best_epoch_ > 0),
+                }
+                yield value, figures, seconds
+
+
 def quantised(name, seed, options):
     for table in (heavy_factors, curve):
         train, test = drawn(table, seed, 1500)
@@ -513,6 +536,7 @@ MEASURED = {
     **dict.fromkeys(["_FEW", "_ROWS_PER_COMPONENT", "_ROWS_PER_COLUMN"], (few_rows, 3)),
     **dict.fromkeys(["_TAIL", "_FARTHEST"], (false_alarms, 3)),
     **dict.fromkeys(["_CLEAR", "_TRUSTED"], (leaving_pca, 6)),
+    "_AT_LEAST": (few_trained, 3),
     "_DEAD_SHARE": (quantised, 2),
     "_SINGLE_ERROR": (single_precision, 2),
     **dict.fromkeys(["_PACE", "_WIDTHS", "lr", "averaging"], (training, 3)),

@@ -156,7 +156,8 @@ def main():
     grey, grey_test = torch.from_numpy(data.train), torch.from_numpy(data.test)
     test = torch.bernoulli(grey_test, generator=torch.Generator().manual_seed(0))
     test = test.to(arguments.device)
-    textbook = {"linear_path": False, "start": "random", "averaging": 0}
+    textbook = {"linear_path": False, "start": "random", "norm": None}
+    textbook["averaging"] = 0
     models = {
         "PyTorch": with_pytorch,
         "skae, textbook": lambda *given: with_skae(*given, **textbook),

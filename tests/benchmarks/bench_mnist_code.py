@@ -26,7 +26,12 @@ from skorch.callbacks import Callback, LRScheduler
 from skae import AutoencoderTransformer
 from skae.architectures import MLP, Conv
 
-RANDOM = {"activation": "gelu", "linear_path": False, "start": "random"}
+RANDOM = {
+    "activation": "gelu",
+    "norm": None,
+    "linear_path": False,
+    "start": "random",
+}
 NETWORKS = {
     "conv": Conv((1, 28, 28), (32, 64), hidden_layer_sizes=(256,), **RANDOM),
     "mlp": MLP((1000, 500, 250), **RANDOM),

@@ -274,7 +274,7 @@ def conv(data):
             "linear accuracy, %": accuracy(model, data),
         }
 
-    textbook = {"linear_path": False, "start": "random"}
+    textbook = {"norm": None, "linear_path": False, "start": "random"}
     shape = (1, 14, 14)
     models = {
         "PCA": pca(16),
