@@ -4,10 +4,10 @@ Candidates differ from the default of skae in what their names say. All are trai
 on 70 % of the *training part* of a table, as bench_reconstruction.py splits it, and
 judged on the other 30 % of that part: the test part is never seen. Tables of ADBench by
 name, and "mnist", whose images are shrunk to 14 x 14; code sizes 2, a quarter and half
-of the columns, for images 16. Figures are squared errors divided by those of PCA with as many
-components: geometric mean over tables and seeds, the largest, that of the hundredth of
-the rows that are farthest out, and seconds of the processor for all fits. One thread
-per process.
+of the columns, for images 16. Figures are squared errors divided by those of PCA with
+as many components: geometric mean over tables and seeds, the largest, that of the
+hundredth of the rows that are farthest out, and seconds of the processor for all fits.
+One thread per process.
 
     SKAE_DATA=<folder> python tests/benchmarks/search_default.py [--jobs 2]
         [--tables yeast cardio ...] [--seeds 0 ...] [--candidates default ...]
