@@ -230,7 +230,7 @@ def draw_seeds(random_state):
 def _draw_validation(n_samples, fraction, random_state):
     """Return the indices of validation rows, or None where there are too few."""
     at_least = [n_rows for n_rows in _AT_LEAST if n_rows <= n_samples // 4]
-    n_rows = max(round(fraction * n_samples), *at_least, 0)
+    n_rows = max([round(fraction * n_samples), *at_least])
     if n_rows < min(_AT_LEAST) or n_rows >= n_samples:
         return None
     return np.sort(random_state.permutation(n_samples)[:n_rows])
