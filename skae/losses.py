@@ -530,6 +530,10 @@ class Trimmed(Loss):
     not count in a training step: least trimmed squares [1]_, batch by batch. Scores and
     reconstruction errors use the wrapped loss, for all rows.
 
+    The statistics of batch normalisation are those of all rows of a batch, outliers
+    included. Combine this loss with an architecture that has ``norm="layer"`` or
+    ``norm=None``.
+
     Parameters
     ----------
     loss : Loss
