@@ -18,6 +18,7 @@ TABLES = [load_breast_cancer, load_diabetes, load_digits, load_wine]
 USUAL = [(load_breast_cancer, 0), (load_diabetes, 0)]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("load", "split"),
     [

@@ -27,6 +27,7 @@ def digits():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_warm_up_is_waited_for(digits):
     model = AutoencoderTransformer(
         4,

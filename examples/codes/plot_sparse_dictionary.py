@@ -58,8 +58,13 @@ models = {
         transform_n_nonzero_coefs=N_ACTIVE,
         random_state=0,
     ),
+    # At a higher learning rate more atoms are never used.
     "skae": AutoencoderTransformer(
-        N_ATOMS, architecture=MLP(()), bottleneck=TopK(N_ACTIVE), random_state=0
+        N_ATOMS,
+        architecture=MLP(()),
+        bottleneck=TopK(N_ACTIVE),
+        lr=5e-3,
+        random_state=0,
     ),
 }
 
