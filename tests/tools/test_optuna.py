@@ -91,7 +91,8 @@ def test_trials_are_pruned_by_a_callback():
     states = [trial.state.name for trial in study.trials]
     assert states == ["COMPLETE", "COMPLETE", "PRUNED"]
     reported = [len(trial.intermediate_values) for trial in study.trials]
-    assert reported == [6, 6, 1]
+    assert reported[:2] == [6, 6]
+    assert reported[2] < 6
     # What Optuna was told is what the estimator has; a pruned one is not fitted.
     np.testing.assert_array_equal(
         list(study.trials[0].intermediate_values.values()),

@@ -17,6 +17,8 @@ PACKAGES = {
 
 
 @pytest.mark.filterwarnings(
+    # A trial with a low learning rate needs more epochs.
+    "ignore::sklearn.exceptions.ConvergenceWarning",
     # Of MLflow and SHAP; see their tests.
     "ignore:The ``noload`` loader strategy is deprecated",
     "ignore:.*Any type hint is inferred as AnyType:UserWarning",
