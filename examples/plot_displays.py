@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.architectures import MLP
 from skae.displays import (
     AnomalyScoreDisplay,
     CodeSizeDisplay,
@@ -106,7 +107,8 @@ for ax, model, name in zip(
 from sklearn.model_selection import KFold
 
 sizes = CodeSizeDisplay.from_estimator(
-    AutoencoderTransformer(random_state=0),
+    # Without normalisation the 15 fits take a third of the time.
+    AutoencoderTransformer(architecture=MLP(norm=None), random_state=0),
     X,
     n_components=[2, 4, 8, 16, 32],
     cv=KFold(3, shuffle=True, random_state=0),

@@ -159,8 +159,8 @@ class Loss(Component):
         """Return a module between the decoder and the loss (None by default).
 
         It is for links with parameters per column that are estimated from the training
-        rows. Such a module
-        maps the output of the decoder, shape ``(n_samples, n_features)``, to ``raw``.
+        rows. Such a module maps the output of the decoder, shape ``(n_samples,
+        n_features)``, to ``raw``.
         Its method ``start(reconstruction, rows, fitted)`` sets the constants, and is
         called in place of `start`, before training. ``reconstruction`` and the result
         are as in `start`; ``rows`` are training rows and ``fitted`` their

@@ -237,8 +237,8 @@ def test_no_number_of_rows_is_awkward(n_samples, n_features, seed):
 def test_constant_column_comes_back(X, estimator, scaling):
     constant = np.full(len(X), 1234.5)
     X = np.c_[X[:, :3], constant, X[:, 3:]]
-    model = new(estimator, 2, scaling=scaling).fit(X)
-    np.testing.assert_allclose(model.reconstruct(X)[:, 3], constant, rtol=1e-5)
+    model = new(estimator, 2, scaling=scaling).fit(X[: FEWEST_TO_TRAIN - 1])
+    np.testing.assert_allclose(model.reconstruct(X)[:, 3], constant, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scaling", ["global", "standard", "minmax"])

@@ -398,8 +398,8 @@ def test_queries_leave_the_estimator_as_it_is(roll, estimator):
 @both
 @pytest.mark.parametrize("hidden", [(8,), "auto"])
 def test_pickle_is_little_more_than_the_weights(roll, estimator, hidden):
-    model = small(estimator, architecture=MLP(hidden)).fit(roll)
+    model = small(estimator, architecture=MLP(hidden, norm=None)).fit(roll)
     model.transform(roll)  # a copy of the weights in double precision is not kept
     n_bytes = sum(p.nbytes for p in model.net_.module_.state_dict().values())
     remembered = 4 * roll.nbytes * (estimator is AutoencoderOutlierDetector)
-    assert len(pickle.dumps(model)) < 1.5 * n_bytes + remembered + 22_000
+    assert len(pickle.dumps(model)) < 1.5 * n_bytes + remembered + 20_000

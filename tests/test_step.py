@@ -322,11 +322,12 @@ class _DisturbBatches(_Disturb):
 def test_training_goes_on_where_gradients_or_weights_are_replaced(
     penalty, kind, what, X
 ):
-    before = _fit(X, penalty=penalty, net_params={"callbacks": [_Listener()]})
-    model = _fit(X, penalty=penalty, net_params={"callbacks": [kind(what)]})
+    # Without normalisation: with it, closed form and autograd round differently.
+    params = {"architecture": MLP((8,), norm=None), "lr": 5e-3, "penalty": penalty}
+    before = _fit(X, net_params={"callbacks": [_Listener()]}, **params)
+    model = _fit(X, net_params={"callbacks": [kind(what)]}, **params)
     losses = [m.history_["train_loss"] for m in (before, model)]
-    # Closed form and autograd round differently.
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
     assert losses[1][-1] < losses[1][0]
 
 
@@ -341,12 +342,13 @@ def test_frozen_weights_stay_as_they_are(at, weight_decay, X):
             seen.append({name: t.clone() for name, t in weights.items()})
 
     callbacks = [("freezer", Freezer("encoder.*", at=at)), ("watch", Watch())]
-    _fit(X, net_params={"callbacks": callbacks}, weight_decay=weight_decay)
+    # Statistics of batch normalisation are of the averaged weights, which still move.
+    params = {"architecture": MLP((8,), norm=None), "weight_decay": weight_decay}
+    _fit(X, net_params={"callbacks": callbacks}, **params)
     for name, frozen in seen[at - 1].items():
         moved = not torch.equal(seen[-1][name], frozen)
         trained = name.startswith("decoder") and "start" not in name
-        if not name.endswith((".mean", ".variance")):  # of the averaged weights
-            assert moved == (trained and "pace" not in name), name
+        assert moved == (trained and "pace" not in name), name
     if at == 3:
         name = "encoder.branch.last.weight"
         assert not torch.equal(seen[0][name], seen[at - 1][name])

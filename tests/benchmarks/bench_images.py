@@ -23,13 +23,14 @@ import joblib
 import numpy as np
 import torch
 from _data import data_folder, mnist
+from bench_reconstruction import MODELS as OF_TABLES
 from bench_reconstruction import error
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from skae import AutoencoderTransformer
-from skae.architectures import MLP, Conv
+from skae.architectures import Conv
 from skae.losses import Bernoulli
 
 
@@ -61,10 +62,9 @@ DATA = {
     "MNIST 28 x 28": (large_mnist, (16, 32, 50), (1, 28, 28)),
     "spectrograms": (spectrograms, (8, 32), (1, 40, 48)),
 }
-TEXTBOOK = MLP(activation="relu", norm=None, linear_path=False, start="random")
 MODELS = {
     "skae": lambda shape: {},
-    "textbook": lambda shape: {"architecture": TEXTBOOK, "lr": 5e-3},
+    "textbook": lambda shape: OF_TABLES["textbook"],
     "Bernoulli": lambda shape: {"loss": Bernoulli()},
     "Conv": lambda shape: {"architecture": Conv(shape)},
 }
