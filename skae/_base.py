@@ -68,6 +68,7 @@ class BaseAutoencoder(
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
             StrOptions({"auto"}),
+            None,
         ],
         "architecture": [Architecture, None],
         "bottleneck": [Bottleneck, None],

@@ -2,9 +2,13 @@
 
 from numbers import Integral
 
+import numpy as np
+import torch
 from sklearn.utils import check_random_state, check_scalar
 
 from ._base import BaseAutoencoder
+from ._data.moments import moments
+from ._model.coordinates import LEAST_SPREAD
 from ._model.density import CodeDensity
 
 __all__ = ["AutoencoderTransformer"]
@@ -25,12 +29,21 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : "auto", int or float, default="auto"
+    n_components : "auto", int, float or None, default="auto"
         Number of components of the latent code. A float in (0, 1) is the smallest
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
-        ``min(n_samples, n_features)`` and at least 1. An int may exceed the number of
-        features.
+        ``min(n_samples, n_features)`` and at least 1. None is
+        ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
+        network cannot improve on it. An int may exceed the number of features.
+
+    whiten : bool, default=False
+        Whether each component of the code is centred and divided by its standard
+        deviation, the root of ``explained_variance_``, so that the codes of the
+        training rows have mean 0 and variance 1. As for PCA, this loses the relative
+        scale of the components, which helps a next step that assumes equal variances.
+        `inverse_transform` undoes it; reconstructions do not change. A component that
+        is constant is not divided. Not accepted with a bottleneck whose code is sparse.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -160,6 +173,28 @@ class AutoencoderTransformer(BaseAutoencoder):
     scale_ : ndarray of shape (n_features_in_,)
         Number by which each feature is divided inside the model.
 
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component of the code over the training rows, before
+        whitening. For a linear network with ``scaling="global"``, and for a model that
+        stayed PCA, these are the values of PCA, with the divisor ``n_samples - 1``. For
+        other networks it is the same statistic of the nonlinear code: it measures
+        spread in units of the code, and not a share of the variance of the data, which
+        is ``explained_variance_ratio_``. With sample weights it is the diagonal of
+        ``numpy.cov(code.T, aweights=sample_weight)``.
+
+    singular_values_ : ndarray of shape (n_components_,)
+        2-norm of each column of the centred code of the training rows, before
+        whitening: the singular values of that code if its columns are uncorrelated, as
+        for PCA. Sample weights are divided by their mean, and multiply the squares.
+
+    noise_variance_ : float
+        Variance of the residual per direction that the code leaves out, as in
+        probabilistic PCA [2]_, in squared units of the data: the squared residuals of a
+        training row, summed over the features and averaged over the rows, divided by
+        ``min(n_samples, n_features) - n_components_``. The mean over the rows is
+        (weighted and) corrected as ``explained_variance_`` is. For PCA this is the mean
+        of the eigenvalues that are left out. It is 0 if no direction is left out.
+
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
         are decoded. For a linear network these are the values of PCA; for other
@@ -168,9 +203,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         table, which does not depend on ``random_state``.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Change of the reconstruction per unit of each component, in the units of the
-        training data. Only available if the decoder is linear: without hidden layers,
-        or if the model stayed PCA.
+        Change of the reconstruction per unit of each component, before whitening, in
+        the units of the training data. Only available if the decoder is linear: without
+        hidden layers, or if the model stayed PCA.
 
     active_units_ : int
         Number of components whose posterior mean has a variance of more than 0.01 over
@@ -264,6 +299,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     ----------
     .. [1] Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural
        Networks", Science 313, 2006.
+    .. [2] Tipping & Bishop, "Probabilistic Principal Component Analysis", Journal of
+       the Royal Statistical Society B 61, 1999.
 
     Examples
     --------
@@ -286,12 +323,18 @@ class AutoencoderTransformer(BaseAutoencoder):
     True
     """
 
+    _parameter_constraints: dict = {
+        **BaseAutoencoder._parameter_constraints,
+        "whiten": ["boolean"],
+    }
+
     _auto_scaling = "global"
 
     def __init__(
         self,
         n_components="auto",
         *,
+        whiten=False,
         architecture=None,
         bottleneck=None,
         corruption=None,
@@ -316,6 +359,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         net_params=None,
     ):
         self.n_components = n_components
+        self.whiten = whiten
         self.architecture = architecture
         self.bottleneck = bottleneck
         self.corruption = corruption
@@ -386,8 +430,50 @@ class AutoencoderTransformer(BaseAutoencoder):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
+    def _settings(self):
+        settings = super()._settings()
+        bottleneck = settings.parts.bottleneck
+        if self.whiten and bottleneck.sparse_output:
+            raise ValueError(
+                "whiten=True centres the code, which is then not sparse, but "
+                f"{type(bottleneck).__name__} has sparse_output=True: pass "
+                "whiten=False or sparse_output=False."
+            )
+        return settings
+
     def _finish(self, fit, progress):
+        self._set_variances(fit)
+        if self.whiten:
+            self._whiten(fit)
         self._density = None
         if not hasattr(fit.model.autoencoder.bottleneck, "prior"):
             coordinates, weight = fit.model.coordinates, fit.plan.weight
             self._density = CodeDensity(fit.final.code, coordinates, weight)
+
+    def _set_variances(self, fit):
+        """Set the attributes of PCA that are variances, from the final pass."""
+        final, weight = fit.final, fit.plan.weight
+        n_samples, n_features = fit.plan.rows.shape
+        # Makes variances unbiased: n / (n - 1) for equal weights, else as numpy.cov.
+        squares = 1.0 if weight is None else np.square(weight).mean()
+        unbiased = 1 / (1 - squares / n_samples)
+        variance = np.maximum(final.variance, 0.0)
+        self.explained_variance_ = unbiased * variance
+        self.singular_values_ = np.sqrt(n_samples * variance)
+        left_out = min(n_samples, n_features) - fit.axes.n_components
+        self.noise_variance_ = 0.0
+        if left_out > 0:
+            error = final.error @ np.square(self.scale_)
+            self.noise_variance_ = float(unbiased * error / left_out)
+
+    def _whiten(self, fit):
+        """Standardise the code of the model, over the training rows."""
+        coordinates = fit.model.coordinates
+        mean, _ = moments(fit.final.code, fit.plan.weight)
+        mean = torch.from_numpy(mean).to(coordinates.center)
+        deviation = np.sqrt(self.explained_variance_)
+        # What is only rounding is not made as large as the others.
+        deviation[deviation <= LEAST_SPREAD * deviation.max()] = 1.0
+        fit.model.coordinates = coordinates.standardized(
+            coordinates(mean[None])[0], deviation
+        )

@@ -79,6 +79,23 @@ class AffineMap(DoubleConstants):
             x = x[:, self.order]
         return x.div_(self.scale.to(x.dtype))
 
+    def standardized(self, mean, scale):
+        """Return this map, followed by ``(y - mean) / scale``.
+
+        Parameters
+        ----------
+        mean, scale : array-like of shape (n_inputs,)
+        """
+        mean, scale = (
+            torch.as_tensor(value, dtype=torch.float64).to(self.center)
+            for value in (mean, scale)
+        )
+        center = self.inverse(mean[None])[0]
+        if self.matrix is None:
+            return AffineMap(center, self.scale * scale, order=self.order)
+        matrix, inverse = self.matrix / scale, self.inverse_matrix * scale[:, None]
+        return AffineMap(center, matrix=matrix, inverse=inverse)
+
     def inverse(self, y):
         """Map rows back."""
         if self.matrix is not None:

@@ -69,7 +69,7 @@ class PrincipalAxes:
         Scaled rows, of shape (n_samples, n_features).
     weight : ndarray of shape (n_samples,) or None
         Sample weights of mean one.
-    n_components : int, float or "auto"
+    n_components : int, float, "auto" or None
         Which part of the spectrum is needed, as the estimators understand it.
     random_state : RandomState
         For the iteration on data that are large both ways.
@@ -88,6 +88,8 @@ class PrincipalAxes:
 
     def __init__(self, x, weight, n_components, random_state):
         self._weight = weight
+        if n_components is None:
+            n_components = min(x.shape)
         large = x.shape[0] * x.shape[1] > _FEW_ENTRIES
         n_axes = share = None
         if large and isinstance(n_components, Integral):

@@ -5,23 +5,25 @@ import numpy as np
 from .._data.affine import AffineMap
 from .._data.source import chunk_rows
 
-__all__ = ["N_PROBES", "fit_coordinates", "metric_of"]
+__all__ = ["LEAST_SPREAD", "N_PROBES", "fit_coordinates", "slopes_of"]
 
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
 N_PROBES = 256
-# Spread of a component, as a share of the largest, below which it is only rounding.
-_LEAST_SPREAD = 1e-6
+# Standard deviation of a component, as a share of the largest, below which it is
+# constant up to rounding.
+LEAST_SPREAD = 1e-6
 # Numbers that this measurement may look at.
 _MAX_MOVES = 2**22
 
 
-def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
+def fit_coordinates(symmetry, decode, code, probes, unit):
     """Find the coordinates of the code of a trained network.
 
     Which coordinates a network uses for its code is arbitrary: any invertible affine
     map after the encoder can be undone before the decoder. Users expect those of PCA:
     centred, uncorrelated, by falling importance, in the data's units, with the sign
-    that makes the largest loading positive.
+    that makes the largest loading positive. The loadings of a component are the mean
+    Jacobian of the decoder: for a linear network the axis of PCA.
 
     The decoder's mean metric, the average of ``J.T @ J`` over training rows with ``J``
     its Jacobian, says how far the reconstruction moves when the code does. In
@@ -41,10 +43,8 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
     code : Moments
         Of the training rows' code, as the network has it: covariances where the code
         may be rotated, else variances.
-    loadings : ndarray of shape (n_components, n_features) or None
-        Covariances of code and scaled rows, up to a factor; for a rotation only.
     probes : ndarray of shape (n_probes, n_components)
-        Codes of some training rows, at which the metric is measured.
+        Codes of some training rows, at which the Jacobian is measured.
     unit : float
         Length of a scaled step in the data's units.
 
@@ -59,7 +59,7 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
     variance = np.diag(second) if symmetry == "rotation" else second
     spread = np.sqrt(np.maximum(variance, 0.0))
     if symmetry != "rotation":
-        squares = metric_of(decode, probes, spread, "ij,ij->i")
+        squares, _ = slopes_of(decode, probes, spread, "ij,ij->i")
         order = np.argsort(-squares * variance, kind="stable")
         scale = np.ones(k)
         if symmetry == "scaling":
@@ -68,7 +68,7 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
             scale = 1 / np.where(lengths > 0, lengths, 1.0)
         # Zero stays zero: it means that a component is not used.
         return AffineMap(np.zeros(k), scale[order], order=order)
-    metric = metric_of(decode, probes, spread)
+    metric, jacobian = slopes_of(decode, probes, spread)
     lengths, directions = np.linalg.eigh(metric)
     # Directions that the decoder ignores get a small length instead of none, so that
     # the map stays invertible.
@@ -77,7 +77,7 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
     stretch = directions * lengths
     _, axes = np.linalg.eigh(stretch.T @ second @ stretch)
     axes = axes[:, ::-1]
-    loadings = (stretch @ axes).T @ loadings
+    loadings = axes.T @ (directions / lengths).T @ jacobian
     largest = np.argmax(np.abs(loadings), axis=1)
     axes = axes * np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
     return AffineMap(
@@ -87,8 +87,10 @@ def fit_coordinates(symmetry, decode, code, loadings, probes, unit):
     )
 
 
-def metric_of(decode, probes, spread, products="ij,kj->ik"):
-    """Average ``J.T @ J`` of the decoder, or its diagonal, by central differences.
+def slopes_of(decode, probes, spread, products="ij,kj->ik"):
+    """Average ``J.T @ J`` of the decoder, or its diagonal, and ``J.T``.
+
+    The Jacobian ``J`` is measured by central differences.
 
     Parameters
     ----------
@@ -99,6 +101,11 @@ def metric_of(decode, probes, spread, products="ij,kj->ik"):
     products : str, default="ij,kj->ik"
         Which scalar products of the rows of ``J.T``: of all pairs, or of each row with
         itself.
+
+    Returns
+    -------
+    metric : ndarray of shape (n_components, n_components) or (n_components,)
+    jacobian : ndarray of shape (n_components, n_outputs)
     """
     k = probes.shape[1]
     moves_per_probe = k * decode(probes[:1]).shape[1]
@@ -106,9 +113,9 @@ def metric_of(decode, probes, spread, products="ij,kj->ik"):
     probes = probes[np.linspace(0, len(probes) - 1, n_probes).astype(int)]
     # Far enough to rise above rounding, near enough to be a derivative.
     # A component that is constant but for rounding has a step, too, that does.
-    steps = np.maximum(spread, _LEAST_SPREAD * spread.max())
+    steps = np.maximum(spread, LEAST_SPREAD * spread.max())
     steps = 1e-2 * np.where(steps > 0, steps, 1.0)
-    metric = 0.0
+    metric = jacobian = 0.0
     n_held = chunk_rows(moves_per_probe)
     for start in range(0, n_probes, n_held):
         held = probes[start : start + n_held].astype(np.float64)
@@ -119,4 +126,5 @@ def metric_of(decode, probes, spread, products="ij,kj->ik"):
         )
         moves = (ahead - behind).reshape(k, -1) / (2 * steps[:, None])
         metric = metric + np.einsum(products, moves, moves, optimize=True)
-    return metric / n_probes
+        jacobian = jacobian + moves.reshape(k, len(held), -1).sum(axis=1)
+    return metric / n_probes, jacobian / n_probes

@@ -30,12 +30,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : "auto", int or float, default="auto"
+    n_components : "auto", int, float or None, default="auto"
         Number of components of the latent code. A float in (0, 1) is the smallest
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
-        ``min(n_samples, n_features)`` and at least 1. An int may exceed the number of
-        features.
+        ``min(n_samples, n_features)`` and at least 1. None is
+        ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
+        network cannot improve on it. An int may exceed the number of features.
 
     contamination : "auto" or float, default="auto"
         How the threshold is set. The ranking of rows does not depend on it.

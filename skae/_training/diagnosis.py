@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from .._model.coordinates import LEAST_SPREAD
 from .._warning import warn_user
 from ..exceptions import (
     CollapsedCodeWarning,
@@ -19,9 +20,6 @@ __all__ = ["diagnose"]
 # Error above that of PCA, as a share, from which a model counts as worse: the noise of
 # float32 weights and of approximate axes stays below it.
 _TOLERANCE = 0.005
-# Standard deviation of a component, as a share of the largest, below which it is
-# constant up to rounding.
-_DEAD = 1e-6
 # Share of components that no row uses from which a warning says so.
 _MAX_DEAD = 0.1
 
@@ -49,7 +47,8 @@ def diagnose(fit):
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
     reported = _report(fit)
     n_active = reported.get(
-        "active_units_", int(np.count_nonzero(deviation > _DEAD * deviation.max()))
+        "active_units_",
+        int(np.count_nonzero(deviation > LEAST_SPREAD * deviation.max())),
     )
     dead_fraction = reported.get("dead_fraction_", 0.0)
     _warn_of_code(fit, n_active, dead_fraction)
@@ -86,7 +85,10 @@ def _warn_of_code(fit, n_active, dead_fraction):
             "penalty or a sparse bottleneck.",
             OvercompleteWarning,
         )
-    elif n_active < min(n_components, n_features):
+    elif n_active < min(n_components, n_features) and not (
+        # Whoever asks for all knows no number, and gets as many as from PCA.
+        fit.plan.settings.n_components is None and axes.rank < n_components
+    ):
         if axes.rank == 0:
             remedy = "the training rows do not vary"
         elif parts.is_plain and axes.rank < n_components:
@@ -129,7 +131,8 @@ def _warn_of_training(net):
 
 def _warn_of_error(fit, error, pca_error, variance):
     parts = fit.plan.parts
-    rounding = np.finfo(np.float32).eps ** 2 * variance
+    # Of the sum over the components.
+    rounding = fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
     if error > variance * (1 + _TOLERANCE) + rounding:
         warn_user(
             "The reconstruction is worse than the mean of the training rows. Train "

@@ -4,7 +4,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .._data.affine import AffineMap
 from .._data.moments import Moments, products, squares
@@ -86,12 +85,10 @@ def final_pass(plan, autoencoder, k):
         first, last = np.searchsorted(sample, [rows.start, rows.start + len(x)])
         kept.append(x[sample[first:last] - rows.start])
     x = np.concatenate(kept)
-    sampled_weight = None if weight is None else weight[sample]
     coordinates = fit_coordinates(
         parts.symmetry,
         lambda code: raw.map(_decoder, code),
         moments,
-        _loadings(code[sample], x, moments.mean, sampled_weight) if rotates else None,
         code[subsample(n_samples, N_PROBES)],
         unit_of(scaling),
     )
@@ -116,16 +113,6 @@ def _outputs(model, x):
 
 def _decoder(model, code):
     return model.autoencoder.decoder(code)
-
-
-def _loadings(code, x, mean, weight):
-    """Return the covariances of code and scaled rows, up to a factor."""
-    code = code - mean.astype(code.dtype)
-    # Keeps very small or large codes within single precision.
-    code /= max(np.abs(code).max(), np.finfo(code.dtype).tiny)
-    if weight is not None:
-        code *= weight[:, np.newaxis].astype(code.dtype)
-    return (code.T @ x).astype(np.float64)
 
 
 def _variance(code, coordinates):
@@ -156,7 +143,11 @@ def explained_variance_ratio(plan, model, final):
     Components that are left out are set to their mean, and the decoded rows are shifted
     so that their mean is that of the rows; no component at all is that mean. For a
     linear network the gains are those of PCA; for others they need not fall, nor be
-    positive. Their sum is the R² of the model on these rows.
+    positive. Their sum is the R² of the model.
+
+    If only a part of the rows is decoded, the gains are divided by the variance of the
+    component among these, and multiplied by that among all, which is known: a ratio
+    estimator, which is exact for a linear network.
 
     Parameters
     ----------
@@ -170,23 +161,34 @@ def explained_variance_ratio(plan, model, final):
     """
     x = final.x
     weight = None if plan.weight is None else plan.weight[final.sample]
-    scaling = model.scaling
-    units = np.square(scaling.scale.cpu().numpy())
-    mean = scaling(torch.from_numpy(plan.mean)[None].to(scaling.center))
-    mean = mean.cpu().numpy().astype(x.dtype)
+    units = np.square(model.scaling.scale.cpu().numpy())
     code = final.code.take(final.sample).to(model.device)
     code = model.coordinates(code).cpu().numpy()
     k = code.shape[1]
+    total = plan.axes.variance @ units
+    if total == 0:
+        return np.zeros(k)
+    is_part = len(x) < len(plan.rows)
     truncated = np.empty_like(code)
     truncated[:] = np.average(code, axis=0, weights=weight)
-    left = [sum_of_squares(x - mean, weight) @ units]
+    left = [_spread(x, weight) @ units]
     for component in range(k):
         truncated[:, component] = code[:, component]
         residual = x - model.map(_decode_scaled, truncated)
-        if component < k - 1:
-            residual -= np.average(residual, axis=0, weights=weight)
-        left.append(sum_of_squares(residual, weight) @ units)
-    return -np.diff(left) / left[0] if left[0] > 0 else np.zeros(k)
+        if component < k - 1 or is_part:
+            left.append(_spread(residual, weight) @ units)
+        else:
+            left.append(sum_of_squares(residual, weight) @ units)
+    gains = -np.diff(left) / len(x)
+    if is_part:
+        variance = _spread(code, weight) / len(x)
+        gains *= final.variance / np.where(variance > 0, variance, np.inf)
+    return gains / total
+
+
+def _spread(rows, weight):
+    """Return the weighted sum of squared distances to the mean, column by column."""
+    return sum_of_squares(rows - np.average(rows, axis=0, weights=weight), weight)
 
 
 def _decode_scaled(model, code):
