@@ -1,15 +1,13 @@
-"""Next to scikit-learn's own: searches, pipelines, unions."""
+"""Next to scikit-learn's own: nested parameters, searches, cross-validation."""
 
 import numpy as np
 import pytest
 from _estimators import new
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_digits, load_wine, make_swiss_roll
+from sklearn.datasets import load_wine, make_swiss_roll
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import r2_score
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
@@ -18,8 +16,8 @@ from sklearn.model_selection import (
     cross_val_score,
     cross_validate,
 )
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP, Conv
@@ -247,86 +245,3 @@ def test_cross_validate_returns_estimators(X):
         results["estimator"], results["train_score"], (X[75:], X[:75]), strict=True
     ):
         assert estimator.score(rows) == score
-
-
-# Pipelines, unions, columns
-
-
-@both
-def test_pipeline_there_and_back(X, estimator):
-    X = X * [1, 10, 100, 1, 10, 100]
-    pipeline = make_pipeline(StandardScaler(), estimator(2)).fit(X)
-    pca = make_pipeline(StandardScaler(), PCA(2)).fit(X)
-    code = pca.transform(X)
-    np.testing.assert_allclose(pipeline.transform(X), code, atol=1e-5)
-    np.testing.assert_allclose(
-        pipeline.inverse_transform(code), pca.inverse_transform(code), atol=1e-3
-    )
-
-
-def test_pipeline_scores_what_the_last_step_sees(X):
-    pipeline = make_pipeline(MinMaxScaler(), AutoencoderTransformer(2)).fit(X)
-    scaled = MinMaxScaler().fit_transform(X)
-    expected = r2_score(
-        scaled, pipeline[-1].reconstruct(scaled), multioutput="variance_weighted"
-    )
-    assert pipeline.score(X) == pytest.approx(expected)
-
-
-def test_detector_at_the_end_of_a_pipeline(X):
-    pipeline = make_pipeline(StandardScaler(), AutoencoderOutlierDetector(2)).fit(X)
-    scaled = StandardScaler().fit_transform(X)
-    np.testing.assert_array_equal(pipeline.predict(X), pipeline[-1].predict(scaled))
-    np.testing.assert_array_equal(
-        pipeline.score_samples(X), pipeline[-1].score_samples(scaled)
-    )
-    np.testing.assert_array_equal(pipeline.fit_predict(X), pipeline.predict(X))
-
-
-def test_detector_on_the_code_of_a_transformer(X):
-    pipeline = make_pipeline(
-        AutoencoderTransformer(3), AutoencoderOutlierDetector(1, contamination=0.1)
-    )
-    assert (pipeline.fit_predict(X) == -1).sum() == pytest.approx(15, abs=1)
-
-
-def test_code_is_worth_something_to_a_classifier():
-    X, y = load_digits(return_X_y=True)
-    X, y = X[:600], y[:600]
-    model = AutoencoderTransformer(8, max_epochs=10, random_state=0)
-    pipeline = make_pipeline(model, LogisticRegression(max_iter=2000))
-    assert pipeline.fit(X[:400], y[:400]).score(X[400:], y[400:]) > 0.75
-
-
-def test_union_with_pca(X):
-    union = FeatureUnion([("pca", PCA(2)), ("ae", AutoencoderTransformer(3))])
-    code = union.fit_transform(X)
-    assert code.shape == (len(X), 5)
-    np.testing.assert_allclose(code[:, :2], code[:, 2:4], atol=1e-5)
-    assert union.get_feature_names_out().tolist() == [
-        "pca__pca0",
-        "pca__pca1",
-        "ae__autoencodertransformer0",
-        "ae__autoencodertransformer1",
-        "ae__autoencodertransformer2",
-    ]
-
-
-def test_columns_of_a_frame(X):
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame(X, columns=list("abcdef"))
-    transformer = ColumnTransformer(
-        [
-            ("left", AutoencoderTransformer(1), ["a", "b", "c"]),
-            ("right", AutoencoderTransformer(2), ["d", "e", "f"]),
-        ],
-        verbose_feature_names_out=True,
-    ).set_output(transform="pandas")
-    out = transformer.fit_transform(frame)
-    assert list(out.columns) == [
-        "left__autoencodertransformer0",
-        "right__autoencodertransformer0",
-        "right__autoencodertransformer1",
-    ]
-    expected = AutoencoderTransformer(2).fit_transform(X[:, 3:])
-    np.testing.assert_allclose(out.to_numpy()[:, 1:], expected, atol=1e-9)
