@@ -339,12 +339,18 @@ def test_what_is_wrong_is_said(X):
             clone(TRANSFORMER).fit(rows)
 
 
-def test_pca_is_where_it_was(X):
+@pytest.mark.parametrize("whiten", [False, True])
+def test_pca_is_where_it_was(X, whiten):
     # A linear network that stays at its start is PCA, for tensors too.
     tensor = torch.from_numpy(X)
-    linear = AutoencoderTransformer(2, architecture=MLP(()), max_epochs=1).fit(tensor)
-    expected = PCA(2).fit(tensor).transform(tensor)
-    torch.testing.assert_close(linear.transform(tensor), expected, rtol=1e-3, atol=1e-3)
+    linear = AutoencoderTransformer(
+        2, whiten=whiten, architecture=MLP(()), max_epochs=1
+    ).fit(tensor)
+    pca = PCA(2, whiten=whiten).fit(tensor)
+    close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)
+    close(linear.transform(tensor), pca.transform(tensor))
+    for name in ("explained_variance_", "singular_values_", "components_"):
+        close(getattr(linear, name), getattr(pca, name))
 
 
 @all_estimators

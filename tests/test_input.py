@@ -154,11 +154,21 @@ def test_x_val_with_other_feature_names(X):
 
 @both
 @pytest.mark.parametrize(
-    "value", [0, -1, 1.0, 1.5, 0.0, -0.5, "many", None, False, [2], np.nan]
+    "value", [0, -1, 1.0, 1.5, 0.0, -0.5, "many", "mle", False, [2], np.nan]
 )
 def test_n_components_that_cannot_be(X, estimator, value):
     with pytest.raises((ValueError, TypeError), match="'n_components' parameter of"):
         estimator(value).fit(X)
+
+
+@both
+@pytest.mark.parametrize("n_samples", [4, 79])
+def test_n_components_of_none_are_all(X, estimator, n_samples):
+    model = estimator(None, random_state=0).fit(X[:n_samples])
+    assert model.n_components_ == min(n_samples, 6)
+    np.testing.assert_allclose(
+        model.reconstruct(X[:n_samples]), X[:n_samples], atol=1e-4
+    )
 
 
 SLOTS = {
