@@ -34,6 +34,7 @@ from ._data.validation import DTYPES, checked_rows, weighted_rows
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
+from ._slots import check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose
@@ -175,6 +176,45 @@ class BaseAutoencoder(
             # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
         return self
+
+    def set_params(self, **params):
+        """Set parameters of the estimator and of its components.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. ``architecture__activation`` is the parameter ``activation``
+            of ``architecture``. A component that is None is replaced by the one that it
+            stands for first: ``MLP()``, ``Plain()`` and ``SquaredError()``, for
+            example, for ``architecture``, ``bottleneck`` and ``loss``.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter. ``corruption=None`` and ``penalty=None``
+            stand for no component: set one first.
+        """
+        for name, plain in self._meaning_of_none().items():
+            nested = [k.partition("__")[2] for k in params if k.startswith(f"{name}__")]
+            if nested and params.get(name, getattr(self, name)) is None:
+                constraints = self._parameter_constraints
+                params[name] = stand_in(name, plain, nested, constraints)
+        return super().set_params(**params)
+
+    @staticmethod
+    def _meaning_of_none():
+        """Return the components that None stands for, by parameter; None for none."""
+        return vars(Parts.of())
+
+    def _validate_params(self):
+        parameters = self.get_params(deep=False)
+        check_slots(self._parameter_constraints, parameters, type(self).__name__)
+        super()._validate_params()
 
     def _fit(self, X, sample_weight, X_val, progress):
         previous, known = None, {}

@@ -695,6 +695,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         model.loss.check_domain(X, "X")
         return X
 
+    @staticmethod
+    def _meaning_of_none():
+        return BaseAutoencoder._meaning_of_none() | {"anomaly_score": Combined()}
+
     def _score(self):
         return Combined() if self.anomaly_score is None else self.anomaly_score
 
