@@ -30,7 +30,7 @@ from ._compat.sklearn import (
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
 from ._data.source import Dense
-from ._data.validation import DTYPES, checked_rows, weighted_rows
+from ._data.validation import DTYPES, check_flat, checked_rows, weighted_rows
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
@@ -227,6 +227,7 @@ class BaseAutoencoder(
         # Some attributes of an earlier fit may not be set by this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
+        check_flat(X, "X", self)
         X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
@@ -517,6 +518,7 @@ class BaseAutoencoder(
         return checked_rows(self, X, method)
 
     def _check_width(self, X, name, dtype):
+        check_flat(X, name, self)
         check_feature_names(self, X, reset=False)
         X = check_array(X, dtype=dtype, input_name=name, estimator=self)
         if X.shape[1] != self.n_features_in_:

@@ -6,6 +6,7 @@ into errors.
 
 __all__ = [
     "CollapsedCodeWarning",
+    "DecoderRangeWarning",
     "DivergenceWarning",
     "FitWarning",
     "OutOfMemoryWarning",
@@ -28,6 +29,10 @@ class WorseThanPCAWarning(FitWarning):
 
 class CollapsedCodeWarning(FitWarning):
     """Some components of the code are constant over the training rows."""
+
+
+class DecoderRangeWarning(FitWarning):
+    """The decoder cannot return values that the rows have, for example below zero."""
 
 
 class OvercompleteWarning(FitWarning):

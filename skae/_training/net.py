@@ -172,6 +172,8 @@ class Net(NeuralNet):
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
         for _, callback in self.callbacks_:
             _check_works_here(callback)
+            if epochs and validation is None:
+                self._check_needs_no_validation(callback)
         self.has_batch_callbacks_ = any(
             _has_batch_hooks(callback) for _, callback in self.callbacks_
         )
@@ -216,6 +218,19 @@ class Net(NeuralNet):
             self.early_stopping and 0 < epochs and not self.stop_training_
         )
         return self
+
+    def _check_needs_no_validation(self, callback):
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str) or not monitor.startswith("valid_"):
+            return
+        why = "too few rows to hold any out"
+        if not self.early_stopping:
+            why = "with early_stopping=False none are held out"
+        raise ValueError(
+            f"{type(callback).__name__} monitors {monitor!r}, but there are no "
+            f"validation rows ({why}): pass X_val to fit, or {type(callback).__name__}"
+            f"(monitor={monitor.replace('valid_', 'train_')!r})."
+        )
 
     def _norm_estimator(self, train):
         """Return a function that estimates what batch normalisation does in inference.
