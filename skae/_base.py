@@ -299,6 +299,24 @@ class BaseAutoencoder(
         return str(self.net_.device)
 
     @property
+    def loss_curve_(self):
+        """Training loss of each epoch: ``history_["train_loss"]``."""
+        return self._history("train_loss")
+
+    @property
+    def validation_loss_curve_(self):
+        """Validation loss of each epoch: ``history_["valid_loss"]``."""
+        return self._history("valid_loss")
+
+    def _history(self, name):
+        if name not in getattr(self, "history_", {}):
+            raise AttributeError(
+                f"history_[{name!r}] is there after fit only, and that of validation "
+                "rows only if there were any."
+            )
+        return self.history_[name]
+
+    @property
     def _n_features_out(self):
         return self.n_components_
 

@@ -196,6 +196,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         "valid_loss", the same on the validation set, if there is one; "seconds", the
         duration.
 
+    loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["train_loss"]``, as in scikit-learn's ``MLPRegressor``.
+
+    validation_loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["valid_loss"]``. Only available if there is a validation
+        set.
+
     n_iter_ : int
         Number of epochs trained.
 

@@ -418,3 +418,17 @@ def test_what_there_is_not_is_not_to_be_weakened():
     assert "worse than the mean" in said
     assert "weaken the penalty" in said
     assert "corruption" not in said
+
+
+def test_loss_curves_are_named_as_those_of_scikit_learn():
+    model = transformer()
+    assert not hasattr(model, "loss_curve_")
+    fit(model)
+    np.testing.assert_array_equal(model.loss_curve_, model.history_["train_loss"])
+    np.testing.assert_array_equal(
+        model.validation_loss_curve_, model.history_["valid_loss"]
+    )
+    fit(model.set_params(early_stopping=False))
+    assert len(model.loss_curve_) == model.n_iter_
+    with pytest.raises(AttributeError, match="only if there were any"):
+        model.validation_loss_curve_  # noqa: B018
