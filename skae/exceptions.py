@@ -9,6 +9,7 @@ __all__ = [
     "DecoderRangeWarning",
     "DivergenceWarning",
     "FitWarning",
+    "IgnoredTargetWarning",
     "OutOfMemoryWarning",
     "OvercompleteWarning",
     "WorseThanPCAWarning",
@@ -37,6 +38,10 @@ class DecoderRangeWarning(FitWarning):
 
 class OvercompleteWarning(FitWarning):
     """The code is wider than the data and not regularised: it can be a copy."""
+
+
+class IgnoredTargetWarning(FitWarning):
+    """A table was passed as ``y``, which is ignored, and not as ``X_target``."""
 
 
 class OutOfMemoryWarning(FitWarning):

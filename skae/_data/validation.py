@@ -92,16 +92,16 @@ def _is_plain(estimator, X):
 
 
 def weighted_rows(X, sample_weight):
-    """Return the rows of positive weight, and their weights.
+    """Return which rows have positive weight, and their weights.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-    sample_weight : array-like of shape (n_samples,)
+    sample_weight : array-like of shape (n_samples,) or None
 
     Returns
     -------
-    X : ndarray of shape (n_kept, n_features)
+    kept : slice or ndarray of bool of shape (n_samples,)
     weight : ndarray of shape (n_kept,), float64, or None
         None if all weights are equal.
 
@@ -110,6 +110,8 @@ def weighted_rows(X, sample_weight):
     ValueError
         If a weight is negative, or fewer than two are positive.
     """
+    if sample_weight is None:
+        return slice(None), None
     weight = check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
@@ -119,6 +121,6 @@ def weighted_rows(X, sample_weight):
             f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least "
             "2 are required."
         )
-    if not counts.all():
-        X, weight = X[counts], weight[counts]
-    return X, None if np.ptp(weight) == 0 else weight
+    kept = slice(None) if counts.all() else counts
+    weight = weight[kept]
+    return kept, None if np.ptp(weight) == 0 else weight

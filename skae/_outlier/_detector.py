@@ -715,7 +715,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self._score().validate()
         self._withheld = None
         if not self.calibration_fraction:
-            return X, sample_weight
+            return slice(None), sample_weight
         if self.warm_start and hasattr(self, "_ensemble"):
             raise ValueError(
                 "warm_start=True continues from weights that may have been trained on "
@@ -734,11 +734,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         out, kept = np.sort(order[:n_withheld]), np.sort(order[n_withheld:])
         if sample_weight is None:
             self._withheld = X[out], None
-            return X[kept], None
+            return kept, None
         kept_weight = sample_weight[kept]
         # `fit` divides the weights by their mean over the rows that it is given.
         self._withheld = X[out], sample_weight[out] / kept_weight.mean()
-        return X[kept], kept_weight
+        return kept, kept_weight
 
     def _n_networks(self, plan):
         return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))

@@ -14,7 +14,7 @@ from ..exceptions import (
 )
 from ..losses import SquaredError
 from . import remedies
-from .final_pass import explained_variance_ratio
+from .final_pass import explained_variance_ratio, pca_residual
 
 __all__ = ["diagnose"]
 
@@ -45,7 +45,7 @@ def diagnose(fit):
     # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
         fit.final.error,
-        fit.axes.residual_variance,
+        pca_residual(fit.plan, fit.axes),
         fit.axes.variance,
     )
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
@@ -86,7 +86,8 @@ def diagnose(fit):
 def _warn_of_code(fit, n_active, dead_fraction):
     parts, axes = fit.plan.parts, fit.axes
     n_components, n_features = axes.n_components, fit.plan.rows.shape[1]
-    if n_components > n_features and not parts.is_regularized:
+    guarded = parts.is_regularized or fit.plan.has_pairs
+    if n_components > n_features and not guarded:
         warn_user(
             f"n_components={n_components} is more than the {n_features} features, and "
             "nothing keeps the code from being a copy of them: add a corruption, a "

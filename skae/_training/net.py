@@ -241,7 +241,7 @@ class Net(NeuralNet):
             return lambda: None
         generator = torch.Generator().manual_seed(self.seed + 2)
         index = torch.randperm(len(train), generator=generator)[:_NORM_ROWS]
-        x = train.take(index)[:].x
+        x = train.take(index)[:].seen
 
         def estimate():
             self._set_training(False)
@@ -353,8 +353,9 @@ class Net(NeuralNet):
         self._set_training(False)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         terms = []
-        for x, weight, mask in self.get_iterator(rows):
-            output = self.module_(x, self.module_.draw(x.shape, generator), mask)
+        for x, weight, mask, given in self.get_iterator(rows):
+            draws = self.module_.draw(x.shape, generator)
+            output = self.module_(x, draws, mask, given)
             cost = self.criterion_.per_batch(output, weight)
             terms.append(self.criterion_.per_sample(output, weight) + cost)
         return torch.cat(terms).double().cpu().numpy()

@@ -75,7 +75,7 @@ def range_mismatch(fit):
     beyond = np.mean((x < low - _AT) | (x > high + _AT))
     if beyond <= _MAX_BEYOND:
         return None
-    rows = fit.plan.rows.take(fit.final.sample)
+    rows = fit.plan.target.take(fit.final.sample)
     least, most = float(rows.min()), float(rows.max())
     remedies = [linear]
     if low <= least and most <= high and settings.scaling is not None:
