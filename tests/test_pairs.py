@@ -8,10 +8,19 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._data.source import Dense
 from skae._gradient.step import Autograd
+from skae._model.autoencoder import Parts
+from skae._training.batches import Batch
+from skae._training.plan import prepare
+from skae._training.progress import _Callbacks
 from skae.architectures import MLP, Custom
 from skae.corruptions import Gaussian, Masking
-from skae.exceptions import IgnoredTargetWarning, OvercompleteWarning
+from skae.exceptions import (
+    DecoderRangeWarning,
+    IgnoredTargetWarning,
+    OvercompleteWarning,
+)
 from skae.losses import Bernoulli
 from skae.penalties import L1
 
@@ -226,6 +235,50 @@ def test_pairs_pass_through_a_pipeline(pairs):
     pipe.fit(noisy, autoencodertransformer__X_target=clean)
     expected = transformer().fit(noisy, X_target=clean)
     assert_array_equal(pipe.transform(noisy), expected.transform(noisy))
+
+
+def plan_of(noisy, clean):
+    return prepare(
+        transformer()._settings(),
+        Dense(noisy),
+        target=Dense(clean),
+        random_state=np.random.RandomState(0),
+    )
+
+
+def test_cross_fitting_keeps_pairs_together(pairs):
+    noisy, clean = pairs
+    part = plan_of(noisy, clean).without(np.arange(50), max_epochs=1)
+    assert_array_equal(part.rows.take(slice(None)), noisy[50:])
+    assert_array_equal(part.target.take(slice(None)), clean[50:])
+    assert_allclose(part.mean, clean[50:].mean(axis=0))
+
+
+def test_callbacks_get_the_target_as_y(pairs):
+    noisy, clean = pairs
+    data = _Callbacks(None)._data(plan_of(noisy, clean))
+    assert_array_equal(data["X"], noisy)
+    assert_array_equal(data["y"], clean)
+
+
+def test_encoders_observe_the_rows(pairs):
+    noisy, clean = (torch.from_numpy(rows).float() for rows in pairs)
+    module = Parts.of(architecture=MLP((8,))).build(5, 2, seed=0)
+    batch, seen = Batch(clean, input=noisy), []
+    module.encoder.observe = lambda x, draw: seen.append(x)
+    module.after_step(0.5, batch, {}, module(clean, {}, None, noisy))
+    assert_array_equal(seen[0], noisy)
+
+
+def test_advice_on_the_range_is_about_the_target(pairs):
+    noisy, clean = pairs
+
+    def bounded(n_in, n_out):
+        return torch.nn.Sequential(torch.nn.Linear(n_in, n_out), torch.nn.Sigmoid())
+
+    model = transformer(architecture=Custom(torch.nn.Linear, bounded))
+    with pytest.warns(DecoderRangeWarning, match="scaling=None"):
+        model.fit(noisy, X_target=(clean > 10).astype(float))
 
 
 @pytest.mark.parametrize(
