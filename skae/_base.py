@@ -14,7 +14,7 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat.sklearn import (
@@ -30,10 +30,11 @@ from ._compat.sklearn import (
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
 from ._data.source import Dense
-from ._data.validation import DTYPES, checked_rows, weighted_rows
+from ._data.validation import DTYPES, check_flat, checked_rows, weighted_rows
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
+from ._slots import check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose
@@ -41,9 +42,11 @@ from ._training.fit import train
 from ._training.net import OPTIMIZERS
 from ._training.plan import Settings, prepare
 from ._training.progress import Progress
+from ._warning import warn_user
 from .architectures import Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption
+from .exceptions import IgnoredTargetWarning
 from .losses import Loss
 from .penalties import Penalty
 
@@ -103,16 +106,16 @@ class BaseAutoencoder(
     _torch_parts = tuple(PARTS)
 
     def _withhold(self, X, sample_weight):
-        """Remove calibration rows before fitting; by default there are none.
+        """Hold calibration rows back before fitting; by default there are none.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
-            Rows to fit.
-        sample_weight : ndarray of shape (n_samples,) or None
+        kept : slice or ndarray of int
+            Which rows to fit.
+        sample_weight : ndarray or None
             Their weights.
         """
-        return X, sample_weight
+        return slice(None), sample_weight
 
     def _n_networks(self, plan):
         """Return the number of networks that a fit trains."""
@@ -131,7 +134,16 @@ class BaseAutoencoder(
         """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
+    def fit(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        X_val=None,
+        *,
+        X_target=None,
+        X_val_target=None,
+    ):
         """Fit the scaling and the principal axes, then train the network.
 
         Parameters
@@ -140,7 +152,8 @@ class BaseAutoencoder(
             Training rows, at least two. float32 and float64 are kept; other types are
             converted to float64.
         y : object
-            Ignored.
+            Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
+            as ``X_target``.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weight of each row in every mean: centre, scale, principal
             axes, training and validation objective. Equal weights are the same as none.
@@ -149,6 +162,17 @@ class BaseAutoencoder(
             Validation set, to be used instead of rows that are held out of ``X``. Its
             rows are not weighted. In a pipeline they must have been transformed by the
             steps before the estimator.
+        X_target : array-like of shape (n_samples, n_features), default=None
+            What to reconstruct from each row of ``X``, instead of the row itself: its
+            clean version, for example. It has the same features in the same units.
+            `transform` and `reconstruct` take rows like those of ``X``; `reconstruct`
+            and `inverse_transform` return rows like those of ``X_target``. Centre,
+            scale and principal axes are those of ``X_target``: training starts at their
+            PCA, applied to ``X``. A corruption acts on ``X``. Pairs share their weight,
+            and are held out together.
+        X_val_target : array-like of shape (n_validation, n_features), default=None
+            What to reconstruct from each row of ``X_val``; required with ``X_val`` and
+            ``X_target``.
 
         Returns
         -------
@@ -158,11 +182,17 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError, TypeError
-            If a parameter of the estimator or of a component is not accepted; if ``X``
-            or ``X_val`` contain values that are not finite or outside the domain of the
-            loss, or have a wrong shape; if the device does not exist; if weights are
-            negative, or positive for fewer than two rows. The estimator is then
-            unchanged.
+            If a parameter of the estimator or of a component is not accepted; if rows
+            contain values that are not finite or, where they are to be reconstructed,
+            outside the domain of the loss; if they have a wrong shape; if the device
+            does not exist; if weights are negative, or positive for fewer than two
+            rows. The estimator is then unchanged.
+
+        Warns
+        -----
+        skae.exceptions.IgnoredTargetWarning
+            If ``y`` has the shape of ``X`` and other values, and there is no
+            ``X_target``. Other warnings are listed in the estimator.
         """
         with _all_or_nothing(self):
             # Train even if the caller is in torch.inference_mode() or no_grad().
@@ -172,12 +202,52 @@ class BaseAutoencoder(
                 one_blas_thread(),
                 Progress(self) as progress,
             ):
-                self._fit(*map(on_host, (X, sample_weight, X_val)), progress)
+                rows = X, sample_weight, X_val, X_target, X_val_target
+                self._fit(*map(on_host, rows), on_host(y), progress)
             # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
         return self
 
-    def _fit(self, X, sample_weight, X_val, progress):
+    def set_params(self, **params):
+        """Set parameters of the estimator and of its components.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. ``architecture__activation`` is the parameter ``activation``
+            of ``architecture``. A component that is None is replaced by the one that it
+            stands for first: ``MLP()``, ``Plain()`` and ``SquaredError()``, for
+            example, for ``architecture``, ``bottleneck`` and ``loss``.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter. ``corruption=None`` and ``penalty=None``
+            stand for no component: set one first.
+        """
+        for name, plain in self._meaning_of_none().items():
+            nested = [k.partition("__")[2] for k in params if k.startswith(f"{name}__")]
+            if nested and params.get(name, getattr(self, name)) is None:
+                constraints = self._parameter_constraints
+                params[name] = stand_in(name, plain, nested, constraints)
+        return super().set_params(**params)
+
+    @staticmethod
+    def _meaning_of_none():
+        """Return the components that None stands for, by parameter; None for none."""
+        return vars(Parts.of())
+
+    def _validate_params(self):
+        parameters = self.get_params(deep=False)
+        check_slots(self._parameter_constraints, parameters, type(self).__name__)
+        super()._validate_params()
+
+    def _fit(self, X, sample_weight, X_val, X_target, X_val_target, y, progress):
         previous, known = None, {}
         if self.warm_start and hasattr(self, "_model"):
             # Its scaling and size stay.
@@ -188,14 +258,29 @@ class BaseAutoencoder(
         # Some attributes of an earlier fit may not be set by this one.
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
+        check_flat(X, "X", self)
         X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
-        if sample_weight is not None:
-            X, sample_weight = weighted_rows(X, sample_weight)
-        X, sample_weight = self._withhold(X, sample_weight)
+        if X_target is None:
+            _warn_of_target(X, y)
+        X_target = self._check_target(X_target, "X_target", X, "X")
+        X_val_target = self._check_target(X_val_target, "X_val_target", X_val, "X_val")
+        if X_val is not None and (X_target is None) != (X_val_target is None):
+            raise ValueError(
+                "X_target and X_val_target go together: pass both, or neither."
+            )
+        for select in (weighted_rows, self._withhold):
+            kept, sample_weight = select(X, sample_weight)
+            X = X[kept]
+            X_target = None if X_target is None else X_target[kept]
         settings = self._settings()
-        for name, rows in ("X", X), ("X_val", X_val):
+        for name, rows in (
+            ("X", X if X_target is None else None),
+            ("X_target", X_target),
+            ("X_val", X_val if X_target is None else None),
+            ("X_val_target", X_val_target),
+        ):
             if rows is not None:
                 settings.parts.loss.check_domain(rows, name)
         if previous is not None and len(previous.scaling) != X.shape[1]:
@@ -207,7 +292,9 @@ class BaseAutoencoder(
             settings,
             Dense(X),
             sample_weight,
-            None if X_val is None else Dense(X_val),
+            _source(X_val),
+            target=_source(X_target),
+            X_val_target=_source(X_val_target),
             random_state=check_random_state(self.random_state),
             **known,
         )
@@ -257,6 +344,24 @@ class BaseAutoencoder(
     def device_(self):
         """Device of the network."""
         return str(self.net_.device)
+
+    @property
+    def loss_curve_(self):
+        """Training loss of each epoch: ``history_["train_loss"]``."""
+        return self._history("train_loss")
+
+    @property
+    def validation_loss_curve_(self):
+        """Validation loss of each epoch: ``history_["valid_loss"]``."""
+        return self._history("valid_loss")
+
+    def _history(self, name):
+        if name not in getattr(self, "history_", {}):
+            raise AttributeError(
+                f"history_[{name!r}] is there after fit only, and that of validation "
+                "rows only if there were any."
+            )
+        return self.history_[name]
 
     @property
     def _n_features_out(self):
@@ -351,7 +456,7 @@ class BaseAutoencoder(
             return model.map(Model.squared_residuals, X)
         return model.map(lambda model, x: model.squared_residuals(x).mean(dim=1), X)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X, y=None, sample_weight=None, *, X_target=None):
         """Return R², the share of the variance explained by the reconstruction.
 
         Parameters
@@ -362,6 +467,9 @@ class BaseAutoencoder(
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weight of each row. None weights all rows equally.
+        X_target : array-like of shape (n_samples, n_features), default=None
+            What the reconstruction is compared with; clean versions of noisy rows, for
+            example. None is ``X``.
 
         Returns
         -------
@@ -376,6 +484,11 @@ class BaseAutoencoder(
         """
         model = self._fitted_model()
         X = self._check_X(X, "score")
+        width = X.shape[1]
+        if X_target is not None:
+            X_target = self._check_X(X_target, "score")
+            check_consistent_length(X, X_target)
+            X = np.hstack([on_host(X), on_host(X_target)])
         weight = check_sample_weight(
             on_host(sample_weight),
             np.empty(X.shape[0]),
@@ -386,7 +499,9 @@ class BaseAutoencoder(
 
         def sums_of_squares(model, x):
             double = x.dtype if x.device.type == "mps" else torch.float64
-            residual, distance = (x - model(x)).to(double), x.to(double) - mean.to(x)
+            x, target = x[:, :width], x[:, -width:]
+            residual = (target - model(x)).to(double)
+            distance = target.to(double) - mean.to(target)
             return residual.square().sum(dim=1), distance.square().sum(dim=1)
 
         left, total = (
@@ -478,6 +593,7 @@ class BaseAutoencoder(
         return checked_rows(self, X, method)
 
     def _check_width(self, X, name, dtype):
+        check_flat(X, name, self)
         check_feature_names(self, X, reset=False)
         X = check_array(X, dtype=dtype, input_name=name, estimator=self)
         if X.shape[1] != self.n_features_in_:
@@ -486,6 +602,35 @@ class BaseAutoencoder(
                 "both must have the same features."
             )
         return X
+
+    def _check_target(self, target, name, X, of):
+        if target is None:
+            return None
+        if X is None:
+            raise ValueError(f"{name} was given without {of}.")
+        target = self._check_width(target, name, X.dtype)
+        if len(target) != len(X):
+            raise ValueError(
+                f"{name} has {len(target)} rows, but {of} has {len(X)}: both must have "
+                "one row per sample."
+            )
+        return target
+
+
+def _source(rows):
+    return None if rows is None else Dense(rows)
+
+
+def _warn_of_target(X, y):
+    """Warn of a table in the place of ``y`` that may be meant as target."""
+    if getattr(y, "shape", None) != X.shape or X.shape[1] == 1:
+        return
+    if not np.array_equal(np.asarray(y), X):
+        warn_user(
+            "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
+            "call fit(X, X_target=y).",
+            IgnoredTargetWarning,
+        )
 
 
 @contextmanager

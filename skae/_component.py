@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from ._compat.sklearn import validate_parameter_constraints
+from ._slots import check_slots
 
 __all__ = ["Affine", "Component", "Statistics", "weakest"]
 
@@ -37,9 +38,9 @@ class Component(BaseEstimator, ABC):
             given, and the values that are accepted.
         """
         parameters = self.get_params(deep=False)
-        validate_parameter_constraints(
-            self._parameter_constraints, parameters, type(self).__name__
-        )
+        constraints, name = self._parameter_constraints, type(self).__name__
+        check_slots(constraints, parameters, name)
+        validate_parameter_constraints(constraints, parameters, name)
         for value in parameters.values():
             if isinstance(value, Component):
                 value.validate()

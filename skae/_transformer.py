@@ -231,6 +231,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         "valid_loss", the same on the validation set, if there is one; "seconds", the
         duration.
 
+    loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["train_loss"]``, as in scikit-learn's ``MLPRegressor``.
+
+    validation_loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["valid_loss"]``. Only available if there is a validation
+        set.
+
     n_iter_ : int
         Number of epochs trained.
 
@@ -278,8 +285,9 @@ class AutoencoderTransformer(BaseAutoencoder):
     skae.exceptions.FitWarning
         On `fit`, if the loss became infinite or NaN, if components are constant, if the
         code is wider than the data and not regularised, if the model reconstructs worse
-        than PCA or the mean, or if the device ran out of memory. Each problem has a
-        subclass of its own in :mod:`skae.exceptions`.
+        than PCA or the mean, if the decoder cannot return values that the rows have, or
+        if the device ran out of memory. Each problem has a subclass of its own in
+        :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
         On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
         with ``early_stopping=False``, where this is expected.

@@ -6,8 +6,10 @@ into errors.
 
 __all__ = [
     "CollapsedCodeWarning",
+    "DecoderRangeWarning",
     "DivergenceWarning",
     "FitWarning",
+    "IgnoredTargetWarning",
     "OutOfMemoryWarning",
     "OvercompleteWarning",
     "WorseThanPCAWarning",
@@ -30,8 +32,16 @@ class CollapsedCodeWarning(FitWarning):
     """Some components of the code are constant over the training rows."""
 
 
+class DecoderRangeWarning(FitWarning):
+    """The decoder cannot return values that the rows have, for example below zero."""
+
+
 class OvercompleteWarning(FitWarning):
     """The code is wider than the data and not regularised: it can be a copy."""
+
+
+class IgnoredTargetWarning(FitWarning):
+    """A table was passed as ``y``, which is ignored, and not as ``X_target``."""
 
 
 class OutOfMemoryWarning(FitWarning):

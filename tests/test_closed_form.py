@@ -69,7 +69,7 @@ def _prepare(module, generator):
 
 def _expected(module, gradient, batch):
     gradient.zero_()
-    (x, weight, _), draws = batch
+    (x, weight, *_), draws = batch
     objective = Objective(module.loss)(module(x, draws), weight)
     objective.backward()
     return objective.detach(), gradient.clone()

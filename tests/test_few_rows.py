@@ -41,7 +41,7 @@ def test_few_rows_that_are_not_finite_are_refused(model, X, value, dtype):
         ((6,), "Expected 2D array"),
         ((1, 5), "X has 5 features"),
         ((0, 6), "0 sample"),
-        ((1, 6, 1), "dim 3"),
+        ((1, 6, 1), "one flat row per sample"),
     ],
 )
 def test_few_rows_of_another_shape_are_refused(model, shape, message):

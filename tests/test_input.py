@@ -50,7 +50,7 @@ BAD_ROWS = {
     ),
     "complex": (lambda X: X + 1j, ValueError, "Complex data not supported"),
     "a vector": (lambda X: X[:, 0], ValueError, "Expected 2D array, got 1D"),
-    "three dimensions": (lambda X: X[None], ValueError, "dim 3"),
+    "three dimensions": (lambda X: X[None], ValueError, "one flat row"),
     "no rows": (lambda X: X[:0], ValueError, "0 sample"),
     "no columns": (lambda X: X[:, :0], ValueError, "0 feature"),
     "None": (lambda X: None, ValueError, "Expected 2D array"),
@@ -172,26 +172,27 @@ def test_n_components_of_none_are_all(X, estimator, n_samples):
 
 
 SLOTS = {
-    "architecture": (MLP, "Architecture"),
-    "bottleneck": (Plain, "Bottleneck"),
-    "corruption": (Gaussian, "Corruption"),
-    "penalty": (L1, "Penalty"),
-    "loss": (SquaredError, "Loss"),
-    "anomaly_score": (Reconstruction, "AnomalyScore"),
+    "architecture": (MLP, "skae.architectures"),
+    "bottleneck": (Plain, "skae.bottlenecks"),
+    "corruption": (Gaussian, "skae.corruptions"),
+    "penalty": (L1, "skae.penalties"),
+    "loss": (SquaredError, "skae.losses"),
+    "anomaly_score": (Reconstruction, "skae.anomaly_scores"),
 }
 
 
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("kind", ["string", "class", "another part", "number"])
 def test_slots_take_instances_only(X, slot, kind):
-    component, base = SLOTS[slot]
+    component, module = SLOTS[slot]
     value = {
         "string": component.__name__.lower(),
         "class": component,
         "another part": L1() if slot != "penalty" else Gaussian(),
         "number": 1e-3,
     }[kind]
-    with pytest.raises(ValueError, match=f"'{slot}' parameter of .*{base}.* Got "):
+    expected = f"'{slot}' parameter of .*component of {module}: .* Got "
+    with pytest.raises(ValueError, match=expected):
         AutoencoderOutlierDetector(**{slot: value}).fit(X)
 
 

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # below its own only.
 LAYERS = [
     {"_compat"},
-    {"_component", "_warning", "exceptions"},
+    {"_component", "_slots", "_warning", "exceptions"},
     {"_data"},
     {
         "anomaly_scores",
@@ -35,8 +35,8 @@ LAYERS = [
     {"__init__", "displays", "testing"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
-# Base classes and mixins of the estimators lie beside them in one layer.
-BESIDE = {("_base", "_symbols"), ("__init__", "displays")}
+# Base classes, and what only they use, lie side by side in one layer.
+BESIDE = {("_base", "_symbols"), ("_component", "_slots"), ("__init__", "displays")}
 
 
 def _part_of(path):

@@ -5,6 +5,7 @@ from sklearn.utils import _array_api as array_api
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
     Interval,
+    InvalidParameterError,
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
@@ -34,6 +35,7 @@ __all__ = [
     "HAS_ARRAY_API",
     "CallbackSupportMixin",
     "Interval",
+    "InvalidParameterError",
     "RealNotInt",
     "StrOptions",
     "array_api",

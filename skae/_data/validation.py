@@ -6,10 +6,12 @@ from sklearn.utils.validation import validate_data
 from .._compat.sklearn import check_sample_weight
 from .arrays import check_namespace, float_dtypes
 
-__all__ = ["DTYPES", "checked_rows", "weighted_rows"]
+__all__ = ["DTYPES", "check_flat", "checked_rows", "weighted_rows"]
 
 # Accepted dtypes of rows; others are converted to the first.
 DTYPES = [np.float64, np.float32]
+# Numbers of channels of an image: grey, in colours, in colours and transparency.
+_CHANNELS = (1, 3, 4)
 # Number of entries above which the time of the full validation is negligible.
 _FEW_ENTRIES = 4096
 
@@ -22,8 +24,57 @@ def checked_rows(estimator, X, method):
     """
     if _is_plain(estimator, X):
         return X
+    check_flat(X, "X")
     check_namespace(X, estimator, method)
     return validate_data(estimator, X, dtype=float_dtypes(X, DTYPES), reset=False)
+
+
+def check_flat(X, name, to_fit=None):
+    """Check that rows are vectors, not images or windows.
+
+    Parameters
+    ----------
+    X : array-like
+    name : str
+        Name of ``X`` in the message.
+    to_fit : estimator, default=None
+        An estimator that is about to be fitted, whose architecture can still be
+        changed.
+
+    Raises
+    ------
+    ValueError
+        The message has the call of ``reshape`` to make, and the shape that `Conv` is to
+        get, where it has another one.
+    """
+    shape = _shape(X)
+    if len(shape) < 3:
+        return
+    channels, lengths, channels_first = 1, shape[1:], name
+    if len(shape) > 3 or shape[-1] == 1:
+        if shape[-1] in _CHANNELS and shape[1] not in _CHANNELS:
+            *lengths, channels = shape[1:]
+            if channels > 1:
+                channels_first = f"np.moveaxis({name}, -1, 1)"
+        elif len(shape) > 3:
+            channels, *lengths = shape[1:]
+    remedy = f"{channels_first}.reshape({shape[0]}, -1)"
+    input_shape = (channels, *lengths)
+    known = getattr(getattr(to_fit, "architecture", None), "input_shape", ())
+    if to_fit is not None and tuple(known) != input_shape and len(input_shape) <= 4:
+        remedy += f", and architecture=Conv({input_shape}) for convolutions"
+    raise ValueError(
+        f"{name} has shape {shape}, but must have one flat row per sample: pass "
+        f"{remedy}."
+    )
+
+
+def _shape(X):
+    """Return the shape of an array or of a list of arrays; () of other objects."""
+    if isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 1:
+        return len(X), *np.shape(X[0])
+    shape = getattr(X, "shape", ())
+    return tuple(map(int, shape)) if isinstance(shape, tuple) else ()
 
 
 def _is_plain(estimator, X):
@@ -41,16 +92,16 @@ def _is_plain(estimator, X):
 
 
 def weighted_rows(X, sample_weight):
-    """Return the rows of positive weight, and their weights.
+    """Return which rows have positive weight, and their weights.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-    sample_weight : array-like of shape (n_samples,)
+    sample_weight : array-like of shape (n_samples,) or None
 
     Returns
     -------
-    X : ndarray of shape (n_kept, n_features)
+    kept : slice or ndarray of bool of shape (n_samples,)
     weight : ndarray of shape (n_kept,), float64, or None
         None if all weights are equal.
 
@@ -59,6 +110,8 @@ def weighted_rows(X, sample_weight):
     ValueError
         If a weight is negative, or fewer than two are positive.
     """
+    if sample_weight is None:
+        return slice(None), None
     weight = check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
@@ -68,6 +121,6 @@ def weighted_rows(X, sample_weight):
             f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least "
             "2 are required."
         )
-    if not counts.all():
-        X, weight = X[counts], weight[counts]
-    return X, None if np.ptp(weight) == 0 else weight
+    kept = slice(None) if counts.all() else counts
+    weight = weight[kept]
+    return kept, None if np.ptp(weight) == 0 else weight

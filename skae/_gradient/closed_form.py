@@ -76,10 +76,10 @@ class ClosedForm:
         output : None
             Nothing else is computed.
         """
-        x, weight, _ = batch
+        x, weight = batch.x, batch.weight
         if len(x) not in self._passes:
             self._passes[len(x)] = _Pass(self._module, len(x))
-        seen = self._module.corrupted(x, draws)
+        seen = self._module.corrupted(batch.seen, draws)
         masks = draws.get("encoder", ())
         return self._passes[len(x)](x, seen, weight, masks), None
 

@@ -65,7 +65,7 @@ class Autograd:
         """Compute the gradient of the objective of a batch; see `choose_step`."""
         self._weights.zero_gradient(self._optimizer)
         with torch.autocast(**self._autocast):
-            output = self._module(batch.x, draws, batch.mask)
+            output = self._module(batch.x, draws, batch.mask, batch.input)
             loss = self._objective(output, batch.weight)
         loss.backward()
         return loss.detach(), output

@@ -189,7 +189,7 @@ class Autoencoder(Portable):
                 draws[name] = part.draw(shape, generator)
         return draws
 
-    def forward(self, x, draws=None, mask=None):
+    def forward(self, x, draws=None, mask=None, input=None):
         """Pass rows through the model.
 
         Parameters
@@ -201,6 +201,8 @@ class Autoencoder(Portable):
             corrupted and penalised; without, it is plain inference.
         mask : Tensor of bool of shape (n_samples, n_features), default=None
             Which entries are known and count in the loss. None is all of them.
+        input : Tensor of shape (n_samples, n_features), default=None
+            Rows to reconstruct ``x`` from. None is ``x``.
 
         Returns
         -------
@@ -214,7 +216,9 @@ class Autoencoder(Portable):
             device.)
         """
         training = draws is not None
-        seen = self.corrupted(x, draws) if training else x
+        seen = x if input is None else input
+        if training:
+            seen = self.corrupted(seen, draws)
         draws = draws or {}
         h = self._encode(seen, draws)
         code, terms = _call(self.bottleneck, h, draws.get("bottleneck"))
@@ -245,7 +249,7 @@ class Autoencoder(Portable):
         return raw, code, terms, h
 
     def corrupted(self, x, draws):
-        """Return what the encoder sees of clean rows in training."""
+        """Return what the encoder sees of rows in training."""
         if self.corruption is None:
             return x
         return self.corruption(x, draws["corruption"])
@@ -402,7 +406,7 @@ class Autoencoder(Portable):
         """
         _, code, _, h = output
         if (observe := _hook(self.encoder, "observe")) is not None:
-            seen = self.corrupted(batch.x, draws)
+            seen = self.corrupted(batch.seen, draws)
             observe(self._standardized(seen), draws.get("encoder"))
         if (observe := _hook(self.bottleneck, "observe")) is not None:
             observe(h, code, draws.get("bottleneck"), batch.weight)

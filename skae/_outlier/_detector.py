@@ -262,6 +262,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         "valid_loss", the same on the validation set, if there is one; "seconds", the
         duration.
 
+    loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["train_loss"]``, as in scikit-learn's ``MLPRegressor``.
+
+    validation_loss_curve_ : ndarray of shape (n_iter_,)
+        The same as ``history_["valid_loss"]``. Only available if there is a validation
+        set.
+
     n_iter_ : int
         Number of epochs trained.
 
@@ -309,8 +316,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     skae.exceptions.FitWarning
         On `fit`, if the loss became infinite or NaN, if components are constant, if the
         code is wider than the data and not regularised, if the model reconstructs worse
-        than PCA or the mean, or if the device ran out of memory. Each problem has a
-        subclass of its own in :mod:`skae.exceptions`.
+        than PCA or the mean, if the decoder cannot return values that the rows have, or
+        if the device ran out of memory. Each problem has a subclass of its own in
+        :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
         On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
         with ``early_stopping=False``, where this is expected.
@@ -696,6 +704,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         model.loss.check_domain(X, "X")
         return X
 
+    @staticmethod
+    def _meaning_of_none():
+        return BaseAutoencoder._meaning_of_none() | {"anomaly_score": Combined()}
+
     def _score(self):
         return Combined() if self.anomaly_score is None else self.anomaly_score
 
@@ -704,7 +716,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self._score().validate()
         self._withheld = None
         if not self.calibration_fraction:
-            return X, sample_weight
+            return slice(None), sample_weight
         if self.warm_start and hasattr(self, "_ensemble"):
             raise ValueError(
                 "warm_start=True continues from weights that may have been trained on "
@@ -723,11 +735,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         out, kept = np.sort(order[:n_withheld]), np.sort(order[n_withheld:])
         if sample_weight is None:
             self._withheld = X[out], None
-            return X[kept], None
+            return kept, None
         kept_weight = sample_weight[kept]
         # `fit` divides the weights by their mean over the rows that it is given.
         self._withheld = X[out], sample_weight[out] / kept_weight.mean()
-        return X[kept], kept_weight
+        return kept, kept_weight
 
     def _n_networks(self, plan):
         return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))

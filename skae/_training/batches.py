@@ -15,16 +15,24 @@ class Batch(NamedTuple):
     Parameters
     ----------
     x : Tensor of shape (n_rows, n_features)
-        Scaled.
+        Rows to reconstruct, scaled.
     weight : Tensor of shape (n_rows,) or None
         Sample weights, of mean one over the training rows.
     mask : Tensor of bool of shape (n_rows, n_features) or None
         Which entries are known. None is all of them.
+    input : Tensor of shape (n_rows, n_features) or None
+        Rows to reconstruct them from, scaled. None is ``x``.
     """
 
     x: Tensor
     weight: Tensor | None = None
     mask: Tensor | None = None
+    input: Tensor | None = None
+
+    @property
+    def seen(self):
+        """What the encoder gets, before a corruption."""
+        return self.x if self.input is None else self.input
 
 
 class Rows(torch.utils.data.Dataset):
@@ -36,12 +44,15 @@ class Rows(torch.utils.data.Dataset):
     weight : Tensor of shape (n_rows,), default=None
     index : Tensor of shape (n_rows,), default=None
         Which rows of the source, in which order; all of them by default.
+    input : Source, default=None
+        Rows to reconstruct those of ``source`` from. None is the same.
     """
 
-    def __init__(self, source, weight=None, index=None):
+    def __init__(self, source, weight=None, index=None, input=None):
         self.source = source
         self.weight = weight
         self.index = index
+        self.input = input
 
     def __len__(self):
         return len(self.source if self.index is None else self.index)
@@ -51,13 +62,15 @@ class Rows(torch.utils.data.Dataset):
         weight = None if self.weight is None else self.weight[rows]
         if self.index is not None:
             rows = self.index[rows]
-        return Batch(self.source.take(rows), weight)
+        given = None if self.input is None else self.input.take(rows)
+        return Batch(self.source.take(rows), weight, input=given)
 
     def to(self, device):
         """Return the same rows on a device."""
         weight = None if self.weight is None else self.weight.to(device)
         index = None if self.index is None else self.index.to(device)
-        return Rows(self.source.to(device), weight, index)
+        given = None if self.input is None else self.input.to(device)
+        return Rows(self.source.to(device), weight, index, given)
 
     def take(self, index):
         """Return some of the rows, their weights again of mean one, without a copy."""
@@ -65,9 +78,8 @@ class Rows(torch.utils.data.Dataset):
         weight = None if self.weight is None else self.weight[index]
         if self.index is not None:
             index = self.index[index]
-        return Rows(
-            self.source, None if weight is None else weight / weight.mean(), index
-        )
+        weight = None if weight is None else weight / weight.mean()
+        return Rows(self.source, weight, index, self.input)
 
     def weight_array(self):
         """Return the weights as an ndarray of float64, or None."""

@@ -8,12 +8,14 @@ from .._model.coordinates import LEAST_SPREAD
 from .._warning import warn_user
 from ..exceptions import (
     CollapsedCodeWarning,
+    DecoderRangeWarning,
     DivergenceWarning,
     OvercompleteWarning,
     WorseThanPCAWarning,
 )
 from ..losses import SquaredError
-from .final_pass import explained_variance_ratio
+from . import remedies
+from .final_pass import explained_variance_ratio, pca_residual
 
 __all__ = ["diagnose"]
 
@@ -41,7 +43,7 @@ def diagnose(fit):
     # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
         fit.final.error,
-        fit.axes.residual_variance,
+        pca_residual(fit.plan, fit.axes),
         fit.axes.variance,
     )
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
@@ -52,8 +54,13 @@ def diagnose(fit):
     )
     dead_fraction = reported.get("dead_fraction_", 0.0)
     _warn_of_code(fit, n_active, dead_fraction)
-    _warn_of_training(net)
-    _warn_of_error(fit, error.sum(), pca_error.sum(), variance.sum())
+    mismatch = None if net.diverged_ else remedies.range_mismatch(fit)
+    if mismatch is not None:
+        # More training would not help.
+        warn_user(mismatch, DecoderRangeWarning)
+    else:
+        _warn_of_training(net)
+        _warn_of_error(fit, error.sum(), pca_error.sum(), variance.sum())
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
@@ -78,7 +85,8 @@ def diagnose(fit):
 def _warn_of_code(fit, n_active, dead_fraction):
     parts, axes = fit.plan.parts, fit.axes
     n_components, n_features = axes.n_components, fit.plan.rows.shape[1]
-    if n_components > n_features and not parts.is_regularized:
+    guarded = parts.is_regularized or fit.plan.has_pairs
+    if n_components > n_features and not guarded:
         warn_user(
             f"n_components={n_components} is more than the {n_features} features, and "
             "nothing keeps the code from being a copy of them: add a corruption, a "
@@ -90,17 +98,17 @@ def _warn_of_code(fit, n_active, dead_fraction):
         fit.plan.settings.n_components is None and axes.rank < n_components
     ):
         if axes.rank == 0:
-            remedy = "the training rows do not vary"
+            remedy = "The training rows do not vary."
         elif parts.is_plain and axes.rank < n_components:
             remedy = (
-                f"to numerical precision the training rows vary in {axes.rank} "
-                f"directions: pass n_components={axes.rank}"
+                f"To numerical precision the training rows vary in {axes.rank} "
+                f"directions: pass n_components={axes.rank}."
             )
         else:
-            remedy = "lower n_components, the penalty or the cost of the bottleneck"
+            remedy = remedies.cheaper_code(fit)
         warn_user(
             f"{n_components - n_active} of the {n_components} components of the code "
-            f"are constant over the training rows: {remedy}.",
+            f"are constant over the training rows. {remedy}",
             CollapsedCodeWarning,
         )
     if dead_fraction > _MAX_DEAD:
@@ -135,8 +143,8 @@ def _warn_of_error(fit, error, pca_error, variance):
     rounding = fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
     if error > variance * (1 + _TOLERANCE) + rounding:
         warn_user(
-            "The reconstruction is worse than the mean of the training rows. Train "
-            "longer (max_epochs), lower lr, or weaken penalty and corruption.",
+            "The reconstruction is worse than the mean of the training rows. "
+            f"{remedies.lower_error(fit)}",
             WorseThanPCAWarning,
         )
     elif (
@@ -148,8 +156,7 @@ def _warn_of_error(fit, error, pca_error, variance):
         warn_user(
             "The reconstruction of the training rows is worse than that of PCA with as "
             f"many components, with an error of {error:.6g} instead of {pca_error:.6g} "
-            "in scaled units. Train longer (max_epochs), lower lr, or start there: "
-            "MLP(start='pca').",
+            f"in scaled units. {remedies.lower_error(fit)}",
             WorseThanPCAWarning,
         )
 

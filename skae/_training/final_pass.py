@@ -13,7 +13,7 @@ from .._data.subsample import subsample
 from .._model.coordinates import N_PROBES, fit_coordinates
 from .._model.model import Model
 
-__all__ = ["FinalPass", "explained_variance_ratio", "final_pass"]
+__all__ = ["FinalPass", "explained_variance_ratio", "final_pass", "pca_residual"]
 
 # Limits of the rows that `explained_variance_ratio` decodes once for each component:
 _MAX_PASSES = 40  # rows decoded in all, in passes over the table
@@ -33,11 +33,11 @@ class FinalPass:
     variance : ndarray of shape (n_components,)
         Weighted variance of the code, in the coordinates of the model.
     error : ndarray of shape (n_features,)
-        Weighted mean squared residual of each feature, scaled.
+        Weighted mean squared residual of each feature of the target, scaled.
     sample : ndarray of int of shape (n_sampled,)
         Indices of the rows that follow.
     x : ndarray of shape (n_sampled, n_features)
-        Some of the rows, scaled.
+        Some of the rows of the target, scaled.
     """
 
     code: Dense
@@ -75,6 +75,9 @@ def final_pass(plan, autoencoder, k):
     sample = subsample(n_samples, max(_MIN_ROWS, affordable))
     code, error, kept = None, 0.0, []
     for rows, (x, z, residual) in raw.chunks(_outputs, plan.rows):
+        if plan.has_pairs:
+            target = raw.scaling(plan.target.take(rows).to(x))
+            x, residual = target, residual + (target - x)
         x, z, residual = (part.cpu().numpy() for part in (x, z, residual))
         if code is None:
             code = np.empty((n_samples, k), z.dtype)
@@ -135,6 +138,36 @@ def sum_of_squares(values, weight):
         # Single precision does not hold squares of what is very small or large.
         total = squares(values.astype(np.float64))
     return total
+
+
+def pca_residual(plan, axes):
+    """Return the mean squared residual of PCA, which the model is compared with.
+
+    With pairs, it is the PCA of the target, applied to the rows.
+
+    Parameters
+    ----------
+    plan : Plan
+    axes : PrincipalAxes
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        Scaled.
+    """
+    if not plan.has_pairs:
+        return axes.residual_variance
+    encode, decode = axes.statistics(plan.x).pca()
+    error = 0.0
+    for rows, x in plan.rows.chunks():
+        x, target = (
+            plan.scaling(part.double()) for part in (x, plan.target.take(rows))
+        )
+        code = x @ encode.weight.T + encode.bias
+        residual = target - (code @ decode.weight.T + decode.bias)
+        weight = None if plan.weight is None else plan.weight[rows]
+        error = error + sum_of_squares(residual.numpy(), weight)
+    return error / len(plan.rows)
 
 
 def explained_variance_ratio(plan, model, final):

@@ -172,6 +172,8 @@ class Net(NeuralNet):
         self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
         for _, callback in self.callbacks_:
             _check_works_here(callback)
+            if epochs and validation is None:
+                self._check_needs_no_validation(callback)
         self.has_batch_callbacks_ = any(
             _has_batch_hooks(callback) for _, callback in self.callbacks_
         )
@@ -217,6 +219,19 @@ class Net(NeuralNet):
         )
         return self
 
+    def _check_needs_no_validation(self, callback):
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str) or not monitor.startswith("valid_"):
+            return
+        why = "too few rows to hold any out"
+        if not self.early_stopping:
+            why = "with early_stopping=False none are held out"
+        raise ValueError(
+            f"{type(callback).__name__} monitors {monitor!r}, but there are no "
+            f"validation rows ({why}): pass X_val to fit, or {type(callback).__name__}"
+            f"(monitor={monitor.replace('valid_', 'train_')!r})."
+        )
+
     def _norm_estimator(self, train):
         """Return a function that estimates what batch normalisation does in inference.
 
@@ -226,7 +241,7 @@ class Net(NeuralNet):
             return lambda: None
         generator = torch.Generator().manual_seed(self.seed + 2)
         index = torch.randperm(len(train), generator=generator)[:_NORM_ROWS]
-        x = train.take(index)[:].x
+        x = train.take(index)[:].seen
 
         def estimate():
             self._set_training(False)
@@ -338,8 +353,9 @@ class Net(NeuralNet):
         self._set_training(False)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         terms = []
-        for x, weight, mask in self.get_iterator(rows):
-            output = self.module_(x, self.module_.draw(x.shape, generator), mask)
+        for x, weight, mask, given in self.get_iterator(rows):
+            draws = self.module_.draw(x.shape, generator)
+            output = self.module_(x, draws, mask, given)
             cost = self.criterion_.per_batch(output, weight)
             terms.append(self.criterion_.per_sample(output, weight) + cost)
         return torch.cat(terms).double().cpu().numpy()

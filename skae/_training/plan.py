@@ -69,14 +69,19 @@ class Plan:
         Of the scaled rows.
     rows : Source
         The training rows, in the data's units.
+    target : Source
+        What to reconstruct from them; the same rows, unless pairs were given. Mean,
+        scaling and axes are of these.
     x : Source
-        The same rows, scaled.
+        The target, scaled.
     weight : ndarray of shape (n_samples,) or None
         Of mean one.
     validation : ndarray or None
         Indices of the validation rows among the training rows.
     X_val : Source or None
         Validation rows given by the user, instead.
+    X_val_target : Source or None
+        What to reconstruct from those, where pairs were given.
     device : str
     batch_size : int
         Largest number of rows per step.
@@ -92,10 +97,12 @@ class Plan:
     mean: np.ndarray
     axes: PrincipalAxes
     rows: Source
+    target: Source
     x: Source
     weight: np.ndarray | None
     validation: np.ndarray | None
     X_val: Source | None
+    X_val_target: Source | None
     device: str
     batch_size: int
     max_epochs: int
@@ -106,6 +113,11 @@ class Plan:
     def parts(self):
         """The components of the model."""
         return self.settings.parts
+
+    @property
+    def has_pairs(self):
+        """Whether something else than the rows is to be reconstructed."""
+        return self.target is not self.rows
 
     @property
     def n_validation(self):
@@ -127,10 +139,14 @@ class Plan:
         weight = self.weight
         if weight is not None:
             weight = torch.from_numpy(weight.astype(np.float32))
-        rows = Rows(self.x, weight).to(self.device)
+        given = scaled_rows(self.rows, self.scaling) if self.has_pairs else None
+        rows = Rows(self.x, weight, input=given).to(self.device)
         if self.X_val is not None:
-            validation = Rows(scaled_rows(self.X_val, self.scaling)).to(self.device)
-            return Data(rows, validation)
+            given = x = scaled_rows(self.X_val, self.scaling)
+            if self.has_pairs:
+                x = scaled_rows(self.X_val_target, self.scaling)
+            validation = Rows(x, input=given if self.has_pairs else None)
+            return Data(rows, validation.to(self.device))
         if self.validation is None:
             return Data(rows)
         trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
@@ -143,6 +159,7 @@ class Plan:
             self.settings,
             Subset(self.rows, kept),
             None if self.weight is None else self.weight[kept],
+            target=Subset(self.target, kept) if self.has_pairs else None,
             random_state=self.random_state,
             n_components=self.axes.n_components,
         )
@@ -165,6 +182,8 @@ def prepare(
     sample_weight=None,
     X_val=None,
     *,
+    target=None,
+    X_val_target=None,
     random_state,
     scaling=None,
     n_components=None,
@@ -180,6 +199,8 @@ def prepare(
         Positive.
     X_val : Source, default=None
         Validation rows.
+    target, X_val_target : Source, default=None
+        What to reconstruct from both. None is the rows themselves.
     random_state : RandomState
     scaling : tuple of (AffineMap, ndarray), default=None
         A scaling and the mean that came with it, instead of learning them.
@@ -191,11 +212,12 @@ def prepare(
     Plan
     """
     device = resolve_device(settings.device)
+    target = rows if target is None else target
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     if scaling is None:
-        scaling = fit_scaling(settings.scaling, rows, weight)
+        scaling = fit_scaling(settings.scaling, target, weight)
     scaling, mean = scaling
-    x = scaled_rows(rows, scaling)
+    x = scaled_rows(target, scaling)
     if n_components is None:
         n_components = settings.n_components
     axes = PrincipalAxes(x, weight, n_components, random_state)
@@ -210,10 +232,12 @@ def prepare(
         mean=mean,
         axes=axes,
         rows=rows,
+        target=target,
         x=x,
         weight=weight,
         validation=validation,
         X_val=X_val,
+        X_val_target=X_val_target,
         device=device,
         batch_size=_batch_size(settings.batch_size, len(rows)),
         max_epochs=settings.max_epochs,

@@ -73,8 +73,8 @@ class _Callbacks:
     """The tasks of a fit for callbacks of scikit-learn.
 
     Epochs are tasks below the fit where that is one network, else below one task per
-    network. The target of an autoencoder is ``X``, which callbacks get as ``y``:
-    ``ScoringMonitor`` would not score without.
+    network. The target of an autoencoder, ``X`` unless pairs are given, is what
+    callbacks get as ``y``: ``ScoringMonitor`` would not score without.
     """
 
     def __init__(self, estimator):
@@ -89,10 +89,11 @@ class _Callbacks:
 
     def _data(self, plan):
         X, weight = plan.rows.take(slice(None)).numpy(), plan.weight
+        target = plan.target.take(slice(None)).numpy() if plan.has_pairs else X
         return {
             "estimator": self._estimator,
             "X": X,
-            "y": X,
+            "y": target,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
 

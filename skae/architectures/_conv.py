@@ -80,8 +80,9 @@ class Conv(Architecture):
     Raises
     ------
     ValueError
-        On ``fit``, if the product of ``input_shape`` is not the number of features, or
-        if ``start="pca"`` is combined with ``linear_path=False``.
+        On ``fit``, if the product of ``input_shape`` is not the number of features; if
+        ``input_shape`` has the channels last or none, such as ``(28, 28, 1)`` and
+        ``(28, 28)``; or if ``start="pca"`` is combined with ``linear_path=False``.
 
     References
     ----------
@@ -166,12 +167,33 @@ class Conv(Architecture):
                     f"{number if least else ''}positive integers. "
                     f"Got {sizes!r} instead."
                 )
+        self._check_channels_first()
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(
                 "The 'kernel_size' parameter of Conv must be a positive odd integer. "
                 f"Got {self.kernel_size!r} instead."
             )
         check_start(self)
+
+    def _check_channels_first(self):
+        """Refuse shapes that are read wrongly without the channels in front."""
+        shape = tuple(map(int, self.input_shape))
+        *lengths, last = shape
+        if last == 1 < max(shape) or (
+            len(shape) == 3 and shape[0] == shape[1] > last > 2
+        ):
+            order = " (and rows in that order: np.moveaxis(images, -1, 1))"
+            raise ValueError(
+                "The 'input_shape' parameter of Conv must have the channels first: "
+                f"{(last, *lengths)}{order if last > 1 else ''}. Got {shape} instead."
+            )
+        if len(shape) == 2 and lengths[0] == last:
+            raise ValueError(
+                "The 'input_shape' parameter of Conv must be the number of channels "
+                f"and one to three lengths: (1, {last}, {last}) for a grey image. Got "
+                f"{shape} instead, which would be a signal with {last} channels and "
+                f"{last} steps: for that, pass ({last}, 1, {last})."
+            )
 
     def build(self, n_features, encoder_width, n_components, generator):
         """Return encoder and decoder; see `Architecture.build`."""

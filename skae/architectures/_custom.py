@@ -1,6 +1,7 @@
 """Networks that the user builds."""
 
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import nn
@@ -33,10 +34,11 @@ class Custom(Architecture):
     Raises
     ------
     TypeError
-        On ``fit``, if a function does not return a module, or if the module does not
-        return a single Tensor.
+        On ``fit``, if a function does not take two arguments or does not return a
+        module, or if the module does not return a single Tensor.
     ValueError
-        On ``fit``, if the module returns a Tensor of the wrong shape.
+        On ``fit``, if the module does not take rows of ``n_in`` columns or returns a
+        Tensor of the wrong shape.
 
     Notes
     -----
@@ -86,6 +88,7 @@ class Custom(Architecture):
                 "new torch.nn.Module for every fit. "
                 f"Got the module {function!r} instead."
             )
+        _check_signature(name, function)
         with _global_generator(_seed(generator)):
             module = function(n_in, n_out)
         if not isinstance(module, nn.Module):
@@ -93,15 +96,18 @@ class Custom(Architecture):
                 f"The {name!r} parameter of Custom must return a torch.nn.Module. "
                 f"Got {module!r} instead."
             )
-        with torch.no_grad(), _global_generator(0):
-            training = module.training
-            output = module.float().eval()(torch.zeros(2, n_in))
-            module.train(training)
         expected = (
             f"The {name!r} parameter of Custom must return a torch.nn.Module that maps "
             f"a Tensor of shape (n_rows, {n_in}) to one Tensor of shape "
             f"(n_rows, {n_out})."
         )
+        with torch.no_grad(), _global_generator(0):
+            training = module.training
+            try:
+                output = module.float().eval()(torch.zeros(2, n_in))
+            except RuntimeError as error:
+                raise ValueError(f"{expected} It failed: {error}.") from error
+            module.train(training)
         if not isinstance(output, torch.Tensor):
             raise TypeError(
                 f"{expected} The module returned an object of type "
@@ -112,6 +118,20 @@ class Custom(Architecture):
                 f"{expected} For 2 rows the output has shape {tuple(output.shape)}."
             )
         return _Repeatable(module)
+
+
+def _check_signature(name, function):
+    try:
+        accepted = signature(function)
+    except ValueError:  # some functions in C have none
+        return
+    try:
+        accepted.bind(1, 1)
+    except TypeError as error:
+        raise TypeError(
+            f"The {name!r} parameter of Custom must be a function of two numbers, "
+            f"(n_in, n_out). Got one of {accepted} instead: {error}."
+        ) from None
 
 
 class _Repeatable(nn.Module):
