@@ -310,7 +310,9 @@ class BaseAutoencoder(
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
+        plain = self._meaning_of_none()
         given = {slot.name: getattr(self, slot.name) for slot in fields(Parts)}
+        given = {n: plain[n] if part is None else part for n, part in given.items()}
         Parts.of(**given).check()
         # Copies: the fitted model must not change with the user's components.
         parts = Parts.of(**{n: clone(part) for n, part in given.items() if part})

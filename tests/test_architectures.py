@@ -1,11 +1,13 @@
 """Architectures: widths, PCA start and initial weights of the networks."""
 
+import warnings
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -15,7 +17,7 @@ from skae._data.principal_axes import PrincipalAxes
 from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import MLP
-from skae.architectures._networks import ACTIVATIONS, Tanh
+from skae.architectures._networks import ACTIVATIONS, Network, Tanh
 from skae.bottlenecks import Plain
 from skae.losses import SquaredError
 
@@ -166,9 +168,51 @@ def test_widths_are_positive_integers(sizes):
         MLP(sizes).validate()
 
 
-def test_the_pca_start_needs_a_linear_map():
+@pytest.mark.parametrize("start", ["pca", "mixed"])
+def test_the_pca_start_needs_a_linear_map(start):
     with pytest.raises(ValueError, match=r"start='random' or linear_path=True"):
-        MLP((5,), linear_path=False).validate()
+        MLP((5,), linear_path=False, start=start).validate()
+
+
+@pytest.mark.parametrize(
+    ("n_components", "norm", "start"), [(5, None, "mixed"), (6, "batch", "pca")]
+)
+def test_norm_and_start_depend_on_the_code(n_components, norm, start):
+    build = {"n_features": 9, "n_components": n_components}
+    networks = _build(MLP(), **build), _build(MLP(norm=norm, start=start), **build)
+    assert str(networks[0]) == str(networks[1])
+    _, linear = _build(MLP(linear_path=False), **build)
+    assert type(linear) is Network
+
+
+def test_a_mixed_start_is_left_with_random_branches(X):
+    encoder, _ = _build(MLP((7,), start="mixed"))
+    affine = Affine(torch.eye(2, 6), torch.ones(2))
+    encoder.start(affine)
+    torch.testing.assert_close(encoder.affine, affine)
+    encoder.leave_start(torch.Generator().manual_seed(0))
+    weight = encoder.branch.last.weight
+    # As torch initialises its layers.
+    assert 0.9 < weight.abs().max() * 7**0.5 <= 1
+    assert encoder.linear.pace == 1
+    torch.testing.assert_close(encoder.linear.weight, affine.weight)
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_mixed_start_falls_back_to_pca(early_stopping, X):
+    model = AutoencoderTransformer(
+        2,
+        architecture=MLP((7,), start="mixed"),
+        early_stopping=early_stopping,
+        lr=1e-12,
+        max_epochs=2,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X)
+    expected = PCA(2).fit_transform(X)
+    np.testing.assert_allclose(model.transform(X), expected, atol=1e-4)
 
 
 # Initial weights
@@ -234,7 +278,7 @@ def test_gradient_reaches_every_weight_after_one_step(activation, start, X):
 @torch.no_grad()
 @pytest.mark.parametrize("hidden", [(5,), (5, 4)])
 def test_batch_normalisation_is_that_of_torch(hidden, generator):
-    ours = MLP(hidden, norm="batch", **TEXTBOOK)
+    ours = MLP(hidden, norm="batch", activation="tanh", **TEXTBOOK)
     encoder, _ = _build(ours, n_features=6)
     theirs = nn.Sequential()
     for stage in encoder.branch.hidden:
@@ -262,7 +306,7 @@ def test_batch_normalisation_is_that_of_torch(hidden, generator):
 
 
 def test_layer_normalisation_is_that_of_torch(generator):
-    encoder, _ = _build(MLP((5,), norm="layer", **TEXTBOOK))
+    encoder, _ = _build(MLP((5,), norm="layer", activation="tanh", **TEXTBOOK))
     x = torch.randn(20, 6, generator=generator)
     (stage,) = encoder.branch.hidden
     normed = nn.functional.layer_norm(stage.layer(x), (5,))

@@ -410,6 +410,7 @@ def trained(rng, X):
     """Return a model with a validation set that keeps the weights of an epoch."""
     curved = np.c_[X[:, 0], X[:, 0] ** 2, X[:, 1], X[:, 1] * X[:, 0]]
     model = small(max_epochs=20, early_stopping=True, validation_fraction=0.3)
+    model.set_params(architecture__start="pca")
     return model.fit(np.repeat(curved, 3, axis=0))
 
 

@@ -271,7 +271,9 @@ def test_parameters_of_what_none_stands_for_are_set():
         bottleneck__activation="relu",
         anomaly_score__scores=None,
     )
-    assert repr(model.architecture) == "MLP(hidden_layer_sizes=(9,))"
+    # That of the detector has settings of its own.
+    assert model.architecture.hidden_layer_sizes == (9,)
+    assert model.architecture.activation == "tanh"
     assert isinstance(model.bottleneck, Plain)
     assert isinstance(model.anomaly_score, Combined)
     assert model.loss is model.corruption is model.penalty is None

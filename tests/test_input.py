@@ -205,7 +205,7 @@ def test_slots_take_instances_only(X, slot, kind):
         ({"architecture": MLP(activation="linear")}, "'activation' parameter of MLP"),
         ({"architecture": MLP((8, 0))}, "'hidden_layer_sizes' parameter of MLP"),
         ({"architecture": MLP((8, 2.5))}, "'hidden_layer_sizes' parameter of MLP"),
-        ({"architecture": MLP((8,), linear_path=False)}, "start='random'"),
+        ({"architecture": MLP((8,), linear_path=False, start="pca")}, "start='random'"),
     ],
 )
 def test_parameters_of_parts_are_checked(X, params, message):

@@ -343,6 +343,7 @@ def test_parts_from_elsewhere_work_in_an_estimator(X):
         corruption=Shift(),
         max_epochs=3,
         early_stopping=False,
+        lr=1e-3,
         random_state=0,
     ).fit(X)
     assert model.transform(X).shape == (len(X), 2)

@@ -43,7 +43,7 @@ def test_the_order_comes_from_the_generator_alone(seed):
 
 def test_without_a_generator_rows_come_in_order():
     rows = Rows(_column(9), torch.arange(9) * 2.0)
-    x, weight, masks = zip(*Batches(rows, 4), strict=True)
+    x, weight, masks, _ = zip(*Batches(rows, 4), strict=True)
     x, weight = torch.cat(x), torch.cat(weight)
     assert masks == (None, None, None)
     assert torch.equal(x, rows.source.x)
@@ -52,7 +52,7 @@ def test_without_a_generator_rows_come_in_order():
 
 def test_rows_keep_their_weights_when_some_are_taken():
     taken = Rows(_column(10), torch.arange(10) * 2.0).take(np.array([7, 2]))
-    x, weight, _ = taken[:]
+    x, weight, *_ = taken[:]
     assert x.flatten().tolist() == [7, 2]
     assert torch.equal(weight, taken.weight)
     assert taken.weight_array().tolist() == pytest.approx([14 / 9, 4 / 9])

@@ -340,7 +340,7 @@ def test_active_units_are_those_whose_mean_varies(rng):
 
 
 def test_too_high_a_cost_collapses_the_code(X):
-    with pytest.warns(CollapsedCodeWarning, match="lower n_components, the penalty or"):
+    with pytest.warns(CollapsedCodeWarning, match="Lower n_components or weaken the"):
         model = _fit(X, bottleneck=Variational(1e4), max_epochs=150, lr=1e-2)
     assert model.active_units_ == 0
 

@@ -16,6 +16,7 @@ from ..architectures._networks import (
     Anchored,
     BatchNorm,
     Branch,
+    MixedStartNetwork,
     Network,
     Stage,
     StartingNetwork,
@@ -86,7 +87,7 @@ class ClosedForm:
 
 def _is_plain(network):
     # Subclasses may compute something else.
-    if type(network) not in (Network, StartingNetwork):
+    if type(network) not in (Network, StartingNetwork, MixedStartNetwork):
         return False
     if type(network.linear) not in (nn.Linear, Anchored, NoneType):
         return False

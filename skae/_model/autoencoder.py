@@ -335,6 +335,19 @@ class Autoencoder(Portable):
                 network.start(affine)
         return all(hasattr(network, "start") for network, _ in starts)
 
+    @torch.no_grad()
+    def leave_start(self, generator):
+        """Change the initial weights to those that training begins with.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            On the CPU.
+        """
+        for network in (self.encoder, self.decoder):
+            if (leave := _hook(network, "leave_start")) is not None:
+                leave(generator)
+
     def _start_link(self, reconstruction, statistics, units):
         """Return the start of the decoder, from codes to the input of the link."""
         if units is not None:

@@ -11,6 +11,7 @@ from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
 from .._model.export import exported_score
 from ..anomaly_scores import AnomalyScore, Combined
+from ..architectures import MLP
 from . import _thresholds
 from ._cross_fitting import N_PARTS, cross_fitted, few_rows
 from ._ensemble import fit_ensemble
@@ -92,7 +93,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
-        :class:`~skae.architectures.MLP` with its default parameters.
+        ``MLP(activation="tanh", norm=None, start="pca")``: with bounded activations,
+        rows that are far off are reconstructed as by PCA; batch normalisation would let
+        outliers among the training rows change its statistics.
 
     bottleneck : Bottleneck, default=None
         What the output of the encoder passes through to become the latent code, for
@@ -706,7 +709,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     @staticmethod
     def _meaning_of_none():
-        return BaseAutoencoder._meaning_of_none() | {"anomaly_score": Combined()}
+        # Bounded activations and PCA's linear path reconstruct what is far off as PCA
+        # does; batch normalisation would let outliers among the training rows into its
+        # statistics, without a gain in ranking: tests/benchmarks/bench_outliers.py.
+        network = MLP(activation="tanh", norm=None, start="pca")
+        own = {"architecture": network, "anomaly_score": Combined()}
+        return BaseAutoencoder._meaning_of_none() | own
 
     def _score(self):
         return Combined() if self.anomaly_score is None else self.anomaly_score

@@ -168,6 +168,7 @@ def _make_net(plan, axes, seeds, previous):
         "gradient_clip": settings.gradient_clip,
         "precision": settings.precision,
         "starts_fitted": starts_fitted,
+        "leaves_start": starts_fitted and previous is None,
         "seed": train_seed,
         "device": plan.device,
         "verbose": settings.verbose,

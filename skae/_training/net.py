@@ -57,6 +57,9 @@ class Net(NeuralNet):
     starts_fitted : bool
         Whether the initial weights are a model worth keeping, to be replaced only after
         a gain that is clear of noise.
+    leaves_start : bool
+        Whether networks with the hook ``leave_start`` use it, where there is a
+        validation set to return to the start by.
     early_stopping : bool
         Whether to stop, and to keep the best weights, by the objective on the
         validation set.
@@ -84,6 +87,7 @@ class Net(NeuralNet):
         optimizer="adamw",
         seed=0,
         starts_fitted=False,
+        leaves_start=False,
         early_stopping=True,
         n_iter_no_change=15,
         tol=1e-3,
@@ -98,6 +102,7 @@ class Net(NeuralNet):
         )
         self.seed = seed
         self.starts_fitted = starts_fitted
+        self.leaves_start = leaves_start
         self.early_stopping = early_stopping
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -189,6 +194,11 @@ class Net(NeuralNet):
         with threads_for(work):
             estimate_norms()
             self.selection_ = self._start_selection(validation)
+            if self.leaves_start and validation is not None and self.early_stopping:
+                # What was evaluated is kept if training does not lead to less.
+                generator = torch.Generator().manual_seed(self.seed + 3)
+                self.module_.leave_start(generator)
+                self.weights_.start_average()
             batches = self.get_iterator(train, training=True)
             datasets = {"dataset_train": train, "dataset_valid": validation}
             for number in range(epochs):

@@ -69,6 +69,14 @@ class Architecture(Component):
           :meth:`torch.Tensor.copy_`.
         - Returns: None.
 
+    ``leave_start(generator)``
+        Change the weights that ``start`` has set to those that training begins with.
+        Called once, after the start has been evaluated on the validation set; not
+        without a validation set, nor with ``warm_start=True``.
+
+        - ``generator``: torch.Generator on the CPU, for random numbers.
+        - Returns: None.
+
     ``observe(x, draw)``
         Update what is not learnt by gradient descent, such as running statistics of
         batch normalisation. Called after every training step, without recording

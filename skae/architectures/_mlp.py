@@ -22,9 +22,9 @@ from ._networks import (
 __all__ = ["MLP"]
 
 _NORMS = {"batch": BatchNorm, "layer": nn.LayerNorm}
-# Largest code for which activation="auto" is "tanh". This choice, the normalisation and
-# the learning rate of the estimators: tests/benchmarks/search_default.py.
-_MOST_TANH = 5
+# Largest code for which norm="auto" is None and start="auto" is "mixed". This choice
+# and the learning rate of the estimators: tests/benchmarks/search_default.py.
+_FEW_COMPONENTS = 5
 # Smallest and largest width of the hidden layers with hidden_layer_sizes="auto". The
 # upper limit bounds the number of weights on wide tables; the choice is measured in
 # tests/benchmarks/bench_constants.py.
@@ -50,12 +50,9 @@ class MLP(Architecture):
         512. Because of the upper limit the number of weights grows linearly with the
         number of features on wide tables.
 
-    activation : {"auto", "elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, \
-            default="auto"
-        Activation after each hidden layer. Code and output layer are linear. ``"auto"``
-        means "tanh" for codes of up to 5 components and "elu" for larger ones. "tanh"
-        has the lower error where few components must describe curved data, "elu" where
-        many components keep most of the variance.
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="elu"
+        Activation after each hidden layer. Code and output layer are linear. "elu" had
+        the lowest error on tables. "tanh" is bounded: see ``linear_path``.
 
     linear_path : bool, default=True
         Whether to add the linear map to the output of the hidden layers [2]_. If it is
@@ -63,9 +60,10 @@ class MLP(Architecture):
         With "tanh" or "sigmoid", which are bounded, the linear map alone determines the
         reconstruction of extreme rows; the low rate keeps it close to PCA.
 
-    norm : {"batch", "layer"} or None, default="batch"
+    norm : {"auto", "batch", "layer"} or None, default="auto"
         Normalisation before each activation: batch normalisation over the rows of the
-        batch [3]_ or layer normalisation over the units of the layer [4]_. In
+        batch [3]_ or layer normalisation over the units of the layer [4]_. ``"auto"``
+        means none for codes of up to 5 components and "batch" for larger ones. In
         inference, and for a training batch of one row, batch normalisation uses
         statistics of up to 1,024 training rows, which are estimated after each epoch
         for the weights that are kept [6]_. With "batch" an epoch takes about 1.3 times
@@ -77,10 +75,16 @@ class MLP(Architecture):
         *encoder* is set to zero in training [5]_; the other outputs are divided by
         ``1 - dropout``. There is no dropout on the validation set and in inference.
 
-    start : {"pca", "random"}, default="pca"
+    start : {"auto", "pca", "mixed", "random"}, default="auto"
         Initial values of the linear maps. ``"pca"`` uses the principal axes. It needs a
         bottleneck with a linear start, such as :class:`~skae.bottlenecks.Plain`; with
-        other bottlenecks the linear maps are drawn at random. ``"random"`` draws all
+        other bottlenecks the linear maps are drawn at random. ``"mixed"`` is the same,
+        but once PCA has been evaluated on the validation set, the last layers of the
+        branches are drawn at random as well, and the linear maps learn at the full
+        rate. Codes of few components find lower errors from there; PCA is kept if
+        training does not. Without a validation set it is "pca". ``"auto"`` means
+        "mixed" for codes of up to 5 components and "pca" for larger ones, or "random"
+        without a linear path. ``"random"`` draws all
         layers from ``random_state``, the last layer of the branch included.
         ``linear_path=False, start="random"`` is the textbook network, with the
         distribution of initial weights that torch uses.
@@ -88,7 +92,7 @@ class MLP(Architecture):
     Raises
     ------
     ValueError
-        On ``fit``, if ``start="pca"`` and the networks have no linear map
+        On ``fit``, if ``start`` is "pca" or "mixed" and the networks have no linear map
         (``linear_path=False`` with hidden layers).
 
     Notes
@@ -128,22 +132,22 @@ class MLP(Architecture):
 
     _parameter_constraints: dict = {
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
-        "activation": [StrOptions({"auto", *ACTIVATIONS})],
+        "activation": [StrOptions(set(ACTIVATIONS))],
         "linear_path": ["boolean"],
-        "norm": [StrOptions(set(_NORMS)), None],
+        "norm": [StrOptions({"auto", *_NORMS}), None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "start": [StrOptions({"pca", "random"})],
+        "start": [StrOptions({"auto", "pca", "mixed", "random"})],
     }
 
     def __init__(
         self,
         hidden_layer_sizes="auto",
         *,
-        activation="auto",
+        activation="elu",
         linear_path=True,
-        norm="batch",
+        norm="auto",
         dropout=0.0,
-        start="pca",
+        start="auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -159,8 +163,8 @@ class MLP(Architecture):
         ------
         ValueError
             If a parameter is not accepted, for example a width that is not a positive
-            integer, or if ``start="pca"`` is combined with ``linear_path=False`` and
-            hidden layers.
+            integer, or if ``start`` is "pca" or "mixed" and ``linear_path`` is False,
+            with hidden layers.
         """
         super().validate()
         hidden = self.hidden_layer_sizes
@@ -180,20 +184,25 @@ class MLP(Architecture):
             hidden = (min(max(2 ** round(log2(n_features)), low), high),) * 2
         else:
             hidden = tuple(self.hidden_layer_sizes)
-        activation = self.activation
-        if activation == "auto":
-            activation = "tanh" if n_components <= _MOST_TANH else "elu"
+        few = n_components <= _FEW_COMPONENTS
+        norm, start = self.norm, self.start
+        if norm == "auto":
+            norm = None if few else "batch"
+        if start == "auto" and not self.linear_path:
+            start = "random"
+        elif start == "auto":
+            start = "mixed" if few else "pca"
         encoder_sizes = (n_features, *hidden, encoder_width)
         decoder_sizes = (n_components, *reversed(hidden), n_features)
         return (
-            self._network(encoder_sizes, activation, self.dropout, generator),
-            self._network(decoder_sizes, activation, 0.0, generator),
+            self._network(encoder_sizes, norm, start, self.dropout, generator),
+            self._network(decoder_sizes, norm, start, 0.0, generator),
         )
 
-    def _network(self, sizes, activation, dropout, generator):
-        activation, gain = ACTIVATIONS[activation]
+    def _network(self, sizes, norm, start, dropout, generator):
+        activation, gain = ACTIVATIONS[self.activation]
         last_gain = 1.0
-        if self.start == "random":
+        if start == "random":
             gain = last_gain = TORCH_GAIN
         *hidden, last = pairwise(sizes)
         layers = [
@@ -203,16 +212,14 @@ class MLP(Architecture):
         branch = None
         if hidden:
             layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
-            norm = _NORMS.get(self.norm)
-            branch = Branch(
-                stages(layers, sizes[1:-1], activation, norm), layer, dropout
-            )
+            hidden_stages = stages(layers, sizes[1:-1], activation, _NORMS.get(norm))
+            branch = Branch(hidden_stages, layer, dropout)
         return network(
             sizes[0],
             sizes[-1],
             branch,
             self.linear_path,
-            self.start,
+            start,
             generator,
             gain=last_gain,
         )

@@ -14,6 +14,7 @@ __all__ = [
     "Anchored",
     "BatchNorm",
     "Branch",
+    "MixedStartNetwork",
     "Network",
     "Stage",
     "StartingNetwork",
@@ -154,13 +155,14 @@ def check_start(architecture):
     Raises
     ------
     ValueError
-        If ``start="pca"`` is combined with ``linear_path=False``.
+        If ``start`` is "pca" or "mixed" and ``linear_path`` is False.
     """
-    if architecture.start == "pca" and not architecture.linear_path:
+    start = architecture.start
+    if start in ("pca", "mixed") and not architecture.linear_path:
         name = type(architecture).__name__
         raise ValueError(
-            f"{name}(start='pca') initialises the linear path, but linear_path=False "
-            "removes it: pass start='random' or linear_path=True."
+            f"{name}(start={start!r}) initialises the linear path, but "
+            "linear_path=False removes it: pass start='random' or linear_path=True."
         )
 
 
@@ -175,9 +177,10 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator, gain=1.0
         Hidden layers. Without them, the network is a linear map.
     linear_path : bool
         Whether to add a linear map to the branch.
-    start : {"pca", "random"}
+    start : {"pca", "mixed", "random"}
         "pca" returns a network with the hook ``start``, which sets it to an affine map;
-        "random" returns one without.
+        "mixed" returns one with the hook ``leave_start``, too; "random" returns one
+        with neither.
     generator : torch.Generator
         Generator on the CPU for the initial weights of the linear map.
     gain : float, default=1.0
@@ -194,7 +197,10 @@ def network(n_inputs, n_outputs, branch, linear_path, start, generator, gain=1.0
         )
     if start == "random":
         return Network(linear, branch)
-    return StartingNetwork(linear if branch is None else Anchored(linear), branch)
+    if branch is None:
+        return StartingNetwork(linear, None)
+    kind = MixedStartNetwork if start == "mixed" else StartingNetwork
+    return kind(Anchored(linear), branch)
 
 
 class Stage(nn.Module):
@@ -428,6 +434,19 @@ class StartingNetwork(Network):
             self.linear.start(affine)
             for p in self.branch.last.parameters():
                 p.zero_()
+
+
+class MixedStartNetwork(StartingNetwork):
+    """Network that is trained from an affine map plus a random branch."""
+
+    @torch.no_grad()
+    def leave_start(self, generator):
+        """Draw the last layer of the branch, and let the linear map learn faster."""
+        weight = self.branch.last.weight
+        bound = TORCH_GAIN * sqrt(3 / weight.shape[1])
+        drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+        weight.copy_(drawn)
+        self.linear.pace.fill_(1.0)
 
 
 class Anchored(nn.Module):
