@@ -97,8 +97,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         not to biases, normalisation parameters and variances. Weights decay towards
         zero; those of a linear path that started at PCA decay towards that start.
 
-    gradient_clip : float, default=None
-        Maximum norm of the total gradient (clipping). None does not clip.
+    gradient_clip : float or None, default=1.0
+        Maximum norm of the gradient of all weights together: larger ones are scaled
+        down to it (Pascanu, Mikolov & Bengio, 2013). The gradient of a row far from all
+        others has any size; a step for it is then no longer than others. None does not
+        clip. The default: ``tests/benchmarks/search_default.py``.
 
     batch_size : "auto" or int, default="auto"
         Maximum number of rows per training step. "auto" is the power of two nearest to
@@ -352,7 +355,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         optimizer="adamw",
         lr=1e-2,
         weight_decay=0.0,
-        gradient_clip=None,
+        gradient_clip=1.0,
         batch_size="auto",
         max_epochs=300,
         early_stopping=True,

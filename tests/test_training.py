@@ -182,6 +182,7 @@ def test_divergence_warns_and_leaves_finite_weights(
         optimizer=optimizer,
         early_stopping=early_stopping,
         lr=lr,
+        gradient_clip=None,
         batch_size=len(roll),  # one step per epoch: its loss is that before the step
     )
     with pytest.warns(DivergenceWarning, match="Lower lr"):

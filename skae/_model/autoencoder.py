@@ -343,10 +343,17 @@ class Autoencoder(Portable):
         ----------
         generator : torch.Generator
             On the CPU.
+
+        Returns
+        -------
+        bool
+            Whether they differ from the initial weights.
         """
-        for network in (self.encoder, self.decoder):
-            if (leave := _hook(network, "leave_start")) is not None:
-                leave(generator)
+        networks = (self.encoder, self.decoder)
+        hooks = [hook for n in networks if (hook := _hook(n, "leave_start"))]
+        for leave in hooks:
+            leave(generator)
+        return bool(hooks)
 
     def _start_link(self, reconstruction, statistics, units):
         """Return the start of the decoder, from codes to the input of the link."""

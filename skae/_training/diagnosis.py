@@ -124,7 +124,8 @@ def _warn_of_training(net):
     if net.diverged_:
         warn_user(
             f"The loss was not finite in epoch {len(net.history)}; the weights of "
-            f"epoch {net.best_epoch_} were kept. Lower lr, set gradient_clip, or look "
+            f"epoch {net.best_epoch_} were kept. Lower lr, "
+            f"{'set' if net.gradient_clip is None else 'lower'} gradient_clip, or look "
             "for columns with extreme values.",
             DivergenceWarning,
         )

@@ -197,7 +197,8 @@ class Net(NeuralNet):
             if self.leaves_start and validation is not None and self.early_stopping:
                 # What was evaluated is kept if training does not lead to less.
                 generator = torch.Generator().manual_seed(self.seed + 3)
-                self.module_.leave_start(generator)
+                if self.module_.leave_start(generator):
+                    self.selection_.leave_start()
                 self.weights_.start_average()
             batches = self.get_iterator(train, training=True)
             datasets = {"dataset_train": train, "dataset_valid": validation}

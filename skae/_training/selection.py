@@ -50,6 +50,10 @@ class Selection:
         self.best_epoch = 0
         self._waited = 0
 
+    def leave_start(self):
+        """Let training go on as long as it improves on itself, not on the start."""
+        self._reference = inf
+
     def update(self, epoch, loss, rows, counts=True):
         """Take note of an epoch's weights; return whether to stop.
 
