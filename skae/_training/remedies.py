@@ -95,10 +95,10 @@ def _start(settings):
     """Return how to start at PCA, where a fit did not."""
     architecture = settings.parts.architecture
     name, start = type(architecture).__name__, getattr(architecture, "start", None)
-    if start == "random":
+    if start == "random" or (start == "auto" and not architecture.linear_path):
         linear = "" if architecture.linear_path else "linear_path=True, "
         return f"start at PCA: {name}({linear}start='pca')"
-    if start == "pca" and settings.warm_start:
+    if start in ("auto", "mixed", "pca") and settings.warm_start:
         return "begin anew, at PCA: warm_start=False"
     return f"start at PCA, as architecture=None does and {name} does not"
 
