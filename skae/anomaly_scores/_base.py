@@ -16,6 +16,8 @@ __all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "spread"]
 _SMALLEST_RESIDUAL = 1e-2
 # For residuals, relative to the spread of the column: rounding of single precision.
 _ROUNDING = 1e-5
+# For scores in double precision, relative to the largest.
+_ROUNDING_OF_SCORES = 1e-9
 # For components of the code, relative to the largest; they are seldom only rounding.
 _SMALLEST_COMPONENT = 1e-6
 
@@ -170,7 +172,8 @@ def deviation(scores):
     """Return the mean absolute deviation of each column from its median.
 
     Scores are divided by it before they are added. The standard deviation would depend
-    on a few outliers, and so vary between samples of validation rows.
+    on a few outliers, and so vary between samples of validation rows. It is zero if the
+    scores are equal up to rounding: two rows are equally far from their mean.
 
     Examples
     --------
@@ -178,7 +181,9 @@ def deviation(scores):
     >>> deviation(torch.tensor([[0.0], [1.0], [2.0], [9.0]]))
     tensor([2.5000])
     """
-    return (scores - scores.median(dim=0).values).abs().mean(dim=0)
+    distance = (scores - scores.median(dim=0).values).abs().mean(dim=0)
+    rounding = _ROUNDING_OF_SCORES * scores.abs().amax(dim=0)
+    return torch.where(distance > rounding, distance, 0.0)
 
 
 class Joint(nn.Module):
