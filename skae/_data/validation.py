@@ -1,5 +1,7 @@
 """Validation of rows and sample weights given by users."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils.validation import validate_data
 
@@ -70,11 +72,15 @@ def check_flat(X, name, to_fit=None):
 
 
 def _shape(X):
-    """Return the shape of an array or of a list of arrays; () of other objects."""
+    """Return the shape of an array or of a list of arrays; () of other objects.
+
+    These include lazy collections that do not know their number of rows.
+    """
     if isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) > 1:
         return len(X), *np.shape(X[0])
     shape = getattr(X, "shape", ())
-    return tuple(map(int, shape)) if isinstance(shape, tuple) else ()
+    known = isinstance(shape, tuple) and all(isinstance(n, Integral) for n in shape)
+    return tuple(map(int, shape)) if known else ()
 
 
 def _is_plain(estimator, X):
