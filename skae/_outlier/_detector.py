@@ -720,7 +720,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return BaseAutoencoder._meaning_of_none() | own
 
     def _score(self):
-        return Combined() if self.anomaly_score is None else self.anomaly_score
+        given = self.anomaly_score
+        return self._meaning_of_none()["anomaly_score"] if given is None else given
 
     def _withhold(self, X, sample_weight):
         """Remove the calibration rows before anything is learnt from the rows."""

@@ -138,10 +138,14 @@ def initialised(cls, *args, gain, generator, **kwargs):
         # With stride s, each output is a sum over 1 / s of the taps of the kernel in
         # each dimension, for all input channels.
         n_inputs = layer.in_channels * prod(layer.kernel_size) / prod(layer.stride)
-    bound = gain * sqrt(3 / n_inputs)
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    _draw(layer.weight, gain, n_inputs, generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _draw(weight, gain, n_inputs, generator):
+    bound = gain * sqrt(3 / n_inputs)
+    nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
 def check_start(architecture):
@@ -443,8 +447,9 @@ class MixedStartNetwork(StartingNetwork):
     def leave_start(self, generator):
         """Draw the last layer of the branch, and let the linear map learn faster."""
         weight = self.branch.last.weight
-        bound = TORCH_GAIN * sqrt(3 / weight.shape[1])
-        drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+        # On the CPU and in single precision, wherever the weight is.
+        drawn = torch.empty(weight.shape, dtype=torch.float32)
+        _draw(drawn, TORCH_GAIN, weight.shape[1], generator)
         weight.copy_(drawn)
         self.linear.pace.fill_(1.0)
 
