@@ -87,10 +87,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
 
-    lr : float, default=1e-2
+    lr : float, default=5e-3
         Learning rate. It is constant: a running average of the weights is evaluated and
         kept, which replaces learning-rate decay. The default is compared with others
-        in ``tests/benchmarks/bench_constants.py``.
+        in ``tests/benchmarks/search_default.py``.
 
     weight_decay : float, default=0.0
         Weight decay, passed to the optimiser. It applies to the weights of layers only,
@@ -117,6 +117,14 @@ class AutoencoderTransformer(BaseAutoencoder):
         a usable model, such as those of PCA or of a warm start, are kept unless the
         mean gain exceeds two standard errors. If False, training stops when the
         training objective no longer improves, and the last weights are kept.
+
+        With fewer than 500 rows the validation set takes a large share of them. It then
+        only chooses the number of epochs, and a network is trained on all rows for that
+        number. If the gain on the validation set is not clear, the initial weights are
+        judged by 5-fold cross-validation: the mean gain over all rows must exceed three
+        standard errors, and the number of epochs is the median over the folds. The
+        losses in ``history_`` are those of the training with the validation set. With
+        ``callbacks`` in ``net_params`` there is only this one training.
 
     validation_fraction : float, default=0.1
         Share of the rows to hold out as validation set, but at least 50 rows, or 20 if
@@ -353,7 +361,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         loss=None,
         scaling="auto",
         optimizer="adamw",
-        lr=1e-2,
+        lr=5e-3,
         weight_decay=0.0,
         gradient_clip=1.0,
         batch_size="auto",

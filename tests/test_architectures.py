@@ -175,27 +175,31 @@ def test_the_pca_start_needs_a_linear_map(start):
 
 
 @pytest.mark.parametrize(
-    ("n_components", "norm", "start"), [(5, None, "mixed"), (6, "batch", "pca")]
+    ("n_components", "activation", "norm", "start"),
+    [(5, "relu", None, "mixed"), (6, "elu", "batch", "pca")],
 )
-def test_norm_and_start_depend_on_the_code(n_components, norm, start):
+def test_the_default_depends_on_the_code(n_components, activation, norm, start):
     build = {"n_features": 9, "n_components": n_components}
-    networks = _build(MLP(), **build), _build(MLP(norm=norm, start=start), **build)
+    explicit = MLP(activation=activation, norm=norm, start=start)
+    networks = _build(MLP(), **build), _build(explicit, **build)
     assert str(networks[0]) == str(networks[1])
     _, linear = _build(MLP(linear_path=False), **build)
     assert type(linear) is Network
 
 
-def test_a_mixed_start_is_left_with_random_branches(X):
+def test_a_mixed_start_is_left_for_random_weights(X):
     encoder, _ = _build(MLP((7,), start="mixed"))
     affine = Affine(torch.eye(2, 6), torch.ones(2))
     encoder.start(affine)
     torch.testing.assert_close(encoder.affine, affine)
     encoder.leave_start(torch.Generator().manual_seed(0))
-    weight = encoder.branch.last.weight
     # As torch initialises its layers.
-    assert 0.9 < weight.abs().max() * 7**0.5 <= 1
+    layers = (encoder.branch.hidden[0].layer, encoder.branch.last, encoder.linear)
+    for layer, n_inputs in zip(layers, (6, 7, 6), strict=True):
+        assert 0.8 < layer.weight.abs().max() * n_inputs**0.5 <= 1
+        assert not layer.bias.any()
     assert encoder.linear.pace == 1
-    torch.testing.assert_close(encoder.linear.weight, affine.weight)
+    assert not encoder.linear.start_weight.any()
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])

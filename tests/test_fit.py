@@ -114,18 +114,17 @@ def test_training_does_not_lose_to_pca_on_new_rows(k, seed):
     )
 
 
-def test_training_on_noise_leaves_it_at_pca(seed):
-    stayed = 0
-    for other in range(10 * seed, 10 * seed + 10):
-        X = np.random.RandomState(other).normal(size=(300, 5))
-        model = AutoencoderTransformer(2, random_state=other).fit(X)
-        assert model.n_iter_ > 0
-        if model.best_epoch_ == 0:
-            stayed += 1
-            code = PCA(2).fit_transform(X)
-            np.testing.assert_allclose(model.transform(X), code, atol=1e-5)
-    # The best of many epochs is judged, at two standard errors.
-    assert stayed >= 7
+@any_outcome
+@pytest.mark.parametrize(("n", "d"), [(90, 12), (300, 5)])
+def test_training_on_noise_does_not_lose_to_pca_on_new_rows(n, d, seed):
+    # Curved surfaces come closer to noise than planes do, but not with few rows.
+    rng = np.random.RandomState(seed)
+    X, new = rng.normal(size=(n, d)), rng.normal(size=(2000, d))
+    model = AutoencoderTransformer(2, max_epochs=60, random_state=seed).fit(X)
+    assert model.n_iter_ > 0
+    pca = PCA(2).fit(X)
+    expected = r2(new, pca.inverse_transform(pca.transform(new)))
+    assert r2(new, model.reconstruct(new)) > expected - 0.01
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -4,7 +4,8 @@ import numpy as np
 
 from .._data.source import Subset
 from .._training.fit import train
-from ._ensemble import FEW_ROWS, fit_ensemble
+from .._training.plan import FEW_ROWS
+from ._ensemble import fit_ensemble
 
 __all__ = ["N_PARTS", "cross_fitted", "few_rows"]
 
@@ -52,13 +53,15 @@ def cross_fitted(fit, unchanged, how, events):
     ndarray of shape (n_samples,), float64
     """
     plan = fit.plan
-    # Models that kept the start with all rows will do so with fewer, at no cost.
-    skip = unchanged and not plan.settings.warm_start
-    max_epochs = 0 if skip else plan.max_epochs
+    # As many epochs as with all rows; none if the initial weights were kept. After a
+    # warm start these are not the ones that other rows begin with.
+    n_epochs = None if plan.settings.warm_start else fit.net.best_epoch_
+    if n_epochs == 0 and not unchanged:
+        n_epochs = None
     scores = np.empty(len(plan.rows))
     order = plan.random_state.permutation(len(scores))
     for rows in np.array_split(order, N_PARTS):
-        first = train(plan.without(rows, max_epochs), **events)
+        first = train(plan.without(rows, n_epochs), **events)
         fitted = fit_ensemble(first, **how, **events)
         scores[rows] = fitted.ensemble.score(Subset(plan.rows, rows))
     return scores

@@ -11,16 +11,14 @@ from .._data.subsample import subsample
 from .._model.inference import RowModule
 from .._model.model import Model
 from .._training.fit import train
+from .._training.plan import FEW_ROWS
 from ..anomaly_scores import View
 from ..anomaly_scores._base import deviation, spread
 
-__all__ = ["FEW_ROWS", "Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
+__all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
 
 # Rows that a scorer may learn from: of the training rows and of the validation rows.
 _MAX_ROWS = 8192
-# Training rows below which scorers take residuals of all of them for residuals of
-# validation rows; see tests/benchmarks/bench_constants.py.
-FEW_ROWS = 500
 
 
 class Member(RowModule):

@@ -58,8 +58,7 @@ class Net(NeuralNet):
         Whether the initial weights are a model worth keeping, to be replaced only after
         a gain that is clear of noise.
     leaves_start : bool
-        Whether networks with the hook ``leave_start`` use it, where there is a
-        validation set to return to the start by.
+        Whether networks with the hook ``leave_start`` use it.
     early_stopping : bool
         Whether to stop, and to keep the best weights, by the objective on the
         validation set.
@@ -174,7 +173,9 @@ class Net(NeuralNet):
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
         self.stop_reason_ = None
-        self.n_planned_steps_ = epochs * math.ceil(len(train) / self.batch_size)
+        self.n_planned_steps_ = self.max_epochs * math.ceil(
+            len(train) / self.batch_size
+        )
         for _, callback in self.callbacks_:
             _check_works_here(callback)
             if epochs and validation is None:
@@ -194,7 +195,7 @@ class Net(NeuralNet):
         with threads_for(work):
             estimate_norms()
             self.selection_ = self._start_selection(validation)
-            if self.leaves_start and validation is not None and self.early_stopping:
+            if self.leaves_start:
                 # What was evaluated is kept if training does not lead to less.
                 generator = torch.Generator().manual_seed(self.seed + 3)
                 if self.module_.leave_start(generator):
@@ -222,6 +223,7 @@ class Net(NeuralNet):
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
         self.step_name_ = None if self.step_ is None else self.step_.name
+        self.trial_ = self.selection_.trial
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
         self.best_loss_ = self.selection_.best_loss
@@ -371,7 +373,9 @@ class Net(NeuralNet):
             terms.append(self.criterion_.per_sample(output, weight) + cost)
         return torch.cat(terms).double().cpu().numpy()
 
-    def partial_fit(self, X, y=None, classes=None, progress=None, **fit_params):
+    def partial_fit(
+        self, X, y=None, classes=None, epochs=None, progress=None, **fit_params
+    ):
         """Train without initialising anew.
 
         Unlike skorch's, it lets every ``KeyboardInterrupt`` through, and drops at the
@@ -382,13 +386,16 @@ class Net(NeuralNet):
         X : Data
         y, classes
             Ignored.
+        epochs : int, default=None
+            Largest number of epochs, where that is not ``max_epochs``, which annealed
+            penalties count by.
         progress : Progress, default=None
             Receives progress events.
         """
         if not self.initialized_:
             self.initialize()
         self.notify("on_train_begin", X=X, y=y)
-        self.fit_loop(X, y, progress=progress)
+        self.fit_loop(X, y, epochs, progress=progress)
         self.notify("on_train_end", X=X, y=y)
         self.weights_.release()
         self.module_.eval()

@@ -13,12 +13,16 @@ from .._model.autoencoder import Parts
 from .batches import Data, Rows
 from .device import resolve_device
 
-__all__ = ["Plan", "Settings", "draw_seeds", "prepare"]
+__all__ = ["FEW_ROWS", "Plan", "Settings", "draw_seeds", "prepare"]
 
 # Validation rows that are held out whatever `validation_fraction` is: the largest of
 # these numbers that is no more than a quarter of the rows. Fewer than the smallest
 # cannot tell a gain from noise: tests/benchmarks/bench_constants.py.
 _AT_LEAST = (20, 50)
+# Number of rows below which a validation set is a large share of them. Networks are
+# then trained again on all rows, and detectors take residuals of all of them for
+# residuals of validation rows; see tests/benchmarks/bench_constants.py.
+FEW_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class Plan:
     device : str
     batch_size : int
         Largest number of rows per step.
-    max_epochs : int
+    n_epochs : int or None
+        Number of epochs, where it is known before training. None: training stops by
+        itself, after at most ``max_epochs`` of the settings.
     seeds : tuple of int
         Of the weights and of the training of the first network.
     random_state : RandomState
@@ -105,7 +111,7 @@ class Plan:
     X_val_target: Source | None
     device: str
     batch_size: int
-    max_epochs: int
+    n_epochs: int | None
     seeds: tuple
     random_state: np.random.RandomState
 
@@ -152,8 +158,37 @@ class Plan:
         trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
         return Data(rows.take(trained_on), rows.take(self.validation))
 
-    def without(self, rows, max_epochs):
-        """Return a plan for all but some rows: scaling and axes are learnt anew."""
+    def validated_on(self, rows):
+        """Return a plan for all but some rows, which are its validation rows."""
+        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
+        targets = {}
+        if self.has_pairs:
+            targets["target"] = Subset(self.target, kept)
+            targets["X_val_target"] = Subset(self.target, rows)
+        plan = prepare(
+            self.settings,
+            Subset(self.rows, kept),
+            None if self.weight is None else self.weight[kept],
+            Subset(self.rows, rows),
+            **targets,
+            random_state=self.random_state,
+            n_components=self.axes.n_components,
+        )
+        return replace(plan, batch_size=min(plan.batch_size, self.batch_size))
+
+    def on_all_rows(self, n_epochs):
+        """Return a plan with a known number of epochs and without validation rows."""
+        return replace(self, validation=None, n_epochs=n_epochs)
+
+    def without(self, rows, n_epochs):
+        """Return a plan for all but some rows: scaling and axes are learnt anew.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+        n_epochs : int or None
+            As in `on_all_rows`. None: validation rows are drawn again.
+        """
         kept = np.setdiff1d(np.arange(len(self.rows)), rows)
         plan = prepare(
             self.settings,
@@ -163,15 +198,16 @@ class Plan:
             random_state=self.random_state,
             n_components=self.axes.n_components,
         )
+        if n_epochs is not None:
+            plan = plan.on_all_rows(n_epochs)
         validation = plan.validation
-        if self.validation is not None and validation is None:
+        if n_epochs is None and self.validation is not None and validation is None:
             # Trained in the same way, if with fewer validation rows than usual.
             order = self.random_state.permutation(len(kept))
             validation = np.sort(order[: len(kept) // 4])
         return replace(
             plan,
             validation=validation,
-            max_epochs=max_epochs,
             batch_size=min(plan.batch_size, self.batch_size),
         )
 
@@ -240,7 +276,7 @@ def prepare(
         X_val_target=X_val_target,
         device=device,
         batch_size=_batch_size(settings.batch_size, len(rows)),
-        max_epochs=settings.max_epochs,
+        n_epochs=None,
         seeds=seeds,
         random_state=random_state,
     )

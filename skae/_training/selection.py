@@ -1,10 +1,11 @@
 """Selection: which weights to keep, and when to stop."""
 
 from math import inf, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Selection"]
+__all__ = ["Selection", "Trial", "is_clear_gain"]
 
 # Standard errors by which a gain must exceed zero to be clear of noise. This and the
 # next one: tests/benchmarks/bench_constants.py.
@@ -12,6 +13,21 @@ _CLEAR = 2.0
 # Share of the rows whose gains count in full. A gain that rests on a few extreme rows
 # says little about new ones; losses of all rows count in full.
 _TRUSTED = 0.95
+
+
+class Trial(NamedTuple):
+    """An epoch, and what it gained on the validation set.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 1.
+    gains : ndarray of shape (n_validation,)
+        Decrease of the objective of each validation row since before the first step.
+    """
+
+    epoch: int
+    gains: np.ndarray
 
 
 class Selection:
@@ -32,6 +48,11 @@ class Selection:
         Epochs without a counted improvement before stopping.
     tol : float
         Smallest improvement that counts, as a share of the objective.
+
+    Attributes
+    ----------
+    trial : Trial or None
+        After `finish`, the best epoch on the validation set, kept or not.
     """
 
     def __init__(
@@ -48,6 +69,7 @@ class Selection:
             inf if validation is None else self._mean(validation)
         )
         self.best_epoch = 0
+        self.trial = None
         self._waited = 0
 
     def leave_start(self):
@@ -85,14 +107,12 @@ class Selection:
 
     def finish(self):
         """Give the module the weights to keep."""
-        if (
-            self.best_epoch > 0
-            and self._starts_fitted
-            and self._best_rows is not None
-            and not is_clear_gain(self._start_rows - self._best_rows, self._weight)
-        ):
-            self._weights = self._start
-            self.best_loss, self.best_epoch = self.initial_loss, 0
+        if self.best_epoch > 0 and self._best_rows is not None:
+            gains = self._start_rows - self._best_rows
+            self.trial = Trial(self.best_epoch, gains)
+            if self._starts_fitted and not is_clear_gain(gains, self._weight):
+                self._weights = self._start
+                self.best_loss, self.best_epoch = self.initial_loss, 0
         self._module.load_state_dict(self._weights)
 
     def _copy(self):
@@ -102,7 +122,7 @@ class Selection:
         return float(np.average(rows, weights=self._weight))
 
 
-def is_clear_gain(gains, weight=None):
+def is_clear_gain(gains, weight=None, n_errors=None):
     """Return whether the mean of paired gains is positive beyond noise.
 
     The largest gains are cut to the 95th percentile first; losses are not.
@@ -113,6 +133,8 @@ def is_clear_gain(gains, weight=None):
         Decrease of the objective of each validation row; negative if worse.
     weight : ndarray of shape (n_rows,) or None
         Sample weights.
+    n_errors : float, default=None
+        Standard errors by which the mean must exceed zero. None is 2.
 
     Examples
     --------
@@ -134,4 +156,4 @@ def is_clear_gain(gains, weight=None):
     if n_effective < 2:
         return False
     error = sqrt(share @ (gains - mean) ** 2 / (n_effective - 1))
-    return bool(mean > _CLEAR * error)
+    return bool(mean > (_CLEAR if n_errors is None else n_errors) * error)

@@ -22,8 +22,9 @@ from ._networks import (
 __all__ = ["MLP"]
 
 _NORMS = {"batch": BatchNorm, "layer": nn.LayerNorm}
-# Largest code for which norm="auto" is None and start="auto" is "mixed". This choice
-# and the learning rate of the estimators: tests/benchmarks/search_default.py.
+# Largest code for which activation="auto" is "relu", norm="auto" None and start="auto"
+# "mixed". This choice and the learning rate of the estimators:
+# tests/benchmarks/search_default.py.
 _FEW_COMPONENTS = 5
 # Smallest and largest width of the hidden layers with hidden_layer_sizes="auto". The
 # upper limit bounds the number of weights on wide tables; the choice is measured in
@@ -50,9 +51,11 @@ class MLP(Architecture):
         512. Because of the upper limit the number of weights grows linearly with the
         number of features on wide tables.
 
-    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, default="elu"
-        Activation after each hidden layer. Code and output layer are linear. "elu" had
-        the lowest error on tables. "tanh" is bounded: see ``linear_path``.
+    activation : {"auto", "elu", "gelu", "relu", "sigmoid", "silu", "tanh"}, \
+            default="auto"
+        Activation after each hidden layer. Code and output layer are linear. ``"auto"``
+        means "relu" for codes of up to 5 components and "elu" for larger ones, which
+        had the lowest error on tables. "tanh" is bounded: see ``linear_path``.
 
     linear_path : bool, default=True
         Whether to add the linear map to the output of the hidden layers [2]_. If it is
@@ -79,13 +82,12 @@ class MLP(Architecture):
         Initial values of the linear maps. ``"pca"`` uses the principal axes. It needs a
         bottleneck with a linear start, such as :class:`~skae.bottlenecks.Plain`; with
         other bottlenecks the linear maps are drawn at random. ``"mixed"`` is the same,
-        but once PCA has been evaluated on the validation set, the last layers of the
-        branches are drawn at random as well, and the linear maps learn at the full
-        rate. Codes of few components find lower errors from there; PCA is kept if
-        training does not. Without a validation set it is "pca". ``"auto"`` means
-        "mixed" for codes of up to 5 components and "pca" for larger ones, or "random"
-        without a linear path. ``"random"`` draws all
-        layers from ``random_state``, the last layer of the branch included.
+        but once PCA has been evaluated on the validation set, all layers are drawn
+        anew as with ``"random"``. Codes of few components find lower errors from there;
+        PCA is kept if training does not. Without a validation set it is "pca".
+        ``"auto"`` means "mixed" for codes of up to 5 components and "pca" for larger
+        ones, or "random" without a linear path. ``"random"`` draws all layers from
+        ``random_state``, the last layer of the branch included.
         ``linear_path=False, start="random"`` is the textbook network, with the
         distribution of initial weights that torch uses.
 
@@ -100,8 +102,8 @@ class MLP(Architecture):
     Initial weights are uniform with variance ``gain ** 2 / n_inputs`` (LeCun, 1998;
     Glorot & Bengio, 2010; He et al., 2015). The gain of hidden layers is the square
     root of 2 for "gelu", "relu" and "silu", and 1 for the others. Biases are zero. With
-    ``start="random"`` the variance is ``1 / (3 * n_inputs)`` in all layers, that of
-    :class:`torch.nn.Linear`.
+    ``start="random"`` and ``start="mixed"`` the variance is ``1 / (3 * n_inputs)`` in
+    all layers, that of :class:`torch.nn.Linear`.
 
     References
     ----------
@@ -132,7 +134,7 @@ class MLP(Architecture):
 
     _parameter_constraints: dict = {
         "hidden_layer_sizes": ["array-like", StrOptions({"auto"})],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [StrOptions({"auto", *ACTIVATIONS})],
         "linear_path": ["boolean"],
         "norm": [StrOptions({"auto", *_NORMS}), None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -143,7 +145,7 @@ class MLP(Architecture):
         self,
         hidden_layer_sizes="auto",
         *,
-        activation="elu",
+        activation="auto",
         linear_path=True,
         norm="auto",
         dropout=0.0,
@@ -185,7 +187,9 @@ class MLP(Architecture):
         else:
             hidden = tuple(self.hidden_layer_sizes)
         few = n_components <= _FEW_COMPONENTS
-        norm, start = self.norm, self.start
+        activation, norm, start = self.activation, self.norm, self.start
+        if activation == "auto":
+            activation = "relu" if few else "elu"
         if norm == "auto":
             norm = None if few else "batch"
         if start == "auto" and not self.linear_path:
@@ -195,31 +199,35 @@ class MLP(Architecture):
         encoder_sizes = (n_features, *hidden, encoder_width)
         decoder_sizes = (n_components, *reversed(hidden), n_features)
         return (
-            self._network(encoder_sizes, norm, start, self.dropout, generator),
-            self._network(decoder_sizes, norm, start, 0.0, generator),
+            _network(
+                encoder_sizes,
+                activation,
+                norm,
+                self.linear_path,
+                start,
+                self.dropout,
+                generator,
+            ),
+            _network(
+                decoder_sizes, activation, norm, self.linear_path, start, 0.0, generator
+            ),
         )
 
-    def _network(self, sizes, norm, start, dropout, generator):
-        activation, gain = ACTIVATIONS[self.activation]
-        last_gain = 1.0
-        if start == "random":
-            gain = last_gain = TORCH_GAIN
-        *hidden, last = pairwise(sizes)
-        layers = [
-            initialised(nn.Linear, *size, gain=gain, generator=generator)
-            for size in hidden
-        ]
-        branch = None
-        if hidden:
-            layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
-            hidden_stages = stages(layers, sizes[1:-1], activation, _NORMS.get(norm))
-            branch = Branch(hidden_stages, layer, dropout)
-        return network(
-            sizes[0],
-            sizes[-1],
-            branch,
-            self.linear_path,
-            start,
-            generator,
-            gain=last_gain,
-        )
+
+def _network(sizes, activation, norm, linear_path, start, dropout, generator):
+    activation, gain = ACTIVATIONS[activation]
+    last_gain = 1.0
+    if start in ("mixed", "random"):
+        gain = last_gain = TORCH_GAIN
+    *hidden, last = pairwise(sizes)
+    layers = [
+        initialised(nn.Linear, *size, gain=gain, generator=generator) for size in hidden
+    ]
+    branch = None
+    if hidden:
+        layer = initialised(nn.Linear, *last, gain=last_gain, generator=generator)
+        hidden_stages = stages(layers, sizes[1:-1], activation, _NORMS.get(norm))
+        branch = Branch(hidden_stages, layer, dropout)
+    return network(
+        sizes[0], sizes[-1], branch, linear_path, start, generator, gain=last_gain
+    )

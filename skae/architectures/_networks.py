@@ -441,17 +441,19 @@ class StartingNetwork(Network):
 
 
 class MixedStartNetwork(StartingNetwork):
-    """Network that is trained from an affine map plus a random branch."""
+    """Network that can be set to an affine map, and is trained from random weights."""
 
     @torch.no_grad()
     def leave_start(self, generator):
-        """Draw the last layer of the branch, and let the linear map learn faster."""
-        weight = self.branch.last.weight
-        # On the CPU and in single precision, wherever the weight is.
-        drawn = torch.empty(weight.shape, dtype=torch.float32)
-        _draw(drawn, TORCH_GAIN, weight.shape[1], generator)
-        weight.copy_(drawn)
-        self.linear.pace.fill_(1.0)
+        """Draw the linear map and the last layer of the branch at random."""
+        for layer, draw in (
+            (self.branch.last, self.branch.last.weight.copy_),
+            (self.linear, self.linear.begin),
+        ):
+            # On the CPU and in single precision, wherever the weight is.
+            drawn = torch.empty(layer.weight.shape, dtype=torch.float32)
+            _draw(drawn, TORCH_GAIN, drawn.shape[1], generator)
+            draw(drawn)
 
 
 class Anchored(nn.Module):
@@ -493,6 +495,14 @@ class Anchored(nn.Module):
         self.start_bias.copy_(affine.bias)
         self.pace.fill_(_PACE)
         self.moved_weight.zero_()
+        self.moved_bias.zero_()
+
+    def begin(self, weight):
+        """Set the map to a weight without bias; it learns at the full rate."""
+        self.start_weight.zero_()
+        self.start_bias.zero_()
+        self.pace.fill_(1.0)
+        self.moved_weight.copy_(weight)
         self.moved_bias.zero_()
 
     def forward(self, x):

@@ -47,6 +47,7 @@ TEXTBOOK = {
     "start": "random",
     "linear_path": False,
 }
+RANDOM = {"norm": None, "start": "random"}
 CANDIDATES = {
     "default": mlp(),
     "tanh": mlp(activation="tanh"),
@@ -83,6 +84,14 @@ CANDIDATES = {
     "mixed, norm=None": mlp(start="mixed", norm=None),
     "mixed, norm=None, lr=5e-3": mlp(start="mixed", norm=None, lr=5e-3),
     "linear path at full pace": mlp() | {"pace": 1.0},
+    "random, relu": mlp(**RANDOM, activation="relu", lr=5e-3, n_iter_no_change=30),
+    "random, relu, lr=2.5e-3": mlp(
+        **RANDOM, activation="relu", lr=2.5e-3, n_iter_no_change=30
+    ),
+    "random, elu": mlp(**RANDOM, activation="elu", lr=5e-3, n_iter_no_change=30),
+    "random, relu, batch": mlp(
+        start="random", norm="batch", activation="relu", lr=5e-3, n_iter_no_change=30
+    ),
     "no linear path": mlp(start="random", linear_path=False),
     "textbook, lr=1e-3": mlp(lr=1e-3, **TEXTBOOK),
     "textbook, lr=5e-3": mlp(lr=5e-3, **TEXTBOOK),

@@ -1,0 +1,84 @@
+"""Few rows: validation by all of them in turn, training on all of them.
+
+Where a validation set takes a large share of the rows, networks lose more by the rows
+that they are not trained on than they gain by the choice of the epoch, and the few
+validation rows often cannot tell a gain from noise.
+"""
+
+import numpy as np
+
+from .initial import make_net
+from .plan import FEW_ROWS
+from .selection import is_clear_gain
+
+__all__ = ["has_few_rows", "train_on_all_rows"]
+
+_N_FOLDS = 5
+# Standard errors by which gains of cross-validation must exceed zero. Each fold is
+# judged at its own best epoch, so that gains are too large on average.
+_CLEAR = 3.0
+
+
+def has_few_rows(plan):
+    """Return whether a network is trained on all rows, after validation on some.
+
+    Callbacks of skorch belong to one training: with them there is no other.
+    """
+    has_callbacks = "callbacks" in (plan.settings.net_params or {})
+    few = plan.validation is not None and len(plan.rows) < FEW_ROWS
+    return few and not has_callbacks
+
+
+def train_on_all_rows(net, plan, axes, seeds):
+    """Train anew, on all rows, for the number of epochs that validation has chosen.
+
+    If the validation set cannot tell whether its best epoch is better than the initial
+    weights, cross-validation decides, with gains of all rows: each is found by a
+    network and principal axes that have not seen the row.
+
+    Parameters
+    ----------
+    net : Net
+        Trained with the validation set of the plan. It receives the new weights, unless
+        they are worse on the validation rows, which they have been trained on.
+    plan : Plan
+    axes : PrincipalAxes
+    seeds : tuple of int
+    """
+    if net.diverged_ or net.trial_ is None:
+        return
+    n_epochs = net.best_epoch_
+    if n_epochs == 0:
+        n_epochs = _cross_validated(net, plan, axes)
+    if n_epochs == 0:
+        return
+    whole = plan.on_all_rows(n_epochs)
+    every = make_net(whole, axes, seeds).partial_fit(whole.data(), epochs=n_epochs)
+    validation = plan.data().validation
+    weight = validation.weight_array()
+    loss, before = (
+        np.average(n.evaluate(validation), weights=weight) for n in (every, net)
+    )
+    if loss < before:
+        net.module_.load_state_dict(every.module_.state_dict())
+        net.best_epoch_ = n_epochs
+        net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
+
+
+def _cross_validated(net, plan, axes):
+    """Return the number of epochs that gains, clear of noise; 0 if none does."""
+    gains, epochs = np.zeros(len(plan.rows)), []
+    order = plan.random_state.permutation(len(gains))
+    for rows in np.array_split(order, _N_FOLDS):
+        fold = plan.validated_on(rows)
+        fold_axes = fold.axes.cut(axes.n_components)
+        fold_net = make_net(fold, fold_axes, fold.seeds)
+        trial = fold_net.partial_fit(fold.data()).trial_
+        if trial is None:
+            epochs.append(0)
+        else:
+            gains[rows] = trial.gains
+            epochs.append(trial.epoch)
+    if not is_clear_gain(gains, plan.weight, _CLEAR):
+        return 0
+    return min(int(np.median(epochs)), len(net.history))

@@ -1,0 +1,159 @@
+"""The net of a fit, with the weights that training starts from."""
+
+from inspect import signature
+
+import numpy as np
+import torch
+
+from .._component import Statistics
+from .._data.affine import AffineMap
+from .._data.principal_axes import PrincipalAxes
+from .._data.source import scaled_rows
+from .net import Net
+
+__all__ = ["make_net"]
+
+# Noise that is added to that of each row, as a share of the mean: rows without counts
+# have none of their own, and would outweigh all others.
+_LEAST_NOISE = 0.1
+
+
+def make_net(plan, axes, seeds, previous=None):
+    """Return an initialised net, with the weights that training starts from.
+
+    Parameters
+    ----------
+    plan : Plan
+    axes : PrincipalAxes
+        Of the scaled rows, for the size of the code.
+    seeds : tuple of int
+        Of the weights and of the training.
+    previous : Model, default=None
+        A fitted model to continue from.
+    """
+    settings, parts = plan.settings, plan.parts
+    build_seed, train_seed = seeds
+    has_validation = settings.early_stopping and plan.n_validation > 0
+    module = parts.build(plan.rows.shape[1], axes.n_components, build_seed)
+    starts_fitted = module.start(*_statistics(plan, axes, build_seed))
+    max_epochs = settings.max_epochs
+    if (
+        plan.n_epochs is None
+        and settings.early_stopping
+        and starts_fitted
+        and parts.is_plain
+        and not has_validation
+    ):
+        # Nothing could tell a gain from noise: the start is the best there is.
+        max_epochs = 0
+    if previous is not None:
+        _continue_from(module, previous.autoencoder)
+        starts_fitted = True
+    own = {
+        "module": module,
+        "criterion__loss": parts.loss,
+        "criterion__penalty": parts.penalty,
+        "optimizer": settings.optimizer,
+        "lr": settings.lr,
+        "max_epochs": max_epochs,
+        "batch_size": plan.batch_size,
+        "early_stopping": settings.early_stopping and plan.n_epochs is None,
+        "n_iter_no_change": (
+            settings.n_iter_no_change if plan.n_epochs is None else np.inf
+        ),
+        "tol": settings.tol,
+        "gradient_clip": settings.gradient_clip,
+        "precision": settings.precision,
+        "starts_fitted": starts_fitted,
+        "leaves_start": starts_fitted
+        and previous is None
+        and (has_validation or bool(plan.n_epochs)),
+        "seed": train_seed,
+        "device": plan.device,
+        "verbose": settings.verbose,
+    }
+    optimizer = settings.optimizer
+    named = isinstance(optimizer, str)
+    has_decay = named or "weight_decay" in signature(optimizer).parameters
+    if has_decay or settings.weight_decay:
+        # Where there is one, not torch's default, which is not zero everywhere.
+        own["optimizer__weight_decay"] = settings.weight_decay
+    net_params = settings.net_params or {}
+    taken = sorted(
+        name
+        for name in net_params
+        if name in own or name in _INTERNAL or name.startswith("module__")
+    )
+    if taken:
+        raise ValueError(
+            f"The 'net_params' parameter must not set {', '.join(taken)}: fit does, "
+            "from the parameters of the estimator where it has one of that name. "
+            "Accepted are 'averaging' and the other parameters of skorch.NeuralNet, "
+            "such as 'callbacks' or 'optimizer__betas'."
+        )
+    return Net(**own, **net_params).initialize()
+
+
+def _statistics(plan, axes, seed):
+    """Return the statistics from which the weights are initialised, and their units.
+
+    Where the variance of the noise depends on the mean, they are those of columns
+    divided by the standard deviation of their noise. The axes are then found with rows
+    weighted by the inverse of the variance of theirs: among rows with very different
+    totals, the noise of the largest would otherwise outweigh all others.
+    """
+    loss = plan.parts.loss
+    variance = loss.variance(torch.from_numpy(plan.mean))
+    if variance is None:
+        return axes.statistics(plan.x), None
+    units = variance.sqrt()
+    x = scaled_rows(plan.x, AffineMap(torch.zeros_like(units), units))
+    noise = np.empty(len(x))
+    for rows, chunk in plan.x.chunks():
+        noise[rows] = loss.variance(chunk.cpu().double()).sum(dim=1).numpy()
+    noise += _LEAST_NOISE * noise.mean()
+    weight = (1.0 if plan.weight is None else plan.weight) / noise
+    weighted = PrincipalAxes(
+        x, weight / weight.mean(), axes.n_components, np.random.RandomState(seed)
+    )
+    found, own = weighted.statistics(x), axes.statistics(plan.x)
+    # All else is of the rows as they count in training.
+    mean, rows = own.mean / units, own.rows / units
+    centered = rows - mean
+    variances = (centered @ found.axes.T).square().mean(dim=0)
+    variances[found.variances == 0] = 0.0  # not rounding noise
+    left = centered.square().mean(dim=0).sum() - variances.sum()
+    left_out = max(len(mean) - int(found.axes.any(dim=1).sum()), 1)
+    noise_variance = max(float(left), 0.0) / left_out
+    statistics = Statistics(mean, found.axes, variances, noise_variance, rows)
+    return statistics, units
+
+
+# Parameters of the net that only `fit` can know.
+_INTERNAL = {
+    "criterion",
+    "dataset",
+    "iterator_train",
+    "iterator_valid",
+    "predict_nonlinearity",
+    "train_split",
+    "warm_start",
+}
+
+
+def _continue_from(module, previous):
+    try:
+        module.load_state_dict(previous.state_dict())
+    except RuntimeError as error:
+        other_loss = _of_the_loss(module) != _of_the_loss(previous)
+        changed = "loss was" if other_loss else "architecture or bottleneck were"
+        raise ValueError(
+            f"warm_start=True continues from the fitted network, but the {changed} "
+            "changed since: pass warm_start=False to begin anew."
+        ) from error
+
+
+def _of_the_loss(module):
+    """Return the names of the tensors that a model has because of its loss."""
+    own = ("standardization.", "link.")
+    return {name for name in module.state_dict() if name.startswith(own)}

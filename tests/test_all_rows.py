@@ -1,0 +1,107 @@
+"""Few rows: validation chooses the epoch, and all of them are trained on."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from skae import AutoencoderTransformer
+from skae._training import few_rows
+from skae.architectures import MLP
+
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+
+
+def curve(n, seed):
+    rng = np.random.RandomState(seed)
+    t = rng.uniform(-1, 1, (n, 1))
+    X = np.hstack([t, np.cos(3 * t), np.sin(3 * t), t**2])
+    return X + rng.normal(scale=0.05, size=X.shape)
+
+
+def fitted(X, max_epochs=40, **parameters):
+    model = AutoencoderTransformer(
+        1, max_epochs=max_epochs, random_state=0, **parameters
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X)
+
+
+def test_every_row_is_trained_on(monkeypatch):
+    X = curve(120, 0)
+    held_out = fitted(X).net_
+    rows = []
+    data = few_rows.make_net
+
+    def recorded(plan, *args):
+        rows.append(len(plan.data().train))
+        return data(plan, *args)
+
+    monkeypatch.setattr(few_rows, "make_net", recorded)
+    model = fitted(X)
+    assert rows[-1] == len(X)
+    assert model.best_epoch_ == held_out.best_epoch_ > 0
+
+
+def test_the_weights_are_those_of_so_many_epochs_on_all_rows():
+    X = curve(150, 1)
+    network = MLP((16,), start="random")
+    chosen = fitted(X, architecture=network)
+    assert 0 < chosen.best_epoch_
+    again = fitted(
+        X,
+        architecture=network,
+        early_stopping=False,
+        max_epochs=chosen.best_epoch_,
+        n_iter_no_change=10**6,
+    )
+    np.testing.assert_allclose(chosen.transform(X), again.transform(X), rtol=1e-6)
+
+
+def test_callbacks_see_one_training_only():
+    epochs = []
+
+    class Count(Callback):
+        def on_epoch_end(self, net, **_):
+            epochs.append(len(net.history))
+
+    X = curve(120, 0)
+    model = fitted(X, net_params={"callbacks": [Count()]})
+    assert epochs == list(range(1, model.n_iter_ + 1))
+
+
+@pytest.mark.parametrize("n", [100, 180])
+def test_a_curve_is_found_with_few_rows(n, seed):
+    X, new = curve(n, seed), curve(2000, seed + 1)
+    pca = PCA(1).fit(X)
+    error = np.square(new - pca.inverse_transform(pca.transform(new))).sum()
+    model = fitted(X, max_epochs=200)
+    assert np.square(new - model.reconstruct(new)).sum() < 0.5 * error
+
+
+def test_unclear_gains_are_cross_validated(monkeypatch):
+    """On wine, 20 validation rows cannot tell; all 133 can."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    X = X[np.random.RandomState(0).permutation(len(X))[:133]]
+    judged = []
+    decide = few_rows.is_clear_gain
+
+    def recorded(gains, *args):
+        judged.append(gains)
+        return decide(gains, *args)
+
+    monkeypatch.setattr(few_rows, "is_clear_gain", recorded)
+    model = AutoencoderTransformer(2, random_state=0).fit(X)
+    if not judged:
+        pytest.skip("the validation rows could tell")
+    (gains,) = judged
+    assert gains.shape == (133,)
+    # Zero only where no epoch of a fold gained anything.
+    assert (gains != 0).mean() >= 0.6
+    assert (model.best_epoch_ > 0) == decide(gains, None, 3.0)
