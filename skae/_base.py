@@ -78,7 +78,10 @@ class BaseAutoencoder(
         "corruption": [Corruption, None],
         "penalty": [Penalty, None],
         "loss": [Loss, None],
-        "scaling": [StrOptions({"auto", "global", "standard", "minmax"}), None],
+        "scaling": [
+            StrOptions({"auto", "global", "standard", "minmax", "robust"}),
+            None,
+        ],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -102,6 +105,8 @@ class BaseAutoencoder(
 
     # Meaning of scaling="auto", for a loss that is defined on the whole real line.
     _auto_scaling: str
+    # Whether a change of a column that was constant counts, whatever its unit.
+    _marks_changes = False
     # Accepted values of the parameter `part` of `to_torch`.
     _torch_parts = tuple(PARTS)
 
@@ -116,6 +121,10 @@ class BaseAutoencoder(
             Their weights.
         """
         return slice(None), sample_weight
+
+    def _cleaned(self, rows):
+        """Return rows as they are learnt from; by default as they are."""
+        return rows
 
     def _n_networks(self, plan):
         """Return the number of networks that a fit trains."""
@@ -288,6 +297,10 @@ class BaseAutoencoder(
                 f"warm_start=True continues from a network for {len(previous.scaling)} "
                 f"features, but X has {X.shape[1]} features."
             )
+        X, X_val, X_target, X_val_target = (
+            None if rows is None else self._cleaned(rows)
+            for rows in (X, X_val, X_target, X_val_target)
+        )
         plan = prepare(
             settings,
             Dense(X),
@@ -324,10 +337,12 @@ class BaseAutoencoder(
                 f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
-        others = {field.name for field in fields(Settings)} - {"parts", "scaling"}
+        own = {"parts", "scaling", "marks_changes"}
+        others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
             scaling=scaling,
+            marks_changes=self._marks_changes,
             **{name: getattr(self, name) for name in others},
         )
 

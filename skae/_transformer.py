@@ -69,7 +69,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
-    scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
+    scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
 
@@ -78,6 +78,9 @@ class AutoencoderTransformer(BaseAutoencoder):
           variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
+        - "robust": each feature is centred at its median and divided by 0.741 times its
+          interquartile range, which is the standard deviation if it is normally
+          distributed. Features whose quartiles are equal are scaled as by "standard".
         - None: the data are not scaled.
         - "auto": "global"; None for a loss that is defined on a part of the real line
           only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.

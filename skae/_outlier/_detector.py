@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from .._base import BaseAutoencoder
 from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
+from .._data.winsorizing import winsorized
 from .._model.export import exported_score
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
@@ -117,7 +118,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
-    scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
+    scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
 
@@ -126,11 +127,23 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
+        - "robust": each feature is centred at its median and divided by 0.741 times its
+          interquartile range, which is the standard deviation if it is normally
+          distributed. Features whose quartiles are equal are scaled as by "standard".
         - None: the data are not scaled.
         - "auto": "standard"; None for a loss that is defined on a part of the real line
           only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
 
-        A constant feature is centred, but not divided.
+        With a scale for each feature, a value that differs from that of a constant
+        feature by more than rounding (a millionth) counts as the root of ``n_samples``
+        standard deviations, whatever its unit.
+
+        A few wild values, such as a missing value that was coded as -9999, would set
+        the scale of a feature and the principal axes. Training, with any scaling, takes
+        them for the largest or smallest of the other values: up to 1 % of the values of
+        a feature that are ten times as far from its median as all others and at least
+        double its variance, if there are ten or more other values. `score_samples` and
+        `predict` take rows as they are.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
@@ -354,6 +367,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     """
 
     _auto_scaling = "standard"
+    _marks_changes = True
     _torch_parts = (*BaseAutoencoder._torch_parts, "score")
 
     _parameter_constraints: dict = {
@@ -752,6 +766,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         # `fit` divides the weights by their mean over the rows that it is given.
         self._withheld = X[out], sample_weight[out] / kept_weight.mean()
         return kept, kept_weight
+
+    def _cleaned(self, rows):
+        return winsorized(rows)
 
     def _n_networks(self, plan):
         return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))

@@ -31,12 +31,15 @@ class Settings:
     ----------
     parts : Parts
         The components: checked, and copies that nobody else can change.
-    scaling : {"global", "standard", "minmax", None}
+    scaling : {"global", "standard", "minmax", "robust", None}
         With "auto" resolved.
+    marks_changes : bool
+        As `fit_scaling` takes it.
     """
 
     parts: Parts
     scaling: str | None
+    marks_changes: bool
     n_components: object
     optimizer: object
     lr: float
@@ -215,7 +218,9 @@ def prepare(
     target = rows if target is None else target
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     if scaling is None:
-        scaling = fit_scaling(settings.scaling, target, weight)
+        scaling = fit_scaling(
+            settings.scaling, target, weight, marks_changes=settings.marks_changes
+        )
     scaling, mean = scaling
     x = scaled_rows(target, scaling)
     if n_components is None:
