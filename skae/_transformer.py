@@ -130,6 +130,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         training objective no longer improves. To train in any case, pass ``X_val`` to
         `fit`, a larger share, or ``early_stopping=False``.
 
+    validation_split : {"random", "last"} or cross-validation splitter, default="random"
+        Which rows are held out. Where rows depend on each other, rows that are held out
+        at random are nearly known to the model: its errors on them are too small, and
+        it is trained for too long.
+
+        - "random": any rows; whole groups if ``groups`` is passed to `fit`.
+        - "last": the last rows of the table, for rows in the order of time; whole
+          groups if ``groups`` is passed.
+        - A splitter such as :class:`~sklearn.model_selection.TimeSeriesSplit`: the test
+          rows of its last split. ``validation_fraction`` is then not used. It is given
+          the ``groups`` of `fit`, and only rows of positive weight.
+
     n_iter_no_change : int, default=15
         Number of epochs without an improvement of more than ``tol`` after which
         training stops.
@@ -363,6 +375,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         max_epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
+        validation_split="random",
         n_iter_no_change=15,
         tol=1e-3,
         warm_start=False,
@@ -388,6 +401,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.validation_split = validation_split
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start

@@ -14,7 +14,7 @@ from .._model.export import exported_score
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
 from . import _thresholds
-from ._cross_fitting import N_PARTS, cross_fitted, few_rows
+from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
 from ._explanation import Explanation
 
@@ -61,7 +61,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           scaling and principal axes of its own. It is also used for up to 1,999
           training rows if these are fewer than 20 per component or 10 per column, but
           not with ``X_val``. `fit` then takes about six times as long, unless training
-          keeps the initial weights.
+          keeps the initial weights. With ``groups``, ``validation_split="last"`` or a
+          splitter it is used for any number of rows: a tenth of thirty machines, or of
+          a year, does not show how much they differ.
         - Otherwise the validation set.
         - Without one (fewer than 10 rows, or ``early_stopping=False``), the training
           rows, scored by the model that was trained on them.
@@ -89,8 +91,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     calibration_fraction : float, default=0.0
         Share of the rows, in [0, 1), that are not used for training at all, but to set
-        the threshold and for `p_values`. At least two rows must remain. It must be 0
-        when ``warm_start`` continues from fitted weights, which may have seen any row.
+        the threshold and for `p_values`: at random, whole groups or the last rows, see
+        ``validation_split``. At least two rows must remain. It must be 0 when ``warm_start`` continues from fitted weights, which may have seen any row.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -187,6 +189,22 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         bottleneck regularises it. Other models are trained on all rows until the
         training objective no longer improves. To train in any case, pass ``X_val`` to
         `fit`, a larger share, or ``early_stopping=False``.
+
+    validation_split : {"random", "last"} or cross-validation splitter, default="random"
+        Which rows are held out. Where rows depend on each other, rows that are held out
+        at random are nearly known to the model: its errors on them are too small, and
+        it is trained for too long,
+        and `predict` flags far more new rows than promised.
+
+        - "random": any rows; whole groups if ``groups`` is passed to `fit`.
+        - "last": the last rows of the table, for rows in the order of time; whole
+          groups if ``groups`` is passed.
+          Cross-fitting, as for ``contamination="auto"``, splits into
+          consecutive parts.
+        - A splitter such as :class:`~sklearn.model_selection.TimeSeriesSplit`: the test
+          rows of its last split. ``validation_fraction`` is then not used. It is given
+          the ``groups`` of `fit`, and only rows of positive weight.
+          Cross-fitting uses all its splits.
 
     n_iter_no_change : int, default=15
         Number of epochs without an improvement of more than ``tol`` after which
@@ -400,6 +418,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         max_epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
+        validation_split="random",
         n_iter_no_change=15,
         tol=1e-3,
         warm_start=False,
@@ -428,6 +447,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.validation_split = validation_split
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
@@ -737,7 +757,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         given = self.anomaly_score
         return self._meaning_of_none()["anomaly_score"] if given is None else given
 
-    def _withhold(self, X, sample_weight):
+    def _withhold(self, X, sample_weight, holdout):
         """Remove the calibration rows before anything is learnt from the rows."""
         self._score().validate()
         self._withheld = None
@@ -757,8 +777,20 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"{len(X) - n_withheld} of {len(X)} rows to train on: at least 2 are "
                 "required."
             )
-        order = check_random_state(self.random_state).permutation(len(X))
-        out, kept = np.sort(order[:n_withheld]), np.sort(order[n_withheld:])
+        if holdout.is_splitter:
+            raise ValueError(
+                "calibration_fraction holds back rows at random, the last ones or "
+                "whole groups, not those of a splitter: pass validation_split='last', "
+                f"or calibration_fraction=0. Got {self.validation_split!r}."
+            )
+        random_state = check_random_state(self.random_state)
+        out = holdout.draw(len(X), n_withheld, random_state)
+        if out is None or len(X) - len(out) < 2:
+            raise ValueError(
+                f"calibration_fraction={self.calibration_fraction} would hold back all "
+                "of the groups: pass a smaller one."
+            )
+        kept = np.setdiff1d(np.arange(len(X)), out)
         if sample_weight is None:
             self._withheld = X[out], None
             return kept, None
@@ -771,12 +803,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return winsorized(rows)
 
     def _n_networks(self, plan):
-        return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))
+        return self.n_estimators * (1 + n_folds(plan) * self._cross_fits(plan))
 
     def _cross_fits(self, plan):
         """Return whether the threshold is set from scores of cross-fitted models."""
         automatic = self.contamination == "auto" and self._withheld is None
-        return automatic and few_rows(plan)
+        return automatic and cross_fits(plan)
 
     def _finish(self, fit, progress):
         warm = self.warm_start and hasattr(self, "_ensemble")
@@ -823,8 +855,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         none.
         """
         plan = fit.plan
-        if events["progress"] is not None and few_rows(plan):
-            return -cross_fitted(fit, fitted.unchanged, how, events), plan.weight
+        if events["progress"] is not None and cross_fits(plan):
+            scores, weight = cross_fitted(fit, fitted.unchanged, how, events)
+            return -scores, weight
         rows, weight = plan.validation_rows()
         if rows is None:
             return self._row_scores(fit, fitted)

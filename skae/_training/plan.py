@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .._data.affine import AffineMap
+from .._data.holdout import Holdout
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
@@ -49,6 +50,7 @@ class Settings:
     max_epochs: int
     early_stopping: bool
     validation_fraction: float
+    validation_split: object
     n_iter_no_change: int
     tol: float
     warm_start: bool
@@ -81,6 +83,8 @@ class Plan:
         Of mean one.
     validation : ndarray or None
         Indices of the validation rows among the training rows.
+    holdout : Holdout
+        Which rows are held out together.
     X_val : Source or None
         Validation rows given by the user, instead.
     X_val_target : Source or None
@@ -104,6 +108,7 @@ class Plan:
     x: Source
     weight: np.ndarray | None
     validation: np.ndarray | None
+    holdout: Holdout
     X_val: Source | None
     X_val_target: Source | None
     device: str
@@ -155,22 +160,22 @@ class Plan:
         trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
         return Data(rows.take(trained_on), rows.take(self.validation))
 
-    def without(self, rows, max_epochs):
-        """Return a plan for all but some rows: scaling and axes are learnt anew."""
-        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
+    def fold(self, kept, max_epochs):
+        """Return a plan for some of the rows: scaling and axes are learnt anew."""
         plan = prepare(
             self.settings,
             Subset(self.rows, kept),
             None if self.weight is None else self.weight[kept],
             target=Subset(self.target, kept) if self.has_pairs else None,
+            holdout=self.holdout.within.of(kept),
             random_state=self.random_state,
             n_components=self.axes.n_components,
         )
         validation = plan.validation
         if self.validation is not None and validation is None:
             # Trained in the same way, if with fewer validation rows than usual.
-            order = self.random_state.permutation(len(kept))
-            validation = np.sort(order[: len(kept) // 4])
+            n_rows = len(kept)
+            validation = plan.holdout.draw(n_rows, n_rows // 4, self.random_state)
         return replace(
             plan,
             validation=validation,
@@ -187,6 +192,7 @@ def prepare(
     *,
     target=None,
     X_val_target=None,
+    holdout=None,
     random_state,
     scaling=None,
     n_components=None,
@@ -204,6 +210,8 @@ def prepare(
         Validation rows.
     target, X_val_target : Source, default=None
         What to reconstruct from both. None is the rows themselves.
+    holdout : Holdout, default=None
+        Which rows may be held out; at random if None.
     random_state : RandomState
     scaling : tuple of (AffineMap, ndarray), default=None
         A scaling and the mean that came with it, instead of learning them.
@@ -227,10 +235,11 @@ def prepare(
         n_components = settings.n_components
     axes = PrincipalAxes(x, weight, n_components, random_state)
     seeds = draw_seeds(random_state)
+    holdout = Holdout() if holdout is None else holdout
     validation = None
     if X_val is None and settings.early_stopping:
         fraction = settings.validation_fraction
-        validation = _draw_validation(len(rows), fraction, random_state)
+        validation = _draw_validation(holdout, len(rows), fraction, random_state)
     return Plan(
         settings=settings,
         scaling=scaling,
@@ -241,6 +250,7 @@ def prepare(
         x=x,
         weight=weight,
         validation=validation,
+        holdout=holdout,
         X_val=X_val,
         X_val_target=X_val_target,
         device=device,
@@ -256,13 +266,15 @@ def draw_seeds(random_state):
     return tuple(map(int, random_state.randint(np.iinfo(np.int32).max, size=2)))
 
 
-def _draw_validation(n_samples, fraction, random_state):
+def _draw_validation(holdout, n_samples, fraction, random_state):
     """Return the indices of validation rows, or None where there are too few."""
+    if holdout.is_splitter:
+        return holdout.draw(n_samples, None, random_state)
     at_least = [n_rows for n_rows in _AT_LEAST if n_rows <= n_samples // 4]
     n_rows = max([round(fraction * n_samples), *at_least])
     if n_rows < min(_AT_LEAST) or n_rows >= n_samples:
         return None
-    return np.sort(random_state.permutation(n_samples)[:n_rows])
+    return holdout.draw(n_samples, n_rows, random_state)
 
 
 def _batch_size(batch_size, n_samples):
