@@ -10,6 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._data.holdout import Holdout
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 BOTH = pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
@@ -73,7 +75,7 @@ def test_a_draw_is_of_whole_groups_about_as_many_rows(rng):
 def test_a_splitter_decides_itself():
     holdout = Holdout(TimeSeriesSplit(4, gap=3))
     np.testing.assert_array_equal(holdout.draw(100, 7, None), np.arange(80, 100))
-    train, test = holdout.folds(100, 5, None)[-1]
+    train, _ = holdout.folds(100, 5, None)[-1]
     np.testing.assert_array_equal(train, np.arange(77))
     assert holdout.n_folds(100, 5) == 4
 
@@ -135,7 +137,7 @@ def test_calibration_rows_are_whole_groups_too(rng):
     model.set_params(validation_split="last").fit(X)
     np.testing.assert_allclose(model.score_samples(X[-60:]), model.calibration_scores_)
     model.set_params(validation_split=KFold(3))
-    with pytest.raises(ValueError, match="calibration_fraction .* splitter"):
+    with pytest.raises(ValueError, match=r"calibration_fraction .* splitter"):
         model.fit(X)
 
 

@@ -9,6 +9,8 @@ from sklearn.utils import check_random_state
 from .._base import BaseAutoencoder
 from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
+from .._data.holdout import group_codes
+from .._data.labels import outlier_labels
 from .._data.winsorizing import winsorized
 from .._model.export import exported_score
 from ..anomaly_scores import AnomalyScore, Combined
@@ -92,7 +94,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     calibration_fraction : float, default=0.0
         Share of the rows, in [0, 1), that are not used for training at all, but to set
         the threshold and for `p_values`: at random, whole groups or the last rows, see
-        ``validation_split``. At least two rows must remain. It must be 0 when ``warm_start`` continues from fitted weights, which may have seen any row.
+        ``validation_split``. At least two rows must remain. It must be 0 when
+        ``warm_start`` continues from fitted weights, which may have seen any row.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -512,23 +515,34 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     def calibrate(
         self,
-        X_normal=None,
+        X=None,
+        y=None,
         *,
         quantile=None,
         false_positive_rate=None,
         n_alerts=None,
         rule=None,
+        metric=None,
+        groups=None,
     ):
         """Set another threshold without fitting the model again.
 
         Parameters
         ----------
-        X_normal : array-like of shape (n_samples, n_features), default=None
-            Normal rows that were not used in `fit`, such as the last weeks of a stream.
-            They become the calibration rows of `p_values`, except with ``n_alerts``.
-            None uses the calibration rows of an earlier call or those held back by
-            ``calibration_fraction``. If there are none, it uses the rows from which
-            `fit` set the threshold: with a float ``contamination``, the training rows.
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows that were not used in `fit`, such as the last weeks of a stream. All
+            are normal, unless ``y`` or ``n_alerts`` is given. The normal ones become
+            the calibration rows of `p_values`, except with ``n_alerts``.
+
+            None uses the rows of the last such call; without one, the rows held back by
+            ``calibration_fraction``; without these, the rows from which `fit` set the
+            threshold. These are the training rows with a float ``contamination``, which
+            is read by `fit` only: to change it later, pass it as ``quantile``.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels of the rows, of which some are outliers: True (others False), 1
+            (others 0) or -1 (others 1). The threshold is the one with the best
+            ``metric``.
 
         quantile : float, default=None
             Share of the rows whose score is below the threshold, in (0, 1).
@@ -537,21 +551,38 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Maximum probability, in (0, 1), that a new normal row is called an outlier,
             averaged over the draw of the new row and of the ``n`` given ones (split
             conformal prediction [1]_). The threshold is the
-            ``floor(false_positive_rate * (n + 1))``-th lowest score. Without
-            ``X_normal`` there must be calibration rows, as for `p_values`. Sample
-            weights are not used.
+            ``floor(false_positive_rate * (n + 1))``-th lowest score. Rows that training
+            has used cannot promise this: without ``X`` there must be calibration rows,
+            as for `p_values`. Sample weights are not used.
 
         n_alerts : int, default=None
             Number of the rows to call outliers, less than the number of rows; fewer are
-            if scores are equal. For batches of which a fixed number can be inspected.
-            These rows need not be normal, and `p_values` does not use them.
+            if scores are equal. Of as many new rows, at most so many are on average.
+            With ``groups``, such as days, it is the mean number per group. For batches
+            of which a fixed number can be inspected. These rows need not be normal, and
+            `p_values` does not use them.
 
         rule : callable, default=None
             Function from the scores of the rows, an ndarray as returned by
             `score_samples`, to the threshold, a finite number.
 
-            At most one of the four rules can be given. Without any, the threshold is
-            set as with ``contamination="auto"``, for a false alarm rate of about 1 %.
+            At most one of the four rules can be given, and none with ``y``. Without
+            any, the threshold is set as with ``contamination="auto"``, for a false
+            alarm rate of about 1 %.
+
+        metric : callable, default=None
+            ``metric(is_outlier, is_called_outlier)`` of two boolean arrays returns a
+            number, higher for better labels; for ``y`` only. None is
+            :func:`~sklearn.metrics.balanced_accuracy_score`, as for scikit-learn's
+            ``TunedThresholdClassifierCV``. Thresholds between two rows that differ in
+            their label are tried; of equally good ones the one with the fewest alarms
+            is taken.
+
+        groups : array-like of shape (n_samples,), default=None
+            Label of the machine, patient or day of each row of ``X``, where the rows of
+            one depend on each other. ``false_positive_rate`` and `p_values` are then
+            for a row of a new group, and go by the number of groups in the place of
+            ``n`` (hierarchical conformal prediction [2]_).
 
         Returns
         -------
@@ -570,6 +601,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         ----------
         .. [1] Laxhammar & Falkman, "Conformal Prediction for Distribution-Independent
            Anomaly Detection in Streaming Vessel Data", StreamKDD 2010.
+        .. [2] Lee, Barber & Willett, "Distribution-free inference with hierarchical
+           data", arXiv:2306.06342, 2023.
 
         Examples
         --------
@@ -587,17 +620,35 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             n_alerts=n_alerts,
             rule=rule,
         )
-        if X_normal is None:
+        if y is not None:
+            taken = quantile, false_positive_rate, n_alerts, rule
+            if X is None or any(value is not None for value in taken):
+                raise ValueError(
+                    "calibrate(X, y) needs the rows of y, and sets the threshold by "
+                    "metric: pass X, and none of the four rules."
+                )
+            threshold = _thresholds.for_labels(outlier_labels(y), metric)
+        elif metric is not None:
+            raise ValueError(
+                "metric compares with the labels y: pass both, or neither."
+            )
+        if X is None:
             self._fitted_model()
+            if groups is not None:
+                raise ValueError("groups are those of the rows X: pass both.")
             if false_positive_rate is not None:
                 self._check_calibrated("calibrate(false_positive_rate=...)")
-            scores, weight = self._reference
+            reference = self._reference
         else:
-            scores, weight = on_host(self.score_samples(X_normal)), None
-        self.offset_ = threshold(scores, weight)
-        if X_normal is not None and n_alerts is None:
-            self._reference = scores, None
-            self.calibration_scores_ = like(scores, X_normal)
+            scores = on_host(self.score_samples(X))
+            codes = group_codes(on_host(groups), scores)
+            reference = _thresholds.Reference(scores, groups=codes)
+        self.offset_ = threshold(reference)
+        if X is not None and n_alerts is None:
+            if y is not None:
+                reference = reference.of(~outlier_labels(y))
+            self._reference = reference
+            self.calibration_scores_ = like(reference.scores, X)
         return self
 
     def p_values(self, X):
@@ -607,7 +658,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         a p-value of at most ``p`` is at most ``p``, whatever the model [1]_. The
         calibration rows are those given to `calibrate`, or else those held back by
         ``calibration_fraction``, which training has not used. The smallest possible
-        p-value is ``1 / (n + 1)`` with ``n`` calibration rows.
+        p-value is ``1 / (n + 1)`` with ``n`` calibration rows. If these came with
+        ``groups``, it is for rows of a new group, and ``n`` is their number.
 
         To bound the share of false alarms among the alarms for many rows, pass the
         p-values to :func:`scipy.stats.false_discovery_control`. Conformal p-values are
@@ -649,8 +701,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         """
         self._fitted_model()
         self._check_calibrated("p_values")
-        scores, calibration = self.score_samples(X), self.calibration_scores_
-        return like(_thresholds.p_values(*map(on_host, (scores, calibration))), X)
+        scores = on_host(self.score_samples(X))
+        return like(_thresholds.p_values(scores, self._reference), X)
 
     def explain(self, X):
         """Return the contribution of each feature to the anomaly score of rows.
@@ -734,7 +786,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         if not hasattr(self, "calibration_scores_"):
             raise ValueError(
                 f"{name} needs calibration rows, that is normal rows that fit has not "
-                "used, and there are none: call calibrate(X_normal) first, or fit with "
+                "used, and there are none: call calibrate(X) first, or fit with "
                 f"calibration_fraction=0.2. Got {self.calibration_fraction!r}."
             )
 
@@ -792,15 +844,26 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             )
         kept = np.setdiff1d(np.arange(len(X)), out)
         if sample_weight is None:
-            self._withheld = X[out], None
+            self._withheld = X[out], None, holdout.of(out).groups
             return kept, None
         kept_weight = sample_weight[kept]
         # `fit` divides the weights by their mean over the rows that it is given.
-        self._withheld = X[out], sample_weight[out] / kept_weight.mean()
+        weight = sample_weight[out] / kept_weight.mean()
+        self._withheld = X[out], weight, holdout.of(out).groups
         return kept, kept_weight
 
     def _cleaned(self, rows):
         return winsorized(rows)
+
+    def _validate_params(self):
+        share = self.contamination
+        if isinstance(share, Real) and share == 0:
+            raise ValueError(
+                "contamination=0 would call no row an outlier: pass 'auto' if all "
+                "training rows are normal, or set the threshold after fit, for example "
+                "by calibrate(X, false_positive_rate=0.001)."
+            )
+        super()._validate_params()
 
     def _n_networks(self, plan):
         return self.n_estimators * (1 + n_folds(plan) * self._cross_fits(plan))
@@ -824,13 +887,14 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         withheld, self._withheld = self._withheld, None
         vars(self).pop("calibration_scores_", None)
         if withheld is not None:
-            X, weight = withheld
-            self.calibration_scores_ = -self._ensemble.score(X)
-            self._reference = self.calibration_scores_, weight
+            X, weight, groups = withheld
+            scores = -self._ensemble.score(X)
+            self._reference = _thresholds.Reference(scores, weight, groups)
+            self.calibration_scores_ = self._reference.scores
         if self.contamination != "auto":
             scores, weight = self._row_scores(fit, fitted)
             if withheld is None:
-                self._reference = scores, weight
+                self._reference = _thresholds.Reference(scores, weight)
             else:
                 scores = np.append(scores, self.calibration_scores_)
                 weight = None if weight is None else np.append(weight, withheld[1])
@@ -838,8 +902,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             self.offset_ = _thresholds.at_quantile(scores, share, weight)
             return
         if withheld is None:
-            self._reference = self._unseen_scores(fit, fitted, how, events)
-        self.offset_ = _thresholds.automatic(*self._reference)
+            unseen = self._unseen_scores(fit, fitted, how, events)
+            self._reference = _thresholds.Reference(*unseen)
+        self.offset_ = _thresholds.given()(self._reference)
 
     def _row_scores(self, fit, fitted):
         """Return the scores of all training rows and their sample weights."""
