@@ -217,7 +217,7 @@ def test_groups_promise_a_rate_for_new_groups(given, rng):
         assert rates[-1] == (p[-1] <= 0.1 + 1e-9)
     assert 0.06 < np.mean(rates) <= 0.1 + 3 * np.sqrt(0.09 / 2000)
     assert min(p) == pytest.approx(1 / 20)
-    with pytest.raises(ValueError, match="19 groups of normal rows.* 1 / 20"):
+    with pytest.raises(ValueError, match=r"19 groups of normal rows.* 1 / 20"):
         given.calibrate(as_rows(scores), false_positive_rate=0.04, groups=groups)
 
 
@@ -273,7 +273,7 @@ def test_labels_and_groups_are_checked(X, model, arguments, message):
 
 
 def test_no_contamination_says_what_to_do(X):
-    with pytest.raises(ValueError, match="contamination=0 .*'auto'.*calibrate"):
+    with pytest.raises(ValueError, match=r"contamination=0 .*'auto'.*calibrate"):
         small(contamination=0).fit(X)
 
 
