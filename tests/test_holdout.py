@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_wine,
+)
 from sklearn.model_selection import GroupKFold, KFold, TimeSeriesSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._data.holdout import Holdout
+from skae._data.holdout import Holdout, neighbours_are_alike
+from skae._data.source import Dense
+from skae.exceptions import DependentRowsWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -172,7 +181,6 @@ def machines(n, rng):
     return level + rng.normal(size=level.shape)
 
 
-@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 @pytest.mark.parametrize("kind", ["windows", "machines"])
 def test_dependent_rows_keep_the_promised_rate(kind):
     rng = np.random.RandomState(0)
@@ -183,6 +191,26 @@ def test_dependent_rows_keep_the_promised_rate(kind):
         X, new = machines(30, rng), machines(60, rng)
         split, groups = "random", np.repeat(np.arange(30), 40)
     model = AutoencoderOutlierDetector(max_epochs=20, random_state=0)
-    assert np.mean(model.fit(X).predict(new) == -1) > 0.1
+    with pytest.warns(DependentRowsWarning, match="validation_split='last'"):
+        model.fit(X)
+    assert np.mean(model.predict(new) == -1) > 0.1
     model.set_params(validation_split=split).fit(X, groups=groups)
     assert np.mean(model.predict(new) == -1) < 0.03
+
+
+@pytest.mark.parametrize(
+    "load", [load_iris, load_wine, load_breast_cancer, load_diabetes, load_digits]
+)
+def test_ordinary_tables_are_not_taken_for_series(load, rng):
+    X, y = load(return_X_y=True)
+    X = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9)
+    for rows in (X, X[np.argsort(y, kind="stable")], X[rng.permutation(len(X))]):
+        assert not neighbours_are_alike(Dense(rows))
+
+
+def test_shuffled_or_equal_rows_are_not_alike(rng):
+    X = windows(1000, rng)
+    assert neighbours_are_alike(Dense(X))
+    assert not neighbours_are_alike(Dense(rng.permutation(X)))
+    assert not neighbours_are_alike(Dense(np.ones((500, 3))))
+    assert not neighbours_are_alike(Dense((rng.uniform(size=(500, 4)) < 0.02) * 1.0))

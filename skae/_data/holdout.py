@@ -3,9 +3,18 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.utils import check_consistent_length, column_or_1d
 
-__all__ = ["Holdout", "group_codes"]
+__all__ = ["Holdout", "group_codes", "neighbours_are_alike"]
+
+# Rows whose next row is compared with others, and with how many others each.
+_N_COMPARED, _N_OTHERS = 200, 400
+_MIN_ROWS = 100
+# Share of the other rows that are nearer than the next row, in the median, below which
+# neighbours are alike. It is a half if rows are in no order, and 1 / (2 k) if they are
+# sorted by k classes of equal size that do not overlap.
+_ALIKE = 0.03
 
 
 def group_codes(groups, X, name="groups"):
@@ -146,3 +155,32 @@ class Holdout:
         else:
             picked = random_state.permutation(len(groups))
         return [groups[i] for i in picked]
+
+
+def neighbours_are_alike(x):
+    """Return whether consecutive rows are among the nearest of all rows.
+
+    Rows of a time series and rows that are sorted by machine are; rows in a random
+    order are not, nor are those sorted by a few classes.
+
+    Parameters
+    ----------
+    x : Source
+        Scaled rows.
+    """
+    n_rows = len(x)
+    if n_rows < _MIN_ROWS:
+        return False
+    # Of its own: a check must not change the fit.
+    random_state = np.random.RandomState(0)
+    first = random_state.choice(n_rows - 1, min(_N_COMPARED, n_rows - 1), replace=False)
+    others = random_state.choice(n_rows, min(_N_OTHERS, n_rows), replace=False)
+    rows, following, other = (
+        x.take(index).double().cpu().numpy() for index in (first, first + 1, others)
+    )
+    to_next = np.linalg.norm(rows - following, axis=1)[:, np.newaxis]
+    to_others = cdist(rows, other)
+    # Equal rows count half.
+    equal = np.isclose(to_others, to_next, rtol=1e-6, atol=1e-12)
+    nearer = (to_others < to_next) & ~equal
+    return bool(np.median(nearer.mean(axis=1) + equal.mean(axis=1) / 2) < _ALIKE)

@@ -9,12 +9,14 @@ from sklearn.utils import check_random_state
 from .._base import BaseAutoencoder
 from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
-from .._data.holdout import group_codes
+from .._data.holdout import group_codes, neighbours_are_alike
 from .._data.labels import outlier_labels
 from .._data.winsorizing import winsorized
 from .._model.export import exported_score
+from .._warning import warn_user
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
+from ..exceptions import DependentRowsWarning
 from . import _thresholds
 from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
@@ -901,10 +903,24 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             share = self.contamination
             self.offset_ = _thresholds.at_quantile(scores, share, weight)
             return
+        if progress is not None:
+            self._warn_of_dependence(fit.plan)
         if withheld is None:
             unseen = self._unseen_scores(fit, fitted, how, events)
             self._reference = _thresholds.Reference(*unseen)
         self.offset_ = _thresholds.given()(self._reference)
+
+    @staticmethod
+    def _warn_of_dependence(plan):
+        random = plan.X_val is None and plan.holdout.is_plain
+        if random and neighbours_are_alike(plan.x):
+            warn_user(
+                "Consecutive rows are nearly equal, but the threshold was set from rows "
+                "held out at random: far more new rows may be flagged than promised. "
+                "Pass fit(X, groups=...), validation_split='last' if rows are in the "
+                "order of time, or X_val; shuffle rows that are only sorted.",
+                DependentRowsWarning,
+            )
 
     def _row_scores(self, fit, fitted):
         """Return the scores of all training rows and their sample weights."""
