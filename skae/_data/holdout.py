@@ -15,6 +15,9 @@ _MIN_ROWS = 100
 # neighbours are alike. It is a half if rows are in no order, and 1 / (2 k) if they are
 # sorted by k classes of equal size that do not overlap.
 _ALIKE = 0.03
+# Squared distance to the next row, as a share of that to others, in the median, below
+# which rows are nearly equal: classes that overlap have more.
+_NEAR = 0.25
 
 
 def group_codes(groups, X, name="groups"):
@@ -158,7 +161,7 @@ class Holdout:
 
 
 def neighbours_are_alike(x):
-    """Return whether consecutive rows are among the nearest of all rows.
+    """Return whether consecutive rows are nearly equal and the nearest of all rows.
 
     Rows of a time series and rows that are sorted by machine are; rows in a random
     order are not, nor are those sorted by a few classes.
@@ -183,4 +186,6 @@ def neighbours_are_alike(x):
     # Equal rows count half.
     equal = np.isclose(to_others, to_next, rtol=1e-6, atol=1e-12)
     nearer = (to_others < to_next) & ~equal
-    return bool(np.median(nearer.mean(axis=1) + equal.mean(axis=1) / 2) < _ALIKE)
+    rank = np.median(nearer.mean(axis=1) + equal.mean(axis=1) / 2)
+    near = np.median(to_next**2) < _NEAR * np.median(to_others**2)
+    return bool(near and rank < _ALIKE)

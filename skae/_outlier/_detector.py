@@ -915,8 +915,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         random = plan.X_val is None and plan.holdout.is_plain
         if random and neighbours_are_alike(plan.x):
             warn_user(
-                "Consecutive rows are nearly equal, but the threshold was set from rows "
-                "held out at random: far more new rows may be flagged than promised. "
+                "Consecutive rows are nearly equal, but the threshold was set from "
+                "rows held out at random: far more new rows may be flagged than promised. "
                 "Pass fit(X, groups=...), validation_split='last' if rows are in the "
                 "order of time, or X_val; shuffle rows that are only sorted.",
                 DependentRowsWarning,
