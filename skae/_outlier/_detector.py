@@ -917,7 +917,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             warn_user(
                 "Consecutive rows are nearly equal, but the threshold was set from "
                 "rows held out at random: far more new rows may be flagged than "
-                "promised. Pass fit(X, groups=...), validation_split='last' if rows are "
+                "promised. Pass groups, validation_split='last' if rows are "
                 "in the order of time, or X_val; shuffle rows that are only sorted.",
                 DependentRowsWarning,
             )
