@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import fields
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._compat.sklearn import (
     HAS_ARRAY_API,
     CallbackSupportMixin,
+    HasMethods,
     Interval,
     RealNotInt,
     StrOptions,
@@ -29,6 +31,7 @@ from ._compat.sklearn import (
     fit_context,
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
+from ._data.holdout import Holdout, group_codes
 from ._data.source import Dense
 from ._data.validation import DTYPES, check_flat, checked_rows, weighted_rows
 from ._model.autoencoder import Parts
@@ -78,7 +81,10 @@ class BaseAutoencoder(
         "corruption": [Corruption, None],
         "penalty": [Penalty, None],
         "loss": [Loss, None],
-        "scaling": [StrOptions({"auto", "global", "standard", "minmax"}), None],
+        "scaling": [
+            StrOptions({"auto", "global", "standard", "minmax", "robust"}),
+            None,
+        ],
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -90,6 +96,10 @@ class BaseAutoencoder(
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_split": [
+            StrOptions({"random", "last"}),
+            HasMethods(["split", "get_n_splits"]),
+        ],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
@@ -102,10 +112,12 @@ class BaseAutoencoder(
 
     # Meaning of scaling="auto", for a loss that is defined on the whole real line.
     _auto_scaling: str
+    # Whether a change of a column that was constant counts, whatever its unit.
+    _marks_changes = False
     # Accepted values of the parameter `part` of `to_torch`.
     _torch_parts = tuple(PARTS)
 
-    def _withhold(self, X, sample_weight):
+    def _withhold(self, X, sample_weight, holdout):
         """Hold calibration rows back before fitting; by default there are none.
 
         Returns
@@ -116,6 +128,10 @@ class BaseAutoencoder(
             Their weights.
         """
         return slice(None), sample_weight
+
+    def _cleaned(self, rows):
+        """Return rows as they are learnt from; by default as they are."""
+        return rows
 
     def _n_networks(self, plan):
         """Return the number of networks that a fit trains."""
@@ -143,6 +159,7 @@ class BaseAutoencoder(
         *,
         X_target=None,
         X_val_target=None,
+        groups=None,
     ):
         """Fit the scaling and the principal axes, then train the network.
 
@@ -173,6 +190,11 @@ class BaseAutoencoder(
         X_val_target : array-like of shape (n_validation, n_features), default=None
             What to reconstruct from each row of ``X_val``; required with ``X_val`` and
             ``X_target``.
+        groups : array-like of shape (n_samples,), default=None
+            Label of the machine, patient or day that each row is from. Rows with the
+            same label are held out together, so that those that are held out are as new
+            to the model as rows of another machine. At least two labels. None: rows do
+            not depend on each other.
 
         Returns
         -------
@@ -202,7 +224,7 @@ class BaseAutoencoder(
                 one_blas_thread(),
                 Progress(self) as progress,
             ):
-                rows = X, sample_weight, X_val, X_target, X_val_target
+                rows = X, sample_weight, X_val, X_target, X_val_target, groups
                 self._fit(*map(on_host, rows), on_host(y), progress)
             # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
@@ -247,7 +269,9 @@ class BaseAutoencoder(
         check_slots(self._parameter_constraints, parameters, type(self).__name__)
         super()._validate_params()
 
-    def _fit(self, X, sample_weight, X_val, X_target, X_val_target, y, progress):
+    def _fit(
+        self, X, sample_weight, X_val, X_target, X_val_target, groups, y, progress
+    ):
         previous, known = None, {}
         if self.warm_start and hasattr(self, "_model"):
             # Its scaling and size stay.
@@ -270,9 +294,11 @@ class BaseAutoencoder(
             raise ValueError(
                 "X_target and X_val_target go together: pass both, or neither."
             )
-        for select in (weighted_rows, self._withhold):
+        holdout = Holdout(self.validation_split, group_codes(groups, X))
+        for select in (weighted_rows, partial(self._withhold, holdout=holdout)):
             kept, sample_weight = select(X, sample_weight)
             X = X[kept]
+            holdout = holdout.of(kept)
             X_target = None if X_target is None else X_target[kept]
         settings = self._settings()
         for name, rows in (
@@ -288,6 +314,10 @@ class BaseAutoencoder(
                 f"warm_start=True continues from a network for {len(previous.scaling)} "
                 f"features, but X has {X.shape[1]} features."
             )
+        X, X_val, X_target, X_val_target = (
+            None if rows is None else self._cleaned(rows)
+            for rows in (X, X_val, X_target, X_val_target)
+        )
         plan = prepare(
             settings,
             Dense(X),
@@ -295,6 +325,7 @@ class BaseAutoencoder(
             _source(X_val),
             target=_source(X_target),
             X_val_target=_source(X_val_target),
+            holdout=holdout,
             random_state=check_random_state(self.random_state),
             **known,
         )
@@ -324,10 +355,12 @@ class BaseAutoencoder(
                 f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
-        others = {field.name for field in fields(Settings)} - {"parts", "scaling"}
+        own = {"parts", "scaling", "marks_changes"}
+        others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
             scaling=scaling,
+            marks_changes=self._marks_changes,
             **{name: getattr(self, name) for name in others},
         )
 

@@ -69,7 +69,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
-    scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
+    scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
 
@@ -78,6 +78,9 @@ class AutoencoderTransformer(BaseAutoencoder):
           variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
+        - "robust": each feature is centred at its median and divided by 0.741 times its
+          interquartile range, which is the standard deviation if it is normally
+          distributed. Features whose quartiles are equal are scaled as by "standard".
         - None: the data are not scaled.
         - "auto": "global"; None for a loss that is defined on a part of the real line
           only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
@@ -134,6 +137,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         bottleneck regularises it. Other models are trained on all rows until the
         training objective no longer improves. To train in any case, pass ``X_val`` to
         `fit`, a larger share, or ``early_stopping=False``.
+
+    validation_split : {"random", "last"} or cross-validation splitter, default="random"
+        Which rows are held out. Where rows depend on each other, rows that are held out
+        at random are nearly known to the model: its errors on them are too small, and
+        it is trained for too long.
+
+        - "random": any rows; whole groups if ``groups`` is passed to `fit`.
+        - "last": the last rows of the table, for rows in the order of time; whole
+          groups if ``groups`` is passed.
+        - A splitter such as :class:`~sklearn.model_selection.TimeSeriesSplit`: the test
+          rows of its last split. ``validation_fraction`` is then not used. It is given
+          the ``groups`` of `fit`, and only rows of positive weight.
 
     n_iter_no_change : int, default=15
         Number of epochs without an improvement of more than ``tol`` after which
@@ -368,6 +383,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         max_epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
+        validation_split="random",
         n_iter_no_change=15,
         tol=1e-3,
         warm_start=False,
@@ -393,6 +409,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.validation_split = validation_split
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start

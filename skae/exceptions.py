@@ -7,6 +7,7 @@ into errors.
 __all__ = [
     "CollapsedCodeWarning",
     "DecoderRangeWarning",
+    "DependentRowsWarning",
     "DivergenceWarning",
     "FitWarning",
     "IgnoredTargetWarning",
@@ -34,6 +35,14 @@ class CollapsedCodeWarning(FitWarning):
 
 class DecoderRangeWarning(FitWarning):
     """The decoder cannot return values that the rows have, for example below zero."""
+
+
+class DependentRowsWarning(FitWarning):
+    """Rows resemble the next ones, and the threshold was set as if at random.
+
+    Pass ``groups`` to `fit`, or ``validation_split="last"`` for rows in the order of
+    time; shuffle rows that are only sorted.
+    """
 
 
 class OvercompleteWarning(FitWarning):

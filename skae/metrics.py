@@ -1,14 +1,16 @@
 """Scorers and ``refit`` rules for model selection, also of PCA and IsolationForest."""
 
 from functools import partial
+from inspect import signature
 from numbers import Real
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._data.arrays import on_host
+from ._data.labels import outlier_labels
 
 __all__ = ["make_outlier_scorer", "one_standard_error", "reconstruction_scorer"]
 
@@ -206,7 +208,9 @@ def make_outlier_scorer(score_func=roc_auc_score):
         ``score_func(is_outlier, abnormality)`` returns a number; higher is better.
         ``is_outlier`` is a boolean array, and ``abnormality`` is higher for more
         abnormal samples. An example is
-        :func:`~sklearn.metrics.average_precision_score`.
+        :func:`~sklearn.metrics.average_precision_score`. If its second parameter is
+        named ``y_pred``, as in scikit-learn's metrics of labels such as
+        :func:`~sklearn.metrics.f1_score`, it gets whether `predict` returns -1 instead.
 
     Returns
     -------
@@ -238,22 +242,19 @@ def make_outlier_scorer(score_func=roc_auc_score):
 
 
 def _outlier_score(estimator, X, y, score_func):
-    is_outlier = _is_outlier(y)
+    is_outlier = outlier_labels(y)
+    if _takes_labels(score_func):
+        return float(score_func(is_outlier, on_host(estimator.predict(X)) == -1))
     method = (
         "score_samples" if hasattr(estimator, "score_samples") else "decision_function"
     )
     return float(score_func(is_outlier, -on_host(getattr(estimator, method)(X))))
 
 
-def _is_outlier(y):
-    """Return labels in any of the accepted codings as booleans."""
-    y = column_or_1d(on_host(y))
-    labels = set(np.unique(y).tolist())
-    if labels == {False, True}:  # which also equals {0, 1}
-        return y.astype(bool)
-    if labels == {-1, 1}:
-        return y == -1
-    raise ValueError(
-        "The labels of outliers must be True (others False), 1 (others 0) or -1 "
-        f"(others 1), with both present. Got {sorted(labels, key=str)[:5]}."
-    )
+def _takes_labels(score_func):
+    """Return whether a metric compares labels, by the names of scikit-learn."""
+    try:
+        names = list(signature(score_func).parameters)
+    except ValueError:  # of some builtins
+        return False
+    return names[1:2] == ["y_pred"]

@@ -79,7 +79,7 @@ def test_false_discoveries_are_controlled(given, rng):
 
 def test_p_values_need_calibration_rows(X):
     model = small().fit(X)
-    with pytest.raises(ValueError, match=r"call calibrate\(X_normal\).*Got 0.0"):
+    with pytest.raises(ValueError, match=r"call calibrate\(X\).*Got 0.0"):
         model.p_values(X)
     # A threshold alone does not bring any.
     with pytest.raises(ValueError, match="calibration_fraction"):

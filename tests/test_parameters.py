@@ -105,6 +105,10 @@ EFFECTS = {
         },
         0.5,
     ),
+    "validation_split": (
+        {"early_stopping": True, "architecture": MLP((8,), start="random")},
+        "last",
+    ),
     "n_iter_no_change": ({"tol": 1.0}, 1),
     "tol": ({"n_iter_no_change": 2}, 1.0),
     "random_state": ({}, 1),

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from skae._data.scaling import fit_scaling, unit_of
 from skae._data.source import Dense
 
-KINDS = ["global", "standard", "minmax", None]
+KINDS = ["global", "standard", "minmax", "robust", None]
 
 
 def _fit(kind, X, weight=None):
@@ -29,6 +29,36 @@ def test_minmax_is_the_min_max_scaler_to_plus_minus_one(X):
     scaling, _ = _fit("minmax", X)
     expected = MinMaxScaler((-1, 1)).fit_transform(X)
     np.testing.assert_allclose(_apply(scaling, X), expected, atol=1e-12)
+
+
+def test_robust_is_the_robust_scaler_of_unit_variance(X):
+    scaling, _ = _fit("robust", X)
+    expected = RobustScaler(unit_variance=True).fit_transform(X)
+    np.testing.assert_allclose(_apply(scaling, X), expected, atol=1e-12)
+
+
+def test_robust_falls_back_where_half_of_the_rows_are_equal(X):
+    X[: len(X) * 4 // 5, 1] = 3.0
+    scaling, _ = _fit("robust", X)
+    expected = StandardScaler().fit_transform(X)[:, 1]
+    np.testing.assert_allclose(_apply(scaling, X)[:, 1], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize("constant", [0.0, 0.101, -3.0])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+def test_a_change_of_a_constant_column_has_no_unit(kind, constant, unit, X):
+    X[:, 2] = constant * unit
+    scaling, _ = fit_scaling(kind, Dense(X), marks_changes=True)
+    changed = X[:4].copy()
+    changed[:3, 2] += np.array([0.1, -0.1, 50]) * unit
+    changed[3, 2] *= 1 + 1e-8
+    found = _apply(scaling, changed)[:, 2]
+    np.testing.assert_allclose(found[:3], np.sqrt(len(X)) * np.array([1, -1, 1]))
+    assert abs(found[3]) < 0.1
+    # What the network returns for it, a little noise, is the constant.
+    back = scaling.inverse(torch.full((1, 6), 1e-3)).numpy()[0, 2]
+    assert back == pytest.approx(constant * unit, rel=1e-5, abs=1e-14)
 
 
 def test_global_centres_and_divides_by_one_number(X):
@@ -81,7 +111,7 @@ def test_integer_weights_are_repeated_rows(kind, X, rng):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3, 1e9])
-@pytest.mark.parametrize("kind", ["global", "standard", "minmax"])
+@pytest.mark.parametrize("kind", ["global", "standard", "minmax", "robust"])
 def test_a_constant_column_is_only_centred(kind, constant, weighted, X, rng):
     X[:, 2] = constant
     weight = rng.uniform(size=len(X)) if weighted else None
@@ -92,7 +122,7 @@ def test_a_constant_column_is_only_centred(kind, constant, weighted, X, rng):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3, 1e9])
-@pytest.mark.parametrize("kind", ["global", "standard", "minmax"])
+@pytest.mark.parametrize("kind", ["global", "standard", "minmax", "robust"])
 def test_rows_that_do_not_vary_are_only_centred(kind, constant, weighted, rng):
     # What is left of a mean's rounding error must not be blown up to unit variance.
     X = np.full((30, 4), constant)
@@ -101,7 +131,7 @@ def test_rows_that_do_not_vary_are_only_centred(kind, constant, weighted, rng):
     np.testing.assert_allclose(_apply(scaling, X), 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["global", "standard", "minmax"])
+@pytest.mark.parametrize("kind", ["global", "standard", "minmax", "robust"])
 def test_timestamps_keep_their_precision(kind, rng):
     offsets = rng.uniform(0, 3600, size=(200, 1))
     near, _ = _fit(kind, offsets)

@@ -1,10 +1,13 @@
 """Anomaly scores and copies, precision, cost and degenerate tables."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from _scores import Largest, Silent
-from sklearn.metrics import roc_auc_score
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import f1_score, fbeta_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderOutlierDetector
@@ -19,6 +22,7 @@ from skae.anomaly_scores import (
     _neighbors,
 )
 from skae.architectures import MLP
+from skae.metrics import make_outlier_scorer
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -419,3 +423,14 @@ def test_scores_inside_are_checked(X):
         small(anomaly_score=Combined([Combined([Neighbors(0)])])).fit(X)
     with pytest.raises(ValueError, match="'space' parameter of Neighbors must"):
         small(anomaly_score=Neighbors(space="code")).fit(X)
+
+
+@pytest.mark.parametrize("coding", [(0, 1), (False, True), (1, -1)])
+def test_metrics_of_labels_get_labels(coding, rng):
+    X = np.r_[rng.normal(size=(100, 2)), 4 + rng.normal(size=(20, 2))]
+    outlier = np.arange(120) >= 100
+    forest = IsolationForest(random_state=0, contamination=0.2).fit(X)
+    expected = f1_score(outlier, forest.predict(X) == -1)
+    y = np.where(outlier, coding[1], coding[0])
+    for metric in (f1_score, partial(fbeta_score, beta=1)):
+        assert make_outlier_scorer(metric)(forest, X, y) == expected

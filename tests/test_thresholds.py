@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from skae import AutoencoderOutlierDetector
 from skae._outlier import _thresholds
@@ -178,6 +179,107 @@ def test_alerts_are_not_what_others_are_compared_with(X, model, rng):
     assert_unchanged(model, before, but=["offset_"])
     model.calibrate(X + 1).calibrate(X, n_alerts=3)
     np.testing.assert_array_equal(model.calibration_scores_, model.score_samples(X + 1))
+
+
+@pytest.mark.parametrize("n_alerts", [1, 4])
+def test_alerts_hold_on_average(given, rng, n_alerts):
+    # Uniform scores: the expected number among 30 new rows is 30 times the threshold.
+    found = [
+        30 * given.calibrate(as_rows(rng.uniform(size=30)), n_alerts=n_alerts).offset_
+        for _ in range(2000)
+    ]
+    error = 4 * np.std(found) / np.sqrt(2000)
+    assert np.mean(found) == pytest.approx(n_alerts * 30 / 31, abs=error)
+    # Per day, given several: as many on average, and with less noise.
+    days = np.arange(300) // 30
+    many = [
+        30
+        * given.calibrate(
+            as_rows(rng.uniform(size=300)), n_alerts=n_alerts, groups=days
+        ).offset_
+        for _ in range(300)
+    ]
+    assert np.mean(many) == pytest.approx(n_alerts, abs=5 * np.std(many) / 17)
+    assert np.std(many) < np.std(found) / 2
+
+
+def test_groups_promise_a_rate_for_new_groups(given, rng):
+    # Half of the spread is between groups, whose sizes differ.
+    groups = np.repeat(np.arange(19), rng.randint(1, 9, size=19))
+    p, rates = [], []
+    for _ in range(2000):
+        level = rng.normal(size=20)
+        scores = level[groups] + rng.normal(size=len(groups))
+        new = as_rows([level[19] + rng.normal()])
+        given.calibrate(as_rows(scores), false_positive_rate=0.1, groups=groups)
+        p.append(given.p_values(new)[0])
+        rates.append(given.predict(new)[0] == -1)
+        assert rates[-1] == (p[-1] <= 0.1 + 1e-9)
+    assert 0.06 < np.mean(rates) <= 0.1 + 3 * np.sqrt(0.09 / 2000)
+    assert min(p) == pytest.approx(1 / 20)
+    with pytest.raises(ValueError, match=r"19 groups of normal rows.* 1 / 20"):
+        given.calibrate(as_rows(scores), false_positive_rate=0.04, groups=groups)
+
+
+@pytest.mark.parametrize("metric", [None, f1_score])
+def test_labels_set_the_best_threshold(given, rng, metric):
+    is_outlier = rng.uniform(size=60) < 0.3
+    scores = (rng.normal(size=60) - 1.5 * is_outlier).round(1)
+    given.calibrate(as_rows(scores), 1 - 2 * is_outlier, metric=metric)
+    metric = balanced_accuracy_score if metric is None else metric
+    best = max(metric(is_outlier, scores < t) for t in np.r_[scores, 99])
+    assert metric(is_outlier, scores < given.offset_) == pytest.approx(best)
+    # The normal ones are calibration rows from then on.
+    np.testing.assert_array_equal(given.calibration_scores_, scores[~is_outlier])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"quantile": 0.1},
+        {"false_positive_rate": 0.1},
+        {"n_alerts": 2},
+        {"rule": np.median},
+        {},
+        {"y": np.arange(40) < 4},
+    ],
+)
+@pytest.mark.parametrize("score", [np.nan, -np.inf])
+def test_rows_without_a_finite_score_are_the_most_abnormal(given, score, arguments):
+    scores = np.linspace(0, 1, 40)
+    scores[1] = score
+    given.calibrate(as_rows(scores), **arguments)
+    assert np.isfinite(given.offset_)
+    assert np.isfinite(given.p_values(as_rows([score]))).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": [0, 1] * 60, "quantile": 0.1}, "none of the four rules"),
+        ({"metric": f1_score}, "labels y"),
+        ({"y": [0] * 120}, "both present"),
+        ({"y": [0, 1]}, "2 labels"),
+        ({"groups": [0, 1]}, "inconsistent"),
+    ],
+)
+def test_labels_and_groups_are_checked(X, model, arguments, message):
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        model.calibrate(X, **arguments)
+    with pytest.raises(ValueError, match=r"pass|labels|both"):
+        model.calibrate(**arguments)
+    assert_unchanged(model, before)
+
+
+def test_no_contamination_says_what_to_do(X):
+    with pytest.raises(ValueError, match=r"contamination=0 .*'auto'.*calibrate"):
+        small(contamination=0).fit(X)
+
+
+def test_contamination_is_read_by_fit(model):
+    offset = model.offset_
+    assert model.set_params(contamination=0.2).calibrate().offset_ == offset
 
 
 def test_fewer_alerts_where_scores_are_equal(given):

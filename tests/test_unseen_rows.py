@@ -21,12 +21,12 @@ def parts(monkeypatch):
     """Record the rows that are left out of a model to be scored by it."""
     recorded = []
 
-    def without(self, rows, *args):
-        recorded.append(rows)
-        return original(self, rows, *args)
+    def fold(self, kept, *args):
+        recorded.append(np.setdiff1d(np.arange(len(self.rows)), kept))
+        return original(self, kept, *args)
 
-    original = plan.Plan.without
-    monkeypatch.setattr(plan.Plan, "without", without)
+    original = plan.Plan.fold
+    monkeypatch.setattr(plan.Plan, "fold", fold)
     return recorded
 
 

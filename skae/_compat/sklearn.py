@@ -4,6 +4,7 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _array_api as array_api
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     InvalidParameterError,
     RealNotInt,
@@ -34,6 +35,7 @@ except ImportError:  # scikit-learn before 1.9
 __all__ = [
     "HAS_ARRAY_API",
     "CallbackSupportMixin",
+    "HasMethods",
     "Interval",
     "InvalidParameterError",
     "RealNotInt",

@@ -42,13 +42,26 @@ class AffineMap(DoubleConstants):
         Which input each output comes from. None keeps the order.
     matrix, inverse : array-like of shape (n_inputs, n_inputs), default=None
         A matrix and its inverse, instead of ``scale`` and ``order``.
+    limit : array-like of shape (n_inputs,), default=None
+        Largest absolute value of each output, with ``scale``: what is beyond is cut,
+        and then not inverted. None cuts nothing.
     """
 
-    def __init__(self, center, scale=None, *, order=None, matrix=None, inverse=None):
+    def __init__(
+        self,
+        center,
+        scale=None,
+        *,
+        order=None,
+        matrix=None,
+        inverse=None,
+        limit=None,
+    ):
         super().__init__()
         constants = {
             "center": center,
             "scale": scale,
+            "limit": limit,
             "matrix": matrix,
             "inverse_matrix": inverse,
         }
@@ -77,7 +90,11 @@ class AffineMap(DoubleConstants):
             return x @ self.matrix.to(x.dtype)
         if self.order is not None:
             x = x[:, self.order]
-        return x.div_(self.scale.to(x.dtype))
+        x = x.div_(self.scale.to(x.dtype))
+        if self.limit is None:
+            return x
+        limit = self.limit.to(x.dtype)
+        return x.clamp_(-limit, limit)
 
     def standardized(self, mean, scale):
         """Return this map, followed by ``(y - mean) / scale``.

@@ -4,25 +4,39 @@ import numpy as np
 
 from .affine import AffineMap
 from .moments import Moments
+from .subsample import subsample
 
 __all__ = ["fit_scaling", "unit_of"]
 
 # Variance from which its squares are far from the least number of single precision.
 _LEAST_SQUARE = 1e-30
+# Rows from which quartiles are computed, at most: they are then off by less than a
+# hundredth of the standard deviation.
+_MAX_ROWS = 2**14
+# Interquartile range of a normal distribution of unit variance.
+_NORMAL_IQR = 1.3489795003921634
+# Departure from a constant value that is rounding, relative to the value, and where
+# that is zero.
+_ROUNDING = 1e-6, 1e-12
 
 
-def fit_scaling(kind, rows, sample_weight=None):
+def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
     """Learn the map ``(x - center) / scale`` of each feature from rows.
 
     Parameters
     ----------
-    kind : {"global", "standard", "minmax", None}
+    kind : {"global", "standard", "minmax", "robust", None}
         Centre, then divide by one number for all features (the root of their mean
-        variance), by each feature's standard deviation, or map each feature's range to
-        [-1, 1]; None leaves the data as they are. A feature that does not vary is only
-        centred.
+        variance), by each feature's standard deviation, map each feature's range to
+        [-1, 1], or centre at the median and divide by the interquartile range; None
+        leaves the data as they are.
     rows : Source
     sample_weight : ndarray of shape (n_samples,), default=None
+    marks_changes : bool, default=False
+        What becomes of a feature that does not vary, where each has its own scale. If
+        False it is only centred. If True, values that differ from the constant by more
+        than rounding are mapped to plus or minus the root of ``n_samples``, whatever
+        their unit: one more row with such a value would have had that distance.
 
     Returns
     -------
@@ -57,9 +71,29 @@ def fit_scaling(kind, rows, sample_weight=None):
         scale = ones * np.sqrt(variance.mean())
     elif kind == "minmax":
         center, scale = (low + high) / 2, (high - low) / 2
+    elif kind == "robust":
+        center, scale = _quartiles(rows, sample_weight)
+        # Where half of the rows are equal, quartiles tell nothing.
+        flat = scale == 0
+        center, scale = np.where(flat, [mean, np.sqrt(variance)], [center, scale])
     else:
         center, scale = 0 * mean, ones
-    return AffineMap(center, np.where(scale > 0, scale, 1.0)), mean
+    limit = None
+    if marks_changes and constant.any() and kind not in ("global", None):
+        relative, absolute = _ROUNDING
+        least = np.where(mean == 0, absolute, relative * np.abs(mean))
+        scale = np.where(constant, least, scale)
+        limit = np.where(constant, np.sqrt(len(rows)), np.inf)
+    return AffineMap(center, np.where(scale > 0, scale, 1.0), limit=limit), mean
+
+
+def _quartiles(rows, weight):
+    """Return the median, and the interquartile range in units of that of a normal."""
+    drawn = rows.take(subsample(len(rows), _MAX_ROWS, weight)).numpy()
+    first, median, third = np.quantile(
+        drawn.astype(np.float64), [0.25, 0.5, 0.75], axis=0
+    )
+    return median, (third - first) / _NORMAL_IQR
 
 
 def unit_of(scaling):

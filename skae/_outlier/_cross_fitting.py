@@ -7,7 +7,7 @@ from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from ._ensemble import fit_ensemble
 
-__all__ = ["N_PARTS", "cross_fitted", "few_rows"]
+__all__ = ["cross_fits", "cross_fitted", "n_folds"]
 
 # Rows that count as few per component and per column, up to as many in all; see
 # tests/benchmarks/bench_constants.py.
@@ -16,22 +16,29 @@ _ROWS_PER_COLUMN = 10
 _MAX_ROWS = 2000
 # Parts into which few rows are split, each scored by a model of the others, and the
 # fewest rows that are split.
-N_PARTS = 5
+_N_FOLDS = 5
 _MIN_ROWS = 10
 
 
-def few_rows(plan):
-    """Return whether there are so few training rows that cross-fitting pays.
+def cross_fits(plan):
+    """Return whether the threshold is to be set from cross-fitted scores.
 
     Either the validation rows are too few to set a threshold, or there are so few rows
     per component or column that principal axes fit the training rows much better than
-    new rows. A validation set of the user's needs no such help.
+    new rows, or rows depend on each other: scores need a model that has seen nothing of
+    their group, and a tenth of the groups are few. A validation set of the user's needs
+    no such help.
     """
     n, width = plan.rows.shape
     k = plan.axes.n_components
     needed = max(_ROWS_PER_COMPONENT * k, _ROWS_PER_COLUMN * width)
-    few = _MIN_ROWS <= n < max(FEW_ROWS, min(needed, _MAX_ROWS))
-    return few and plan.X_val is None
+    few = n < max(FEW_ROWS, min(needed, _MAX_ROWS))
+    return plan.X_val is None and n >= _MIN_ROWS and (few or not plan.holdout.is_plain)
+
+
+def n_folds(plan):
+    """Return how many times cross-fitting fits, at most."""
+    return plan.holdout.n_folds(len(plan.rows), _N_FOLDS)
 
 
 def cross_fitted(fit, unchanged, how, events):
@@ -50,7 +57,10 @@ def cross_fitted(fit, unchanged, how, events):
 
     Returns
     -------
-    ndarray of shape (n_samples,), float64
+    scores : ndarray of shape (n_scores,), float64
+        Of each row once, unless a splitter of the user's has other test rows.
+    weight : ndarray of shape (n_scores,) or None
+        Sample weights of these rows.
     """
     plan = fit.plan
     # As many epochs as with all rows; none if the initial weights were kept. After a
@@ -58,10 +68,14 @@ def cross_fitted(fit, unchanged, how, events):
     n_epochs = None if plan.settings.warm_start else fit.net.best_epoch_
     if n_epochs == 0 and not unchanged:
         n_epochs = None
-    scores = np.empty(len(plan.rows))
-    order = plan.random_state.permutation(len(scores))
-    for rows in np.array_split(order, N_PARTS):
-        first = train(plan.without(rows, n_epochs), **events)
+    folds = plan.holdout.folds(len(plan.rows), _N_FOLDS, plan.random_state)
+    scores = []
+    for kept, rows in folds:
+        first = train(plan.fold(kept, n_epochs), **events)
         fitted = fit_ensemble(first, **how, **events)
-        scores[rows] = fitted.ensemble.score(Subset(plan.rows, rows))
-    return scores
+        scores.append(fitted.ensemble.score(Subset(plan.rows, rows)))
+    rows = np.concatenate([rows for _, rows in folds])
+    # In the order of the table.
+    order = np.argsort(rows, kind="stable")
+    weight = None if plan.weight is None else plan.weight[rows[order]]
+    return np.concatenate(scores)[order], weight

@@ -9,11 +9,16 @@ from sklearn.utils import check_random_state
 from .._base import BaseAutoencoder
 from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
+from .._data.holdout import group_codes, neighbours_are_alike
+from .._data.labels import outlier_labels
+from .._data.winsorizing import winsorized
 from .._model.export import exported_score
+from .._warning import warn_user
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
+from ..exceptions import DependentRowsWarning
 from . import _thresholds
-from ._cross_fitting import N_PARTS, cross_fitted, few_rows
+from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
 from ._explanation import Explanation
 
@@ -60,7 +65,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           scaling and principal axes of its own. It is also used for up to 1,999
           training rows if these are fewer than 20 per component or 10 per column, but
           not with ``X_val``. `fit` then takes about six times as long, unless training
-          keeps the initial weights.
+          keeps the initial weights. With ``groups``, ``validation_split="last"`` or a
+          splitter it is used for any number of rows: a tenth of thirty machines, or of
+          a year, does not show how much they differ.
         - Otherwise the validation set.
         - Without one (fewer than 10 rows, or ``early_stopping=False``), the training
           rows, scored by the model that was trained on them.
@@ -88,8 +95,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     calibration_fraction : float, default=0.0
         Share of the rows, in [0, 1), that are not used for training at all, but to set
-        the threshold and for `p_values`. At least two rows must remain. It must be 0
-        when ``warm_start`` continues from fitted weights, which may have seen any row.
+        the threshold and for `p_values`: at random, whole groups or the last rows, see
+        ``validation_split``. At least two rows must remain. It must be 0 when
+        ``warm_start`` continues from fitted weights, which may have seen any row.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -117,7 +125,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
-    scaling : {"auto", "global", "standard", "minmax"} or None, default="auto"
+    scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
 
@@ -126,11 +134,23 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           variance have more weight.
         - "standard": each feature is centred and divided by its standard deviation.
         - "minmax": the range of each feature is mapped to [-1, 1].
+        - "robust": each feature is centred at its median and divided by 0.741 times its
+          interquartile range, which is the standard deviation if it is normally
+          distributed. Features whose quartiles are equal are scaled as by "standard".
         - None: the data are not scaled.
         - "auto": "standard"; None for a loss that is defined on a part of the real line
           only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
 
-        A constant feature is centred, but not divided.
+        With a scale for each feature, a value that differs from that of a constant
+        feature by more than rounding (a millionth) counts as the root of ``n_samples``
+        standard deviations, whatever its unit.
+
+        A few wild values, such as a missing value that was coded as -9999, would set
+        the scale of a feature and the principal axes. Training, with any scaling, takes
+        them for the largest or smallest of the other values: up to 1 % of the values of
+        a feature that are ten times as far from its median as all others and at least
+        double its variance, if there are ten or more other values. `score_samples` and
+        `predict` take rows as they are.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
@@ -182,6 +202,22 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         bottleneck regularises it. Other models are trained on all rows until the
         training objective no longer improves. To train in any case, pass ``X_val`` to
         `fit`, a larger share, or ``early_stopping=False``.
+
+    validation_split : {"random", "last"} or cross-validation splitter, default="random"
+        Which rows are held out. Where rows depend on each other, rows that are held out
+        at random are nearly known to the model: its errors on them are too small, and
+        it is trained for too long,
+        and `predict` flags far more new rows than promised.
+
+        - "random": any rows; whole groups if ``groups`` is passed to `fit`.
+        - "last": the last rows of the table, for rows in the order of time; whole
+          groups if ``groups`` is passed.
+          Cross-fitting, as for ``contamination="auto"``, splits into
+          consecutive parts.
+        - A splitter such as :class:`~sklearn.model_selection.TimeSeriesSplit`: the test
+          rows of its last split. ``validation_fraction`` is then not used. It is given
+          the ``groups`` of `fit`, and only rows of positive weight.
+          Cross-fitting uses all its splits.
 
     n_iter_no_change : int, default=15
         Number of epochs without an improvement of more than ``tol`` after which
@@ -362,6 +398,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     """
 
     _auto_scaling = "standard"
+    _marks_changes = True
     _torch_parts = (*BaseAutoencoder._torch_parts, "score")
 
     _parameter_constraints: dict = {
@@ -394,6 +431,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         max_epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
+        validation_split="random",
         n_iter_no_change=15,
         tol=1e-3,
         warm_start=False,
@@ -422,6 +460,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.validation_split = validation_split
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
@@ -486,23 +525,34 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     def calibrate(
         self,
-        X_normal=None,
+        X=None,
+        y=None,
         *,
         quantile=None,
         false_positive_rate=None,
         n_alerts=None,
         rule=None,
+        metric=None,
+        groups=None,
     ):
         """Set another threshold without fitting the model again.
 
         Parameters
         ----------
-        X_normal : array-like of shape (n_samples, n_features), default=None
-            Normal rows that were not used in `fit`, such as the last weeks of a stream.
-            They become the calibration rows of `p_values`, except with ``n_alerts``.
-            None uses the calibration rows of an earlier call or those held back by
-            ``calibration_fraction``. If there are none, it uses the rows from which
-            `fit` set the threshold: with a float ``contamination``, the training rows.
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows that were not used in `fit`, such as the last weeks of a stream. All
+            are normal, unless ``y`` or ``n_alerts`` is given. The normal ones become
+            the calibration rows of `p_values`, except with ``n_alerts``.
+
+            None uses the rows of the last such call; without one, the rows held back by
+            ``calibration_fraction``; without these, the rows from which `fit` set the
+            threshold. These are the training rows with a float ``contamination``, which
+            is read by `fit` only: to change it later, pass it as ``quantile``.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels of the rows, of which some are outliers: True (others False), 1
+            (others 0) or -1 (others 1). The threshold is the one with the best
+            ``metric``.
 
         quantile : float, default=None
             Share of the rows whose score is below the threshold, in (0, 1).
@@ -511,21 +561,38 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Maximum probability, in (0, 1), that a new normal row is called an outlier,
             averaged over the draw of the new row and of the ``n`` given ones (split
             conformal prediction [1]_). The threshold is the
-            ``floor(false_positive_rate * (n + 1))``-th lowest score. Without
-            ``X_normal`` there must be calibration rows, as for `p_values`. Sample
-            weights are not used.
+            ``floor(false_positive_rate * (n + 1))``-th lowest score. Rows that training
+            has used cannot promise this: without ``X`` there must be calibration rows,
+            as for `p_values`. Sample weights are not used.
 
         n_alerts : int, default=None
             Number of the rows to call outliers, less than the number of rows; fewer are
-            if scores are equal. For batches of which a fixed number can be inspected.
-            These rows need not be normal, and `p_values` does not use them.
+            if scores are equal. Of as many new rows, at most so many are on average.
+            With ``groups``, such as days, it is the mean number per group. For batches
+            of which a fixed number can be inspected. These rows need not be normal, and
+            `p_values` does not use them.
 
         rule : callable, default=None
             Function from the scores of the rows, an ndarray as returned by
             `score_samples`, to the threshold, a finite number.
 
-            At most one of the four rules can be given. Without any, the threshold is
-            set as with ``contamination="auto"``, for a false alarm rate of about 1 %.
+            At most one of the four rules can be given, and none with ``y``. Without
+            any, the threshold is set as with ``contamination="auto"``, for a false
+            alarm rate of about 1 %.
+
+        metric : callable, default=None
+            ``metric(is_outlier, is_called_outlier)`` of two boolean arrays returns a
+            number, higher for better labels; for ``y`` only. None is
+            :func:`~sklearn.metrics.balanced_accuracy_score`, as for scikit-learn's
+            ``TunedThresholdClassifierCV``. Thresholds between two rows that differ in
+            their label are tried; of equally good ones the one with the fewest alarms
+            is taken.
+
+        groups : array-like of shape (n_samples,), default=None
+            Label of the machine, patient or day of each row of ``X``, where the rows of
+            one depend on each other. ``false_positive_rate`` and `p_values` are then
+            for a row of a new group, and go by the number of groups in the place of
+            ``n`` (hierarchical conformal prediction [2]_).
 
         Returns
         -------
@@ -544,6 +611,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         ----------
         .. [1] Laxhammar & Falkman, "Conformal Prediction for Distribution-Independent
            Anomaly Detection in Streaming Vessel Data", StreamKDD 2010.
+        .. [2] Lee, Barber & Willett, "Distribution-free inference with hierarchical
+           data", arXiv:2306.06342, 2023.
 
         Examples
         --------
@@ -561,17 +630,35 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             n_alerts=n_alerts,
             rule=rule,
         )
-        if X_normal is None:
+        if y is not None:
+            taken = quantile, false_positive_rate, n_alerts, rule
+            if X is None or any(value is not None for value in taken):
+                raise ValueError(
+                    "calibrate(X, y) needs the rows of y, and sets the threshold by "
+                    "metric: pass X, and none of the four rules."
+                )
+            threshold = _thresholds.for_labels(outlier_labels(y), metric)
+        elif metric is not None:
+            raise ValueError(
+                "metric compares with the labels y: pass both, or neither."
+            )
+        if X is None:
             self._fitted_model()
+            if groups is not None:
+                raise ValueError("groups are those of the rows X: pass both.")
             if false_positive_rate is not None:
                 self._check_calibrated("calibrate(false_positive_rate=...)")
-            scores, weight = self._reference
+            reference = self._reference
         else:
-            scores, weight = on_host(self.score_samples(X_normal)), None
-        self.offset_ = threshold(scores, weight)
-        if X_normal is not None and n_alerts is None:
-            self._reference = scores, None
-            self.calibration_scores_ = like(scores, X_normal)
+            scores = on_host(self.score_samples(X))
+            codes = group_codes(on_host(groups), scores)
+            reference = _thresholds.Reference(scores, groups=codes)
+        self.offset_ = threshold(reference)
+        if X is not None and n_alerts is None:
+            if y is not None:
+                reference = reference.of(~outlier_labels(y))
+            self._reference = reference
+            self.calibration_scores_ = like(reference.scores, X)
         return self
 
     def p_values(self, X):
@@ -581,7 +668,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         a p-value of at most ``p`` is at most ``p``, whatever the model [1]_. The
         calibration rows are those given to `calibrate`, or else those held back by
         ``calibration_fraction``, which training has not used. The smallest possible
-        p-value is ``1 / (n + 1)`` with ``n`` calibration rows.
+        p-value is ``1 / (n + 1)`` with ``n`` calibration rows. If these came with
+        ``groups``, it is for rows of a new group, and ``n`` is their number.
 
         To bound the share of false alarms among the alarms for many rows, pass the
         p-values to :func:`scipy.stats.false_discovery_control`. Conformal p-values are
@@ -623,8 +711,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         """
         self._fitted_model()
         self._check_calibrated("p_values")
-        scores, calibration = self.score_samples(X), self.calibration_scores_
-        return like(_thresholds.p_values(*map(on_host, (scores, calibration))), X)
+        scores = on_host(self.score_samples(X))
+        return like(_thresholds.p_values(scores, self._reference), X)
 
     def explain(self, X):
         """Return the contribution of each feature to the anomaly score of rows.
@@ -708,7 +796,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         if not hasattr(self, "calibration_scores_"):
             raise ValueError(
                 f"{name} needs calibration rows, that is normal rows that fit has not "
-                "used, and there are none: call calibrate(X_normal) first, or fit with "
+                "used, and there are none: call calibrate(X) first, or fit with "
                 f"calibration_fraction=0.2. Got {self.calibration_fraction!r}."
             )
 
@@ -731,7 +819,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         given = self.anomaly_score
         return self._meaning_of_none()["anomaly_score"] if given is None else given
 
-    def _withhold(self, X, sample_weight):
+    def _withhold(self, X, sample_weight, holdout):
         """Remove the calibration rows before anything is learnt from the rows."""
         self._score().validate()
         self._withheld = None
@@ -751,23 +839,49 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"{len(X) - n_withheld} of {len(X)} rows to train on: at least 2 are "
                 "required."
             )
-        order = check_random_state(self.random_state).permutation(len(X))
-        out, kept = np.sort(order[:n_withheld]), np.sort(order[n_withheld:])
+        if holdout.is_splitter:
+            raise ValueError(
+                "calibration_fraction holds back rows at random, the last ones or "
+                "whole groups, not those of a splitter: pass validation_split='last', "
+                f"or calibration_fraction=0. Got {self.validation_split!r}."
+            )
+        random_state = check_random_state(self.random_state)
+        out = holdout.draw(len(X), n_withheld, random_state)
+        if out is None or len(X) - len(out) < 2:
+            raise ValueError(
+                f"calibration_fraction={self.calibration_fraction} would hold back all "
+                "of the groups: pass a smaller one."
+            )
+        kept = np.setdiff1d(np.arange(len(X)), out)
         if sample_weight is None:
-            self._withheld = X[out], None
+            self._withheld = X[out], None, holdout.of(out).groups
             return kept, None
         kept_weight = sample_weight[kept]
         # `fit` divides the weights by their mean over the rows that it is given.
-        self._withheld = X[out], sample_weight[out] / kept_weight.mean()
+        weight = sample_weight[out] / kept_weight.mean()
+        self._withheld = X[out], weight, holdout.of(out).groups
         return kept, kept_weight
 
+    def _cleaned(self, rows):
+        return winsorized(rows)
+
+    def _validate_params(self):
+        share = self.contamination
+        if isinstance(share, Real) and share == 0:
+            raise ValueError(
+                "contamination=0 would call no row an outlier: pass 'auto' if all "
+                "training rows are normal, or set the threshold after fit, for example "
+                "by calibrate(X, false_positive_rate=0.001)."
+            )
+        super()._validate_params()
+
     def _n_networks(self, plan):
-        return self.n_estimators * (1 + N_PARTS * self._cross_fits(plan))
+        return self.n_estimators * (1 + n_folds(plan) * self._cross_fits(plan))
 
     def _cross_fits(self, plan):
         """Return whether the threshold is set from scores of cross-fitted models."""
         automatic = self.contamination == "auto" and self._withheld is None
-        return automatic and few_rows(plan)
+        return automatic and cross_fits(plan)
 
     def _finish(self, fit, progress):
         warm = self.warm_start and hasattr(self, "_ensemble")
@@ -783,22 +897,38 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         withheld, self._withheld = self._withheld, None
         vars(self).pop("calibration_scores_", None)
         if withheld is not None:
-            X, weight = withheld
-            self.calibration_scores_ = -self._ensemble.score(X)
-            self._reference = self.calibration_scores_, weight
+            X, weight, groups = withheld
+            scores = -self._ensemble.score(X)
+            self._reference = _thresholds.Reference(scores, weight, groups)
+            self.calibration_scores_ = self._reference.scores
         if self.contamination != "auto":
             scores, weight = self._row_scores(fit, fitted)
             if withheld is None:
-                self._reference = scores, weight
+                self._reference = _thresholds.Reference(scores, weight)
             else:
                 scores = np.append(scores, self.calibration_scores_)
                 weight = None if weight is None else np.append(weight, withheld[1])
             share = self.contamination
             self.offset_ = _thresholds.at_quantile(scores, share, weight)
             return
+        if progress is not None:
+            self._warn_of_dependence(fit.plan)
         if withheld is None:
-            self._reference = self._unseen_scores(fit, fitted, how, events)
-        self.offset_ = _thresholds.automatic(*self._reference)
+            unseen = self._unseen_scores(fit, fitted, how, events)
+            self._reference = _thresholds.Reference(*unseen)
+        self.offset_ = _thresholds.given()(self._reference)
+
+    @staticmethod
+    def _warn_of_dependence(plan):
+        random = plan.X_val is None and plan.holdout.is_plain
+        if random and neighbours_are_alike(plan.x):
+            warn_user(
+                "Consecutive rows are nearly equal, but the threshold was set from "
+                "rows held out at random: far more new rows may be flagged than "
+                "promised. Pass groups, validation_split='last' if rows are "
+                "in the order of time, or X_val; shuffle rows that are only sorted.",
+                DependentRowsWarning,
+            )
 
     def _row_scores(self, fit, fitted):
         """Return the scores of all training rows and their sample weights."""
@@ -814,8 +944,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         none.
         """
         plan = fit.plan
-        if events["progress"] is not None and few_rows(plan):
-            return -cross_fitted(fit, fitted.unchanged, how, events), plan.weight
+        if events["progress"] is not None and cross_fits(plan):
+            scores, weight = cross_fitted(fit, fitted.unchanged, how, events)
+            return -scores, weight
         rows, weight = plan.validation_rows()
         if rows is None:
             return self._row_scores(fit, fitted)

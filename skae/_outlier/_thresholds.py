@@ -5,19 +5,23 @@ score is below the threshold, not at it.
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.metrics import balanced_accuracy_score
 
 from .._compat.sklearn import Interval, validate_parameter_constraints
 
 __all__ = [
     "FALSE_ALARMS",
+    "Reference",
     "at_false_positive_rate",
     "at_quantile",
     "automatic",
     "for_alerts",
+    "for_labels",
     "given",
     "p_values",
 ]
@@ -34,8 +38,56 @@ _TAIL = 0.1
 _FARTHEST = 10.0
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The rows that a threshold is set from.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_samples,), float64
+        Finite: rows without a finite score have the lowest there is.
+    weight : ndarray of shape (n_samples,) or None
+        Sample weights.
+    groups : ndarray of int of shape (n_samples,) or None
+        Of rows that depend on each other.
+    """
+
+    scores: np.ndarray
+    weight: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "scores", _finite(self.scores))
+
+    def of(self, kept):
+        """Return some of the rows."""
+        parts = self.scores, self.weight, self.groups
+        return Reference(*(None if part is None else part[kept] for part in parts))
+
+    @property
+    def n_groups(self):
+        """How many rows there are that do not depend on each other."""
+        groups = self.groups
+        return len(self.scores) if groups is None else len(np.unique(groups))
+
+    @property
+    def shares(self):
+        """Weight of each row for a row of a new group; with that one they sum to 1."""
+        if self.groups is None:
+            return np.full(len(self.scores), 1 / (len(self.scores) + 1))
+        _, codes, counts = np.unique(
+            self.groups, return_inverse=True, return_counts=True
+        )
+        return 1 / ((self.n_groups + 1) * counts[codes])
+
+
+def _finite(scores):
+    lowest = -np.finfo(np.float64).max
+    return np.nan_to_num(scores, nan=lowest, neginf=lowest)
+
+
 def given(**rules):
-    """Return the rule that is given, a function of scores and weights.
+    """Return the rule that is given, a function of a `Reference`.
 
     Raises
     ------
@@ -52,7 +104,7 @@ def given(**rules):
     for name, value in rules.items():
         _, threshold = _RULES[name]
         return partial(threshold, value)
-    return automatic
+    return lambda rows: automatic(rows.scores, rows.weight)
 
 
 def at_quantile(scores, share, weight=None):
@@ -76,9 +128,7 @@ def automatic(scores, weight=None):
     tied = np.isclose(scores, lowest, rtol=_ROUNDING, atol=0.0)
     share = np.average(tied, weights=weight)
     if np.count_nonzero(tied) == 1 or share <= FALSE_ALARMS:
-        # Above them by what rounding may change in another batch.
-        most = float(scores[tied].max())
-        lowest = max(most + _ROUNDING * abs(most), float(np.nextafter(most, np.inf)))
+        lowest = _above(float(scores[tied].max()))
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():
@@ -90,35 +140,81 @@ def automatic(scores, weight=None):
     return max(lowest, float(start - mean * math.log(_TAIL / FALSE_ALARMS)))
 
 
-def at_false_positive_rate(scores, rate):
+def _above(score):
+    """Return a number above a score by what rounding may change in another batch."""
+    return max(score + _ROUNDING * abs(score), float(np.nextafter(score, np.inf)))
+
+
+def at_false_positive_rate(rows, rate):
     """Return the threshold that a new normal row is below with at most this chance."""
-    n = len(scores)
-    k = math.floor(rate * (n + 1) + 1e-9)
+    order = np.argsort(rows.scores)
+    n = rows.n_groups
+    # p-values of scores from one given score up to the next; see `p_values`.
+    p = 1 / (n + 1) + np.cumsum(rows.shares[order]) - rows.shares[order]
+    k = int(np.count_nonzero(p <= rate + 1e-9))
     if k < 1:
+        what = "normal rows" if rows.groups is None else "groups of normal rows"
         raise ValueError(
-            f"false_positive_rate={rate} cannot be kept with {n} normal rows: the "
-            f"smallest rate that they can promise is 1 / {n + 1}."
+            f"false_positive_rate={rate} cannot be kept with {n} {what}: the smallest "
+            f"rate that they can promise is 1 / {n + 1}."
         )
-    return float(np.sort(scores)[min(k, n) - 1])
+    return float(rows.scores[order[k - 1]])
 
 
-def for_alerts(scores, n_alerts):
-    """Return the threshold that this number of rows are below."""
-    if n_alerts >= len(scores):
+def for_alerts(rows, n_alerts):
+    """Return the threshold that so many rows are below, or so many per group."""
+    n_rows = len(rows.scores)
+    n_below = n_alerts * (1 if rows.groups is None else rows.n_groups)
+    if n_below >= n_rows:
+        per = "" if rows.groups is None else f" in each of {rows.n_groups} groups"
         raise ValueError(
-            f"n_alerts={n_alerts} must be less than the number of rows, {len(scores)}."
+            f"n_alerts={n_alerts}{per} must be less than the number of rows, {n_rows}."
         )
-    return float(np.sort(scores)[n_alerts])
+    ordered = np.sort(rows.scores)
+    if n_below == 0 or ordered[n_below - 1] == ordered[n_below]:
+        return float(ordered[max(n_below - 1, 0)])
+    # Just above the last of them, not below the next: then a new row is below with the
+    # chance n_below / (n_rows + 1), not one more.
+    return min(_above(float(ordered[n_below - 1])), float(ordered[n_below]))
 
 
-def p_values(scores, calibration):
+def for_labels(is_outlier, metric=None):
+    """Return a rule: the threshold whose labels have the best value of a metric."""
+    metric = balanced_accuracy_score if metric is None else metric
+
+    def threshold(rows):
+        if len(rows.scores) != len(is_outlier):
+            raise ValueError(
+                f"y has {len(is_outlier)} labels, but X has {len(rows.scores)} rows."
+            )
+        order = np.argsort(rows.scores, kind="stable")
+        scores, outlier = rows.scores[order], is_outlier[order]
+        # Where a call more is a false alarm, or the score is the last of equal ones.
+        differ = scores[:-1] < scores[1:]
+        below, above = scores[:-1][differ], scores[1:][differ]
+        tried = [float(scores[0]), *(below + (above - below) / 2)]
+        tried.append(_above(float(scores[-1])))
+        mixed = np.unique(scores[:-1][outlier[:-1] != outlier[1:]])
+        useful = np.isin(below, mixed) | np.isin(above, mixed)
+        tried = np.array(tried)[np.r_[True, useful, True]]
+        values = [metric(outlier, scores < t) for t in tried]
+        return float(tried[int(np.argmax(values))])
+
+    return threshold
+
+
+def p_values(scores, rows):
     """Return the share of normal rows that are at least as abnormal, conformal.
 
-    The row itself counts as one of them.
+    The row itself counts as one of them, or as one of the groups.
     """
-    calibration = np.sort(calibration)
-    at_least = np.searchsorted(calibration, scores, side="right")
-    return (1 + at_least) / (1 + len(calibration))
+    order = np.argsort(rows.scores)
+    calibration = rows.scores[order]
+    at_least = np.searchsorted(calibration, _finite(scores), side="right")
+    if rows.groups is None:
+        return (1 + at_least) / (1 + len(calibration))
+    beyond = np.r_[0.0, np.cumsum(rows.shares[order])]
+    return np.minimum(1 / (rows.n_groups + 1) + beyond[at_least], 1.0)
 
 
 def _finite_number(offset):
@@ -129,22 +225,22 @@ def _finite_number(offset):
     return float(offset)
 
 
-# Accepted values of each rule, and its threshold as a function of scores and weights.
+# Accepted values of each rule, and its threshold as a function of the rows.
 _RULES: dict = {
     "quantile": (
         [Interval(Real, 0, 1, closed="neither")],
-        lambda share, scores, weight: at_quantile(scores, share, weight),
+        lambda share, rows: at_quantile(rows.scores, share, rows.weight),
     ),
     "false_positive_rate": (
         [Interval(Real, 0, 1, closed="neither")],
-        lambda rate, scores, weight: at_false_positive_rate(scores, rate),
+        lambda rate, rows: at_false_positive_rate(rows, rate),
     ),
     "n_alerts": (
         [Interval(Integral, 0, None, closed="left")],
-        lambda n_alerts, scores, weight: for_alerts(scores, n_alerts),
+        lambda n_alerts, rows: for_alerts(rows, n_alerts),
     ),
     "rule": (
         [callable],
-        lambda rule, scores, weight: _finite_number(rule(scores)),
+        lambda rule, rows: _finite_number(rule(rows.scores)),
     ),
 }

@@ -67,18 +67,16 @@ def train_on_all_rows(net, plan, axes, seeds):
 
 def _cross_validated(net, plan, axes):
     """Return the number of epochs that gains, clear of noise; 0 if none does."""
-    gains, epochs = np.zeros(len(plan.rows)), []
-    order = plan.random_state.permutation(len(gains))
-    for rows in np.array_split(order, _N_FOLDS):
-        fold = plan.validated_on(rows)
-        fold_axes = fold.axes.cut(axes.n_components)
-        fold_net = make_net(fold, fold_axes, fold.seeds)
+    folds = plan.holdout.folds(len(plan.rows), _N_FOLDS, plan.random_state)
+    gains, epochs = [], []
+    for kept, rows in folds:
+        fold = plan.validated_on(kept, rows)
+        fold_net = make_net(fold, fold.axes.cut(axes.n_components), fold.seeds)
         trial = fold_net.partial_fit(fold.data()).trial_
-        if trial is None:
-            epochs.append(0)
-        else:
-            gains[rows] = trial.gains
-            epochs.append(trial.epoch)
-    if not is_clear_gain(gains, plan.weight, _CLEAR):
+        gains.append(np.zeros(len(rows)) if trial is None else trial.gains)
+        epochs.append(0 if trial is None else trial.epoch)
+    rows = np.concatenate([rows for _, rows in folds])
+    weight = None if plan.weight is None else plan.weight[rows]
+    if not is_clear_gain(np.concatenate(gains), weight, _CLEAR):
         return 0
     return min(int(np.median(epochs)), len(net.history))

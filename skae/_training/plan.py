@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .._data.affine import AffineMap
+from .._data.holdout import Holdout
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
@@ -35,12 +36,15 @@ class Settings:
     ----------
     parts : Parts
         The components: checked, and copies that nobody else can change.
-    scaling : {"global", "standard", "minmax", None}
+    scaling : {"global", "standard", "minmax", "robust", None}
         With "auto" resolved.
+    marks_changes : bool
+        As `fit_scaling` takes it.
     """
 
     parts: Parts
     scaling: str | None
+    marks_changes: bool
     n_components: object
     optimizer: object
     lr: float
@@ -50,6 +54,7 @@ class Settings:
     max_epochs: int
     early_stopping: bool
     validation_fraction: float
+    validation_split: object
     n_iter_no_change: int
     tol: float
     warm_start: bool
@@ -82,6 +87,8 @@ class Plan:
         Of mean one.
     validation : ndarray or None
         Indices of the validation rows among the training rows.
+    holdout : Holdout
+        Which rows are held out together.
     X_val : Source or None
         Validation rows given by the user, instead.
     X_val_target : Source or None
@@ -107,6 +114,7 @@ class Plan:
     x: Source
     weight: np.ndarray | None
     validation: np.ndarray | None
+    holdout: Holdout
     X_val: Source | None
     X_val_target: Source | None
     device: str
@@ -158,58 +166,47 @@ class Plan:
         trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
         return Data(rows.take(trained_on), rows.take(self.validation))
 
-    def validated_on(self, rows):
-        """Return a plan for all but some rows, which are its validation rows."""
-        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
-        targets = {}
-        if self.has_pairs:
-            targets["target"] = Subset(self.target, kept)
-            targets["X_val_target"] = Subset(self.target, rows)
-        plan = prepare(
-            self.settings,
-            Subset(self.rows, kept),
-            None if self.weight is None else self.weight[kept],
-            Subset(self.rows, rows),
-            **targets,
-            random_state=self.random_state,
-            n_components=self.axes.n_components,
-        )
-        return replace(plan, batch_size=min(plan.batch_size, self.batch_size))
-
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""
         return replace(self, validation=None, n_epochs=n_epochs)
 
-    def without(self, rows, n_epochs):
-        """Return a plan for all but some rows: scaling and axes are learnt anew.
+    def fold(self, kept, n_epochs):
+        """Return a plan for some of the rows: scaling and axes are learnt anew.
 
         Parameters
         ----------
-        rows : ndarray of int
+        kept : ndarray of int
         n_epochs : int or None
             As in `on_all_rows`. None: validation rows are drawn again.
         """
-        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
+        plan = self._of(kept)
+        if n_epochs is not None:
+            return plan.on_all_rows(n_epochs)
+        validation = plan.validation
+        if self.validation is not None and validation is None:
+            # Trained in the same way, if with fewer validation rows than usual.
+            n_rows = len(kept)
+            validation = plan.holdout.draw(n_rows, n_rows // 4, self.random_state)
+        return replace(plan, validation=validation)
+
+    def validated_on(self, kept, rows):
+        """Return a plan for some of the rows, with others as validation rows."""
+        target = Subset(self.target, rows) if self.has_pairs else None
+        return self._of(kept, Subset(self.rows, rows), X_val_target=target)
+
+    def _of(self, kept, X_val=None, **others):
         plan = prepare(
             self.settings,
             Subset(self.rows, kept),
             None if self.weight is None else self.weight[kept],
+            X_val,
             target=Subset(self.target, kept) if self.has_pairs else None,
+            holdout=self.holdout.within.of(kept),
             random_state=self.random_state,
             n_components=self.axes.n_components,
+            **others,
         )
-        if n_epochs is not None:
-            plan = plan.on_all_rows(n_epochs)
-        validation = plan.validation
-        if n_epochs is None and self.validation is not None and validation is None:
-            # Trained in the same way, if with fewer validation rows than usual.
-            order = self.random_state.permutation(len(kept))
-            validation = np.sort(order[: len(kept) // 4])
-        return replace(
-            plan,
-            validation=validation,
-            batch_size=min(plan.batch_size, self.batch_size),
-        )
+        return replace(plan, batch_size=min(plan.batch_size, self.batch_size))
 
 
 def prepare(
@@ -220,6 +217,7 @@ def prepare(
     *,
     target=None,
     X_val_target=None,
+    holdout=None,
     random_state,
     scaling=None,
     n_components=None,
@@ -237,6 +235,8 @@ def prepare(
         Validation rows.
     target, X_val_target : Source, default=None
         What to reconstruct from both. None is the rows themselves.
+    holdout : Holdout, default=None
+        Which rows may be held out; at random if None.
     random_state : RandomState
     scaling : tuple of (AffineMap, ndarray), default=None
         A scaling and the mean that came with it, instead of learning them.
@@ -251,17 +251,20 @@ def prepare(
     target = rows if target is None else target
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     if scaling is None:
-        scaling = fit_scaling(settings.scaling, target, weight)
+        scaling = fit_scaling(
+            settings.scaling, target, weight, marks_changes=settings.marks_changes
+        )
     scaling, mean = scaling
     x = scaled_rows(target, scaling)
     if n_components is None:
         n_components = settings.n_components
     axes = PrincipalAxes(x, weight, n_components, random_state)
     seeds = draw_seeds(random_state)
+    holdout = Holdout() if holdout is None else holdout
     validation = None
     if X_val is None and settings.early_stopping:
         fraction = settings.validation_fraction
-        validation = _draw_validation(len(rows), fraction, random_state)
+        validation = _draw_validation(holdout, len(rows), fraction, random_state)
     return Plan(
         settings=settings,
         scaling=scaling,
@@ -272,6 +275,7 @@ def prepare(
         x=x,
         weight=weight,
         validation=validation,
+        holdout=holdout,
         X_val=X_val,
         X_val_target=X_val_target,
         device=device,
@@ -287,13 +291,15 @@ def draw_seeds(random_state):
     return tuple(map(int, random_state.randint(np.iinfo(np.int32).max, size=2)))
 
 
-def _draw_validation(n_samples, fraction, random_state):
+def _draw_validation(holdout, n_samples, fraction, random_state):
     """Return the indices of validation rows, or None where there are too few."""
+    if holdout.is_splitter:
+        return holdout.draw(n_samples, None, random_state)
     at_least = [n_rows for n_rows in _AT_LEAST if n_rows <= n_samples // 4]
     n_rows = max([round(fraction * n_samples), *at_least])
     if n_rows < min(_AT_LEAST) or n_rows >= n_samples:
         return None
-    return np.sort(random_state.permutation(n_samples)[:n_rows])
+    return holdout.draw(n_samples, n_rows, random_state)
 
 
 def _batch_size(batch_size, n_samples):
