@@ -198,6 +198,7 @@ def test_a_mixed_start_is_left_with_random_branches(X):
     torch.testing.assert_close(encoder.linear.weight, affine.weight)
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_mixed_start_falls_back_to_pca(early_stopping, X):
     model = AutoencoderTransformer(

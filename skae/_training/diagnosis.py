@@ -10,12 +10,14 @@ from ..exceptions import (
     CollapsedCodeWarning,
     DecoderRangeWarning,
     DivergenceWarning,
+    InitialWeightsWarning,
     OvercompleteWarning,
     WorseThanPCAWarning,
 )
 from ..losses import SquaredError
 from . import remedies
 from .final_pass import explained_variance_ratio, pca_residual
+from .outcome import Unchanged, describe, why_unchanged
 
 __all__ = ["diagnose"]
 
@@ -60,11 +62,13 @@ def diagnose(fit):
         warn_user(mismatch, DecoderRangeWarning)
     else:
         _warn_of_training(net)
+        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
         _warn_of_error(fit, error.sum(), pca_error.sum(), variance.sum())
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
     return reported | {
+        "kept_weights_": describe(net),
         "pca_reconstruction_error_": float((pca_error * units).mean()),
         "explained_variance_ratio_": explained_variance_ratio(plan, model, fit.final),
         "diagnostics_": {
@@ -138,10 +142,45 @@ def _warn_of_training(net):
         )
 
 
+def _warn_of_initial_weights(fit, pca_error, variance):
+    """Warn of a model that its networks have no part in.
+
+    The text is the same for all fits with one reason, so that those of a search can be
+    recognised as one.
+    """
+    why = why_unchanged(fit.net)
+    converged = not fit.net.leaves_start and fit.net.starts_fitted
+    if (
+        why in (None, Unchanged.NO_WEIGHTS)
+        or (converged and why not in (Unchanged.FEW_ROWS, Unchanged.DIVERGED))
+        or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
+    ):
+        return
+    of_pca = ", those of PCA," if fit.starts_at_pca else ""
+    no_effect = (
+        "Parameters of the networks and of their training had no effect. "
+        if fit.net.starts_fitted
+        else ""
+    )
+    warn_user(
+        f"The initial weights{of_pca} were kept: {why.value}. {no_effect}"
+        f"{remedies.gain(fit, why)}",
+        InitialWeightsWarning,
+    )
+
+
+def _exceeds_pca(fit, pca_error, variance):
+    """Return whether something better than PCA could have been learnt."""
+    module, parts = fit.net.module_, fit.plan.parts
+    networks = (module.encoder, module.decoder)
+    linear = all(getattr(network, "branch", network) is None for network in networks)
+    if linear and parts.is_plain and isinstance(parts.loss, SquaredError):
+        return False
+    return pca_error > _rounding(fit, variance)
+
+
 def _warn_of_error(fit, error, pca_error, variance):
-    parts = fit.plan.parts
-    # Of the sum over the components.
-    rounding = fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
+    parts, rounding = fit.plan.parts, _rounding(fit, variance)
     if error > variance * (1 + _TOLERANCE) + rounding:
         warn_user(
             "The reconstruction is worse than the mean of the training rows. "
@@ -160,6 +199,12 @@ def _warn_of_error(fit, error, pca_error, variance):
             f"in scaled units. {remedies.lower_error(fit)}",
             WorseThanPCAWarning,
         )
+
+
+def _rounding(fit, variance):
+    """Return the error of a reconstruction that is exact, but for float32 weights."""
+    # Of the sum over the components.
+    return fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
 
 
 def _linear_components(fit):
