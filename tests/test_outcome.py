@@ -5,11 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from torch import nn
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP, Custom
@@ -19,6 +21,7 @@ from skae.exceptions import (
     InitialWeightsWarning,
     WorseThanPCAWarning,
 )
+from skae.losses import AbsoluteError, Poisson
 
 both = pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
@@ -30,6 +33,17 @@ def curve(rng):
     """Rows on half a circle, which one number describes, but not linearly."""
     angle = rng.uniform(0, np.pi, size=300)
     return np.c_[np.cos(angle), np.sin(angle)] + 0.01 * rng.normal(size=(300, 2))
+
+
+class OneRow(nn.Module):
+    """Decoder that returns the same row for all codes."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.row = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, z):
+        return self.row + 0 * z[:, :1]
 
 
 def new(estimator=AutoencoderTransformer, **params):
@@ -144,8 +158,6 @@ def test_a_warm_start_that_has_converged_is_fine(curve):
 
 
 def test_networks_without_weights_have_nothing_to_train(curve):
-    from torch import nn
-
     class Same(nn.Module):
         def forward(self, x):
             return x
@@ -160,3 +172,20 @@ def test_the_last_epoch_is_kept_without_early_stopping(curve):
     model, warning = fit(new(early_stopping=False, max_epochs=3), curve)
     assert warning is None
     assert model.kept_weights_ == "epoch 3 of 3"
+
+
+@pytest.mark.parametrize("loss", [None, Poisson(), AbsoluteError()])
+def test_one_row_repeated_is_told_whatever_the_loss(loss, rng):
+    share = rng.dirichlet(np.ones(10), 4)
+    X = rng.poisson(rng.lognormal(4, 1, (200, 4)) @ share).astype(float)
+    params = {"loss": loss, "early_stopping": False, "max_epochs": 40}
+    useful = new(n_components=3, **params)
+    # Its code varies, and is not used.
+    mean = clone(useful).set_params(architecture=Custom(nn.Linear, OneRow), lr=1.0)
+    for model, is_mean in ((useful, False), (mean, True)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            rows = model.fit(X).reconstruct(X)
+        assert (np.ptp(rows, axis=0).max() == 0) == is_mean
+        told = [w for w in caught if issubclass(w.category, WorseThanPCAWarning)]
+        assert any("mean" in str(w.message) for w in told) == is_mean

@@ -25,8 +25,8 @@ from sklearn.utils.validation import (
 
 try:
     from sklearn.utils._repr_html.estimator import _VisualBlock
-except ImportError:  # scikit-learn before 1.8
-    from sklearn.utils._estimator_html_repr import _VisualBlock
+except ImportError:  # older scikit-learn, which draws a plain block instead
+    _VisualBlock = None
 
 try:
     from sklearn.callback import CallbackSupportMixin
