@@ -29,6 +29,7 @@ from ._compat.sklearn import (
     check_feature_names,
     check_sample_weight,
     fit_context,
+    html_block,
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
 from ._data.holdout import Holdout, group_codes
@@ -374,6 +375,9 @@ class BaseAutoencoder(
     def __sklearn_is_fitted__(self):
         """Return whether `fit` has completed without an error."""
         return hasattr(self, "_model")
+
+    def _sk_visual_block_(self):
+        return html_block(self, getattr(self, "kept_weights_", None))
 
     @property
     def device_(self):

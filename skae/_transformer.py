@@ -270,6 +270,10 @@ class AutoencoderTransformer(BaseAutoencoder):
     best_epoch_ : int
         Epoch whose weights were kept, counted from 1; 0 means the initial weights.
 
+    kept_weights_ : str
+        Which weights were kept, for people: "epoch 42 of 57", or "initial weights:"
+        followed by the reason. The HTML diagram shows it below the name.
+
     diagnostics_ : dict
         Facts about the fit.
 
@@ -309,10 +313,11 @@ class AutoencoderTransformer(BaseAutoencoder):
     Warns
     -----
     skae.exceptions.FitWarning
-        On `fit`, if the loss became infinite or NaN, if components are constant, if the
-        code is wider than the data and not regularised, if the model reconstructs worse
-        than PCA or the mean, if the decoder cannot return values that the rows have, or
-        if the device ran out of memory. Each problem has a subclass of its own in
+        On `fit`, if the initial weights were kept, so that the model is PCA; if the
+        loss became infinite or NaN, if components are constant, if the code is wider
+        than the data and not regularised, if the model reconstructs worse than PCA or
+        the mean, if the decoder cannot return values that the rows have, or if the
+        device ran out of memory. Each problem has a subclass of its own in
         :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
         On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
@@ -349,11 +354,12 @@ class AutoencoderTransformer(BaseAutoencoder):
     >>> bool(error < 0.6 * autoencoder.pca_reconstruction_error_)
     True
 
-    A few rows are not enough for a validation set, and the model stays PCA:
+    Without hidden layers the model is PCA:
 
     >>> import numpy as np
-    >>> few = AutoencoderTransformer(n_components=2, random_state=0).fit(X[:20])
-    >>> bool(np.allclose(few.transform(X), PCA(2).fit(X[:20]).transform(X), atol=1e-3))
+    >>> from skae.architectures import MLP
+    >>> linear = AutoencoderTransformer(2, architecture=MLP(()), random_state=0).fit(X)
+    >>> bool(np.allclose(linear.transform(X), PCA(2).fit_transform(X), atol=1e-2))
     True
     """
 
@@ -456,11 +462,12 @@ class AutoencoderTransformer(BaseAutoencoder):
 
         Examples
         --------
-        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.datasets import make_s_curve
         >>> from skae import AutoencoderTransformer
-        >>> model = AutoencoderTransformer(2, random_state=0).fit(load_iris().data)
+        >>> X, _ = make_s_curve(500, random_state=0)
+        >>> model = AutoencoderTransformer(2, random_state=0).fit(X)
         >>> model.sample(5, random_state=0).shape
-        (5, 4)
+        (5, 3)
         """
         model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)

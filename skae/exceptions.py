@@ -11,6 +11,7 @@ __all__ = [
     "DivergenceWarning",
     "FitWarning",
     "IgnoredTargetWarning",
+    "InitialWeightsWarning",
     "OutOfMemoryWarning",
     "OvercompleteWarning",
     "WorseThanPCAWarning",
@@ -23,6 +24,19 @@ class FitWarning(UserWarning):
 
 class DivergenceWarning(FitWarning):
     """The loss became infinite or NaN; the best weights before that were kept."""
+
+
+class InitialWeightsWarning(FitWarning):
+    """The model kept its initial weights, by default those of PCA.
+
+    No network was trained, or none was better. The message says why, and what to
+    change. As long as it is so, parameters of the networks and of their training make
+    no difference: in a search, candidates that differ in those alone have equal scores.
+
+    Not raised where nothing was to be gained: for linear networks with squared error,
+    whose minimum is PCA, for rows that PCA reconstructs exactly, and by a warm start
+    that does not improve on the fitted model.
+    """
 
 
 class WorseThanPCAWarning(FitWarning):

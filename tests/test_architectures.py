@@ -202,6 +202,7 @@ def test_a_mixed_start_is_left_for_random_weights(X):
     assert not encoder.linear.start_weight.any()
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_mixed_start_falls_back_to_pca(early_stopping, X):
     model = AutoencoderTransformer(

@@ -211,6 +211,7 @@ def test_weights_without_a_gradient_are_left_to_torch():
 @pytest.mark.parametrize(
     "architecture", [MLP((16, 8)), MLP((16,), linear_path=False, start="random")]
 )
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_a_fit_is_the_same_either_way(architecture, weighted, X, rng, monkeypatch):
     weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
     settings = {"corruption": Gaussian(0.1), "gradient_clip": 1.0, "max_epochs": 30}

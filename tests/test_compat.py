@@ -23,6 +23,7 @@ COMPAT = [tree for path, tree in TREES.items() if path.parent.name == "_compat"]
 
 # What skae does without in older versions of scikit-learn, and since when it is there.
 ADDED = {
+    "sklearn.utils._repr_html": "1.8",
     "sklearn.callback.CallbackSupportMixin": "1.9",
     "sklearn.utils._array_api.": "1.9",
 }

@@ -52,7 +52,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
-from skae.exceptions import FitWarning
+from skae.exceptions import InitialWeightsWarning
 from skae.metrics import reconstruction_scorer
 
 # Few epochs and few rows are what these warnings are for.
@@ -445,21 +445,28 @@ def test_halving_cannot_tell_networks_apart_by_few_rows():
             warnings.simplefilter("always")
             halving.fit(X)
         # Of the fits alone: 40 epochs are few, and so are the rows of a fold.
-        kinds = (ConvergenceWarning, FitWarning)
+        kinds = (ConvergenceWarning, InitialWeightsWarning)
         assert all(issubclass(warning.category, kinds) for warning in caught)
+        kept = [w for w in caught if issubclass(w.category, InitialWeightsWarning)]
         results = halving.cv_results_
-        return results["mean_test_score"][results["iter"] == 0]
+        return results["mean_test_score"][results["iter"] == 0], kept
 
     # Folds of fewer than 80 training rows: all candidates stay PCA there, and their
     # order decides which one is fitted to more rows.
-    scores = search(min_resources=100)
+    scores, kept = search(min_resources=100)
+    # All fits say the same, at the line of the search.
+    assert len(kept) >= 4
+    assert len({(str(w.message), w.filename, w.lineno) for w in kept}) == 1
+    assert kept[0].filename == __file__
+    assert "too few rows" in str(kept[0].message)
+    assert "min_resources" in str(kept[0].message)
     pca = cross_val_score(
         PCA(1), X[:100], cv=2, scoring=reconstruction_scorer, error_score="raise"
     )
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert scores[0] == pytest.approx(pca.mean(), abs=0.05)
     # The remedy is `min_resources`.
-    scores = search(min_resources=200)
+    scores, _ = search(min_resources=200)
     assert scores[1] > scores[0] + 0.05
 
 

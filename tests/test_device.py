@@ -18,6 +18,9 @@ from skae._training.device import (
     threads_for,
 )
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 
 @pytest.fixture
 def n_devices(monkeypatch, request):

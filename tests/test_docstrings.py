@@ -167,6 +167,7 @@ def test_both_estimators_have_the_same_defaults_in_the_same_order():
 @pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_fitted_attributes_are_documented(estimator, X):
     # A table whose columns have names, and few rows: PCA, which has components_.
     table = pd.DataFrame(X).rename(columns=str)

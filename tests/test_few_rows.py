@@ -6,6 +6,9 @@ import pytest
 from skae import AutoencoderTransformer
 from skae._data import validation as _validation
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 DTYPES = [np.float32, np.float64]
 
 

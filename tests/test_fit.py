@@ -22,6 +22,9 @@ from skae.exceptions import (
 )
 from skae.penalties import L1
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 # Of a few epochs nothing good can be said.
 any_outcome = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",

@@ -14,6 +14,9 @@ from skae.corruptions import Gaussian
 from skae.losses import Loss, SquaredError
 from skae.penalties import L1
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 both = pytest.mark.parametrize("estimator", ESTIMATORS)
 

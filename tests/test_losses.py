@@ -344,6 +344,7 @@ def test_binary_rows_start_below_pca_in_the_log_loss(rng):
     )
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_counts_are_not_left_at_the_mean(rng):
     X = _counts(rng, 800)
     train, test = X[:400], X[400:]
@@ -354,6 +355,7 @@ def test_counts_are_not_left_at_the_mean(rng):
     assert model.diagnostics_["r2"] > 0.9
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_rates_of_rows_far_out_grow_linearly(rng):
     X = _counts(rng, 400)
     model = AutoencoderTransformer(
@@ -369,6 +371,7 @@ def test_rates_of_rows_far_out_grow_linearly(rng):
     assert farther.sum() == pytest.approx(1e6 * X.sum(), rel=0.2)
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_rows_and_columns_without_counts_are_no_trouble(rng):
     X = _counts(rng, 300)
     X[::10] = 0

@@ -20,6 +20,9 @@ from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
 from skae.metrics import make_outlier_scorer, one_standard_error, reconstruction_scorer
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 # reconstruction_scorer
 
 

@@ -19,6 +19,9 @@ from skae.corruptions import Gaussian
 from skae.losses import SquaredError
 from skae.penalties import L1
 
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+
 N_FEATURES, N_COMPONENTS = 6, 2
 
 

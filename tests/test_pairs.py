@@ -27,6 +27,7 @@ from skae.penalties import L1
 pytestmark = [
     pytest.mark.filterwarnings("ignore:max_epochs="),
     pytest.mark.filterwarnings("ignore::skae.exceptions.WorseThanPCAWarning"),
+    pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning"),
 ]
 
 

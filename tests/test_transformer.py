@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, make_swiss_roll
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.utils import get_tags
 
@@ -13,6 +14,9 @@ from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
 from skae.corruptions import Gaussian
 from skae.penalties import L1
+
+# Few rows, or nothing to learn: what is tested here does not depend on training.
+pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 
 MODELS = {
     "default": {},
@@ -232,9 +236,11 @@ def test_index_of_rows_is_kept(X):
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
 def test_html(X, estimator, fitted):
-    model = estimator(2, architecture=MLP((8,)))
+    model = estimator(2, architecture=MLP((8,)), max_epochs=5, random_state=0)
     if fitted:
-        model.fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X)
     html = model._repr_html_()
     assert estimator.__name__ in html
     assert "hidden_layer_sizes" in html

@@ -25,6 +25,11 @@ from sklearn.utils.validation import (
 )
 
 try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock
+except ImportError:  # older scikit-learn, which draws a plain block instead
+    _VisualBlock = None
+
+try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn before 1.9
 
@@ -49,6 +54,7 @@ __all__ = [
     "fit_context",
     "get_feature_names",
     "has_callbacks",
+    "html_block",
     "num_samples",
     "validate_parameter_constraints",
 ]
@@ -56,6 +62,18 @@ __all__ = [
 # Since scikit-learn 1.9 the rows given to a method must be of the array library and on
 # the device of those given to `fit`, and scikit-learn has the function that checks it.
 HAS_ARRAY_API = hasattr(array_api, "check_same_namespace")
+
+
+def html_block(estimator, caption):
+    """Return the block of an estimator in HTML diagrams, with a line below its name."""
+    block = _VisualBlock(
+        "single",
+        estimator,
+        names=type(estimator).__name__,
+        name_details=str(estimator),
+    )
+    block.name_caption = caption  # scikit-learn before 1.7 shows none
+    return block
 
 
 def has_callbacks(estimator):

@@ -325,6 +325,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     best_epoch_ : int
         Epoch whose weights were kept, counted from 1; 0 means the initial weights.
 
+    kept_weights_ : str
+        Which weights were kept, for people: "epoch 42 of 57", or "initial weights:"
+        followed by the reason. The HTML diagram shows it below the name.
+
     diagnostics_ : dict
         Facts about the fit.
 
@@ -364,10 +368,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     Warns
     -----
     skae.exceptions.FitWarning
-        On `fit`, if the loss became infinite or NaN, if components are constant, if the
-        code is wider than the data and not regularised, if the model reconstructs worse
-        than PCA or the mean, if the decoder cannot return values that the rows have, or
-        if the device ran out of memory. Each problem has a subclass of its own in
+        On `fit`, if the initial weights were kept, so that the model is PCA; if the
+        loss became infinite or NaN, if components are constant, if the code is wider
+        than the data and not regularised, if the model reconstructs worse than PCA or
+        the mean, if the decoder cannot return values that the rows have, or if the
+        device ran out of memory. Each problem has a subclass of its own in
         :mod:`skae.exceptions`.
     sklearn.exceptions.ConvergenceWarning
         On `fit`, if ``max_epochs`` was reached before training stopped by itself. Not
@@ -756,8 +761,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         >>> import numpy as np
         >>> from skae import AutoencoderOutlierDetector
         >>> rng = np.random.RandomState(0)
-        >>> t = rng.normal(size=(500, 1))
-        >>> X = t @ np.ones((1, 5)) + 0.1 * rng.normal(size=(500, 5))
+        >>> t = rng.uniform(-2, 2, size=(500, 1))
+        >>> X = np.hstack([t, t**2, np.sin(t), np.cos(t), np.tanh(t)])
+        >>> X += 0.05 * rng.normal(size=X.shape)
         >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
         >>> fault = X[:1].copy()
         >>> fault[0, 3] += 2

@@ -10,18 +10,25 @@ from ..exceptions import (
     CollapsedCodeWarning,
     DecoderRangeWarning,
     DivergenceWarning,
+    InitialWeightsWarning,
     OvercompleteWarning,
     WorseThanPCAWarning,
 )
 from ..losses import SquaredError
 from . import remedies
 from .final_pass import explained_variance_ratio, pca_residual
+from .outcome import Unchanged, describe, why_unchanged
 
 __all__ = ["diagnose"]
 
 # Error above that of PCA, as a share, from which a model counts as worse: the noise of
 # float32 weights and of approximate axes stays below it.
 _TOLERANCE = 0.005
+# Spread of the reconstructed rows, as a share of that of the rows, up to which they
+# count as one row repeated; and the share of the variance that PCA must explain, so
+# that this is a fault of the model.
+_MIN_SPREAD = 0.005
+_EXPLICABLE = 0.05
 # Share of components that no row uses from which a warning says so.
 _MAX_DEAD = 0.1
 
@@ -60,11 +67,14 @@ def diagnose(fit):
         warn_user(mismatch, DecoderRangeWarning)
     else:
         _warn_of_training(net)
-        _warn_of_error(fit, error.sum(), pca_error.sum(), variance.sum())
+        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
+        sums = error.sum(), pca_error.sum(), variance.sum()
+        _warn_of_error(fit, *sums, n_active)
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
     return reported | {
+        "kept_weights_": describe(net),
         "pca_reconstruction_error_": float((pca_error * units).mean()),
         "explained_variance_ratio_": explained_variance_ratio(plan, model, fit.final),
         "diagnostics_": {
@@ -138,13 +148,59 @@ def _warn_of_training(net):
         )
 
 
-def _warn_of_error(fit, error, pca_error, variance):
-    parts = fit.plan.parts
-    # Of the sum over the components.
-    rounding = fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
+def _warn_of_initial_weights(fit, pca_error, variance):
+    """Warn of a model that its networks have no part in.
+
+    The text is the same for all fits with one reason, so that those of a search can be
+    recognised as one.
+    """
+    why = why_unchanged(fit.net)
+    converged = not fit.net.leaves_start and fit.net.starts_fitted
+    if (
+        why in (None, Unchanged.NO_WEIGHTS)
+        or (converged and why not in (Unchanged.FEW_ROWS, Unchanged.DIVERGED))
+        or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
+    ):
+        return
+    of_pca = ", those of PCA," if fit.starts_at_pca else ""
+    no_effect = (
+        "Parameters of the networks and of their training had no effect. "
+        if fit.net.starts_fitted
+        else ""
+    )
+    warn_user(
+        f"The initial weights{of_pca} were kept: {why.value}. {no_effect}"
+        f"{remedies.gain(fit, why)}",
+        InitialWeightsWarning,
+    )
+
+
+def _exceeds_pca(fit, pca_error, variance):
+    """Return whether something better than PCA could have been learnt."""
+    module, parts = fit.net.module_, fit.plan.parts
+    networks = (module.encoder, module.decoder)
+    linear = all(getattr(network, "branch", network) is None for network in networks)
+    if linear and parts.is_plain and isinstance(parts.loss, SquaredError):
+        return False
+    return pca_error > _rounding(fit, variance)
+
+
+def _warn_of_error(fit, error, pca_error, variance, n_active):
+    parts, rounding = fit.plan.parts, _rounding(fit, variance)
     if error > variance * (1 + _TOLERANCE) + rounding:
         warn_user(
             "The reconstruction is worse than the mean of the training rows. "
+            f"{remedies.lower_error(fit)}",
+            WorseThanPCAWarning,
+        )
+    elif (
+        n_active > 0  # otherwise there is a warning of the code
+        and pca_error < (1 - _EXPLICABLE) * variance
+        and _is_one_row(fit)
+    ):
+        warn_user(
+            "The reconstruction is nearly the same for all rows, like their mean, "
+            f"while PCA explains {1 - pca_error / variance:.0%} of the variance. "
             f"{remedies.lower_error(fit)}",
             WorseThanPCAWarning,
         )
@@ -160,6 +216,34 @@ def _warn_of_error(fit, error, pca_error, variance):
             f"in scaled units. {remedies.lower_error(fit)}",
             WorseThanPCAWarning,
         )
+
+
+def _is_one_row(fit):
+    """Return whether the reconstruction hardly depends on the row, whatever the loss.
+
+    The squared error does not tell: with another loss, a useful model may have that of
+    the mean, or one far below it owing to a few extreme rows. The spread from the 10th
+    to the 90th percentile is that of ordinary rows.
+    """
+    code = fit.final.code.take(fit.final.sample).numpy()
+    spread = _spread(fit.model.map(_decode, code))
+    of_rows = _spread(fit.final.x)
+    return 0 < of_rows and spread <= _MIN_SPREAD * of_rows
+
+
+def _decode(model, code):
+    return model.autoencoder.decode(code)
+
+
+def _spread(rows):
+    low, high = np.quantile(rows, [0.1, 0.9], axis=0)
+    return (high - low).sum()
+
+
+def _rounding(fit, variance):
+    """Return the error of a reconstruction that is exact, but for float32 weights."""
+    # Of the sum over the components.
+    return fit.axes.n_components * np.finfo(np.float32).eps ** 2 * variance
 
 
 def _linear_components(fit):

@@ -3,6 +3,7 @@
 from tqdm.auto import tqdm
 
 from .._compat.sklearn import callback_context, has_callbacks
+from .outcome import describe
 
 __all__ = ["Progress"]
 
@@ -170,11 +171,10 @@ _FORMAT = (
 
 def _ending(net):
     """Return the loss of the weights that a net kept, and why training ended."""
-    if len(net.history) == 0:
-        return "not trained: the initial weights were kept"
-    since = f"since epoch {net.best_epoch_}" if net.best_epoch_ else "over the start"
+    if net.best_epoch_ == 0:
+        return describe(net)
     why = {
-        "no gain": f"no gain {since}",
+        "no gain": f"no gain since epoch {net.best_epoch_}",
         "diverged": "loss not finite",
         "callback": "stopped by a callback",
         "max_epochs": "",

@@ -7,7 +7,9 @@ would change something.
 import numpy as np
 import torch
 
-__all__ = ["cheaper_code", "lower_error", "range_mismatch"]
+from .outcome import Unchanged
+
+__all__ = ["cheaper_code", "gain", "lower_error", "range_mismatch"]
 
 # Factors of normal codes that the decoder gets: with large ones a last layer that is
 # bounded comes close to its bounds.
@@ -39,6 +41,31 @@ def lower_error(fit):
     elif not fit.plan.n_validation:
         remedies.append("pass validation rows (X_val)")
     return _sentence([*remedies, *_weaken(parts)])
+
+
+def gain(fit, why):
+    """Return what may help training that was of no use.
+
+    Parameters
+    ----------
+    fit : Fit
+    why : Unchanged
+    """
+    if why is Unchanged.FEW_ROWS:
+        return (
+            "Pass more rows (in a halving search: min_resources) or validation rows "
+            "(X_val)."
+        )
+    if why is Unchanged.DIVERGED:
+        return "Lower lr."
+    if why is Unchanged.LOW_RATE:
+        return "Raise lr."
+    remedies = ["pass more training or validation rows"]
+    if why is Unchanged.NO_GAIN:
+        remedies.append("lower lr")
+    if fit.net.unfinished_:
+        remedies.append("train longer (max_epochs)")
+    return _sentence([*remedies, *_weaken(fit.plan.parts)])
 
 
 def cheaper_code(fit):

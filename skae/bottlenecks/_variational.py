@@ -101,13 +101,13 @@ class Variational(Bottleneck):
     >>> from skae import AutoencoderTransformer
     >>> from skae.bottlenecks import Variational
     >>> rng = np.random.RandomState(0)
-    >>> X = rng.normal(size=(600, 2)) @ rng.normal(size=(2, 8))
-    >>> X += 0.3 * rng.normal(size=X.shape)
+    >>> t = rng.uniform(-3, 3, size=(600, 2))
+    >>> X = np.hstack([t, np.sin(t), np.cos(t)]) + 0.05 * rng.normal(size=(600, 6))
     >>> vae = AutoencoderTransformer(2, bottleneck=Variational(), random_state=0).fit(X)
     >>> vae.active_units_
     2
     >>> vae.sample(3, random_state=0).shape
-    (3, 8)
+    (3, 6)
     """
 
     _parameter_constraints: dict = {

@@ -61,9 +61,12 @@ class AnomalyScoreDisplay(Display):
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from skae import AutoencoderOutlierDetector
+    >>> from skae.architectures import MLP
     >>> from skae.displays import AnomalyScoreDisplay
     >>> X, is_benign = load_breast_cancer(return_X_y=True)
-    >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X[is_benign == 1])
+    >>> detector = AutoencoderOutlierDetector(
+    ...     architecture=MLP(()), random_state=0
+    ... ).fit(X[is_benign == 1])
     >>> display = AnomalyScoreDisplay.from_estimator(detector, X, is_benign == 0)
     >>> bool(display.threshold == -detector.offset_)
     True

@@ -66,7 +66,7 @@ class ExplanationDisplay(Display):
     >>> from skae import AutoencoderOutlierDetector
     >>> from skae.displays import ExplanationDisplay
     >>> X = load_wine(as_frame=True).data
-    >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
+    >>> detector = AutoencoderOutlierDetector(1, random_state=0).fit(X)
     >>> fault = X.iloc[:1].assign(magnesium=300.0)
     >>> display = ExplanationDisplay.from_estimator(detector, fault, top_k=3)
     >>> display.texts_[0].get_text().partition(",")[0]
