@@ -34,8 +34,9 @@ class InitialWeightsWarning(FitWarning):
     no difference: in a search, candidates that differ in those alone have equal scores.
 
     Not raised where nothing was to be gained: for linear networks with squared error,
-    whose minimum is PCA, for rows that PCA reconstructs exactly, and by a warm start
-    that does not improve on the fitted model.
+    whose minimum is PCA, for rows that PCA reconstructs exactly, by a warm start that
+    does not improve on the fitted model, and by a detector whose networks were judged:
+    PCA is as good a model of normal rows.
     """
 
 

@@ -33,12 +33,14 @@ _EXPLICABLE = 0.05
 _MAX_DEAD = 0.1
 
 
-def diagnose(fit):
+def diagnose(fit, expects_gain):
     """Return fitted attributes that say how good a model is; warn of what is wrong.
 
     Parameters
     ----------
     fit : Fit
+    expects_gain : bool
+        Whether to warn if validation rows showed no gain over the initial weights.
 
     Returns
     -------
@@ -67,7 +69,9 @@ def diagnose(fit):
         warn_user(mismatch, DecoderRangeWarning)
     else:
         _warn_of_training(net)
-        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
+        _warn_of_initial_weights(
+            fit, expects_gain, pca_error.sum(), variance.sum()
+        )
         sums = error.sum(), pca_error.sum(), variance.sum()
         _warn_of_error(fit, *sums, n_active)
     components = _linear_components(fit)
@@ -148,7 +152,7 @@ def _warn_of_training(net):
         )
 
 
-def _warn_of_initial_weights(fit, pca_error, variance):
+def _warn_of_initial_weights(fit, expects_gain, pca_error, variance):
     """Warn of a model that its networks have no part in.
 
     The text is the same for all fits with one reason, so that those of a search can be
@@ -158,6 +162,7 @@ def _warn_of_initial_weights(fit, pca_error, variance):
     converged = not fit.net.leaves_start and fit.net.starts_fitted
     if (
         why in (None, Unchanged.NO_WEIGHTS)
+        or (not expects_gain and why in (Unchanged.NO_GAIN, Unchanged.NO_CLEAR_GAIN))
         or (converged and why not in (Unchanged.FEW_ROWS, Unchanged.DIVERGED))
         or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
     ):

@@ -85,11 +85,10 @@ class Neighbors(AnomalyScore):
     >>> import numpy as np
     >>> from skae import AutoencoderOutlierDetector
     >>> from skae.anomaly_scores import Neighbors
-    >>> from skae.architectures import MLP
     >>> rng = np.random.RandomState(0)
     >>> X = np.r_[rng.normal(-5, 1, size=(100, 2)), rng.normal(5, 1, size=(100, 2))]
     >>> detector = AutoencoderOutlierDetector(
-    ...     1, architecture=MLP(()), anomaly_score=Neighbors(), random_state=0
+    ...     1, anomaly_score=Neighbors(), random_state=0
     ... ).fit(X)
     >>> between, inside = detector.score_samples([[0.0, 0.0], [5.0, 5.0]])
     >>> bool(between < inside)  # in the middle of all rows, but far from each

@@ -11,8 +11,7 @@ from sklearn.utils import (
 )
 
 from .._data.arrays import on_host
-from .._data.labels import outlier_labels
-from ..metrics import _split_pipeline
+from ..metrics import _is_outlier, _split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -61,12 +60,9 @@ class AnomalyScoreDisplay(Display):
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from skae import AutoencoderOutlierDetector
-    >>> from skae.architectures import MLP
     >>> from skae.displays import AnomalyScoreDisplay
     >>> X, is_benign = load_breast_cancer(return_X_y=True)
-    >>> detector = AutoencoderOutlierDetector(
-    ...     architecture=MLP(()), random_state=0
-    ... ).fit(X[is_benign == 1])
+    >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X[is_benign == 1])
     >>> display = AnomalyScoreDisplay.from_estimator(detector, X, is_benign == 0)
     >>> bool(display.threshold == -detector.offset_)
     True
@@ -173,7 +169,7 @@ class AnomalyScoreDisplay(Display):
         cls._check(caller="from_predictions")
         abnormality = column_or_1d(on_host(abnormality), dtype=np.float64)
         assert_all_finite(abnormality, input_name="abnormality")
-        is_outlier = None if y_true is None else outlier_labels(y_true)
+        is_outlier = None if y_true is None else _is_outlier(y_true)
         check_consistent_length(abnormality, is_outlier)
         display = cls(
             abnormality=abnormality, is_outlier=is_outlier, threshold=threshold
