@@ -69,9 +69,7 @@ def diagnose(fit, expects_gain):
         warn_user(mismatch, DecoderRangeWarning)
     else:
         _warn_of_training(net)
-        _warn_of_initial_weights(
-            fit, expects_gain, pca_error.sum(), variance.sum()
-        )
+        _warn_of_initial_weights(fit, expects_gain, pca_error.sum(), variance.sum())
         sums = error.sum(), pca_error.sum(), variance.sum()
         _warn_of_error(fit, *sums, n_active)
     components = _linear_components(fit)

@@ -11,7 +11,8 @@ from sklearn.utils import (
 )
 
 from .._data.arrays import on_host
-from ..metrics import _is_outlier, _split_pipeline
+from .._data.labels import outlier_labels
+from ..metrics import _split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -169,7 +170,7 @@ class AnomalyScoreDisplay(Display):
         cls._check(caller="from_predictions")
         abnormality = column_or_1d(on_host(abnormality), dtype=np.float64)
         assert_all_finite(abnormality, input_name="abnormality")
-        is_outlier = None if y_true is None else _is_outlier(y_true)
+        is_outlier = None if y_true is None else outlier_labels(y_true)
         check_consistent_length(abnormality, is_outlier)
         display = cls(
             abnormality=abnormality, is_outlier=is_outlier, threshold=threshold
