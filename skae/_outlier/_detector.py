@@ -720,8 +720,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return BaseAutoencoder._meaning_of_none() | own
 
     def _score(self):
-        given = self.anomaly_score
-        return self._meaning_of_none()["anomaly_score"] if given is None else given
+        if self.anomaly_score is not None:
+            return self.anomaly_score
+        default = self._meaning_of_none()["anomaly_score"]
+        if self.contamination == "auto":
+            return default
+        return default.set_params(contamination=self.contamination)
 
     def _withhold(self, X, sample_weight):
         """Remove the calibration rows before anything is learnt from the rows."""
