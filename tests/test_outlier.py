@@ -156,6 +156,17 @@ def test_auto_raises_few_false_alarms_on_new_rows():
     assert 0.005 < np.mean(rates) < 0.03
 
 
+@pytest.mark.parametrize("n_outliers", [0, 10, 50, 100])
+def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
+    X, wide = rng.normal(size=(2, 1000, 5))
+    X[:n_outliers] = 5 * wide[:n_outliers]
+    model = small(max_epochs=3).fit(X)
+    normal, outliers = rng.normal(size=(2, 1000, 5))
+    assert np.mean(model.predict(normal) == -1) < 0.03
+    found = np.mean(model.predict(5 * outliers) == -1)
+    assert found > (0.9 if n_outliers <= 50 else 0.4)
+
+
 # The scores
 
 
