@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from scipy.stats import norm
 from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch.distributions import Bernoulli as Coin
 from torch.distributions import Laplace, Normal, kl_divergence
@@ -89,11 +91,6 @@ def vectors(model, X, V, rows, power):
     return np.hstack([residual / floored(held_out, 1e-2) ** power, code])
 
 
-def deviation(values):
-    """Return the mean absolute deviation from the median."""
-    return np.abs(values - np.median(values, axis=0)).mean(axis=0)
-
-
 def nearest(memory, rows, known):
     """Return distances to stored rows, without the row itself if it is stored."""
     k = len(memory) - 1
@@ -101,27 +98,53 @@ def nearest(memory, rows, known):
     return search.kneighbors(None if known else rows)
 
 
-def ladder(memory, held_out, rows, known):
-    """Score rows by the three neighbourhoods."""
-    m = len(memory) - 1
-    sizes = [1, round(np.sqrt(m)), m // 8]
+def surprise(values, usual):
+    """Return -log of the p-value among usual ones, with an exponential tail."""
+    n = len(usual)
+    at = np.unique(usual)
+    more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
+    middle, high = np.quantile(usual, [0.5, 0.9])
+    unit = (high - middle) / np.log(5)
+    scale = -np.log((more + 0.5) / (n + 1))[at <= high]
+    at = at[at <= high]
+    if len(at) > 64:
+        some = np.linspace(0, len(at) - 1, 64).round().astype(int)
+        at, scale = at[some], scale[some]
+    below = np.exp(np.minimum(values - at[0], 0) / unit)
+    return (
+        np.interp(values, at, scale) + np.maximum(values - at[-1], 0) / unit
+    ) * below
+
+
+def two_sizes(memory, held_out, rows, known):
+    """Score rows by the 5 nearest and the nearest eighth."""
 
     def means(u, known):
-        distances, index = nearest(memory, u, known)
-        squares = np.square(distances)
-        return np.stack([squares[:, :k].mean(axis=1) for k in sizes], axis=1), index
+        squares = np.square(nearest(memory, u, known)[0])
+        sizes = 5, round(len(memory) / 8)
+        return np.stack([squares[:, :k].mean(axis=1) for k in sizes], axis=1)
 
-    radii = means(memory, True)[0][:, 2]
-    radii = np.maximum(radii, 1e-3 * radii.mean())
+    usual, values = means(held_out, False), means(rows, known)
+    parts = [surprise(v, u) for v, u in zip(values.T, usual.T, strict=True)]
+    return np.mean(parts, axis=0)
 
-    def terms(u, known):
-        values, index = means(u, known)
-        values[:, 0] /= radii[index[:, 0]]
-        return values
 
-    usual = terms(held_out, False)
-    scale = np.maximum(deviation(usual), 1e-3 * usual.mean(axis=0))
-    return (terms(rows, known) / scale).mean(axis=1)
+def normal_quantiles(X, rows):
+    """Map columns to normal quantiles; there are too few rows for knots to matter."""
+    columns = []
+    for x, r in zip(X.T, rows.T, strict=True):
+        at, count = np.unique(x, return_counts=True)
+        p = (np.cumsum(count) - count / 2) / len(x)
+        z = norm.ppf(p)
+        if len(at) > 64:
+            some = np.unique(np.searchsorted(z, np.linspace(z[0], z[-1], 64)))
+            at, p, z = at[some], p[some], z[some]
+        i, j = np.searchsorted(p, [0.1, 0.9]).clip(max=len(p) - 1)
+        slope = (z[j] - z[i]) / (at[j] - at[i]) if j > i else 1.0
+        beyond = np.maximum(r - at[-1], 0), np.maximum(at[0] - r, 0)
+        above, below = (np.log1p(slope * b) for b in beyond)
+        columns.append(np.interp(r, at, z) + above - below)
+    return np.stack(columns, axis=1)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 200])
@@ -141,14 +164,14 @@ def test_neighbors_is_the_mean_of_the_smallest_squares(X, V, fresh, k, space, kn
 
 @pytest.mark.parametrize("space", ["data", "joint"])
 @pytest.mark.parametrize("known", [True, False], ids=["training rows", "new rows"])
-def test_neighbors_by_default_is_the_ladder(X, V, fresh, space, known):
+def test_neighbors_by_default_is_of_two_sizes(X, V, fresh, space, known):
     model = small(anomaly_score=Neighbors(space=space)).fit(X, X_val=V)
     rows = X if known else fresh
     if space == "data":
         parts = [scaled(model, r) for r in (X, V, rows)]
     else:
         parts = [vectors(model, X, V, r, 0.5) for r in (X, V, rows)]
-    expected = ladder(*parts, known)
+    expected = two_sizes(*parts, known)
     np.testing.assert_allclose(-model.score_samples(rows), expected, rtol=1e-8)
 
 
@@ -161,7 +184,7 @@ def test_neighbors_among_many_that_are_stored(rng, V, n_rows, k):
     memory, held_out, u = (scaled(model, rows) for rows in (X, V, draw(rng, 40)))
     for rows, known in ((X, True), (u * model.scale_ + model.mean_, False)):
         if k is None:
-            expected = ladder(memory, held_out, u, known)
+            expected = two_sizes(memory, held_out, u, known)
         else:
             distances, _ = nearest(memory, u, known)
             expected = np.square(distances[:, :k]).mean(axis=1)
@@ -179,18 +202,46 @@ def test_of_rows_that_are_equally_near_score_and_parts_take_the_same():
     np.testing.assert_allclose(parts.sum(axis=1), -model.score_samples(rows), rtol=1e-9)
 
 
-def test_the_default_is_both_ladders_in_units_of_their_spread(X, V, fresh):
+def test_ranks_are_normal_quantiles(X, V, fresh):
+    score = Neighbors(1, space="quantile")
+    model = small(anomaly_score=score).fit(X, X_val=V)
+    x = scaled(model, X)
+    memory, rows = (normal_quantiles(x, scaled(model, r)) for r in (X, fresh))
+    expected = np.square(nearest(memory, rows, False)[0][:, 0])
+    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-8)
+
+
+def test_the_default_is_two_spaces_by_their_p_values(X, V, fresh):
     model = small().fit(X, X_val=V)
+    x = scaled(model, X)
     spaces = [
         lambda rows: vectors(model, X, V, rows, 0.5),
-        lambda rows: scaled(model, rows),
+        lambda rows: normal_quantiles(x, scaled(model, rows)),
     ]
     expected = 0.0
     for space in spaces:
         memory, held_out, u = space(X), space(V), space(fresh)
-        unit = deviation(ladder(memory, held_out, held_out, False))
-        expected += ladder(memory, held_out, u, False) / unit / 2
-    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-8)
+        usual = two_sizes(memory, held_out, held_out, False)
+        expected += surprise(two_sizes(memory, held_out, u, False), usual) / 2
+    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("space", ["data", "quantile"])
+def test_outliers_among_the_training_rows_are_not_stored(rng, space):
+    # A tight group: to each other they are near.
+    normal, new = rng.normal(size=(2, 270, 3))
+    group = [6.0, 6.0, 6.0] + 0.1 * rng.normal(size=(60, 3))
+    X, outliers = np.r_[normal, group[:30]], group[30:]
+    aurocs = {}
+    for share in (0.0, 0.1):
+        score = Neighbors(5, space=space, contamination=share)
+        model = small(anomaly_score=score).fit(X, X_val=new[:60])
+        scores = model.score_samples(np.r_[new[60:], outliers])
+        aurocs[share] = roc_auc_score(np.arange(240) < 210, scores)
+        n_stored = len(model._ensemble.members[0].scorer.memory)
+        assert n_stored == (300 if share == 0 else 300 - int(0.25 * 300))
+    assert aurocs[0.1] > 0.98
+    assert aurocs[0.0] < 0.7
 
 
 def test_mahalanobis_is_that_of_ledoit_and_wolf(X, V, fresh):
@@ -296,14 +347,15 @@ def test_parts_of_the_negative_elbo_are_those_of_the_loss(X, V, fresh):
     assert not parts[:, -1].any()
 
 
-def test_combined_is_the_mean_in_units_of_the_spread(X, V, fresh):
+def test_combined_is_the_mean_by_p_values(X, V, fresh):
     scores = [Reconstruction(), Mahalanobis(), Neighbors(3)]
     model = small(anomaly_score=Combined(scores)).fit(X, X_val=V)
     expected = 0.0
     for score in scores:
         one = small(anomaly_score=score).fit(X, X_val=V)
-        expected += one.score_samples(fresh) / deviation(one.score_samples(V)) / 3
-    np.testing.assert_allclose(model.score_samples(fresh), expected, rtol=1e-9)
+        usual = -one.score_samples(V)
+        expected += surprise(-one.score_samples(fresh), usual) / 3
+    np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
@@ -324,6 +376,7 @@ def test_spreads_are_of_few_training_rows(rng, fresh, early_stopping):
 SCORES = [
     Neighbors(),
     Neighbors(space="data"),
+    Neighbors(space="quantile"),
     Neighbors(4),
     Mahalanobis(),
     Reconstruction(),

@@ -89,7 +89,9 @@ def test_scores_are_double_precision(roll, dtype):
 
 
 def test_the_default_score_is_what_the_manual_says(detector, roll):
-    params = detector.get_params(deep=False) | {"anomaly_score": Combined()}
+    params = detector.get_params(deep=False)
+    share = 0.0 if params["contamination"] == "auto" else params["contamination"]
+    params["anomaly_score"] = Combined(contamination=share)
     explicit = AutoencoderOutlierDetector(**params).fit(roll)
     np.testing.assert_array_equal(
         explicit.decision_function(roll), detector.decision_function(roll)
@@ -115,9 +117,9 @@ def test_contamination_is_the_share_of_outliers(roll, share):
     assert np.count_nonzero(labels == -1) == pytest.approx(share * len(roll), abs=1)
 
 
-def test_contamination_does_not_change_the_scores(roll):
+def test_contamination_does_not_change_scores_that_are_given(roll):
     scores = [
-        small(contamination=c).fit(roll).score_samples(roll)
+        small(contamination=c, anomaly_score=Combined()).fit(roll).score_samples(roll)
         for c in ("auto", 0.01, 0.5)
     ]
     np.testing.assert_array_equal(scores[0], scores[1])
@@ -152,6 +154,17 @@ def test_auto_raises_few_false_alarms_on_new_rows():
         model = small(n_components=3, max_epochs=3, random_state=seed).fit(train)
         rates.append(np.mean(model.predict(fresh) == -1))
     assert 0.005 < np.mean(rates) < 0.03
+
+
+@pytest.mark.parametrize("n_outliers", [0, 10, 50, 100])
+def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
+    X, wide = rng.normal(size=(2, 1000, 5))
+    X[:n_outliers] = 5 * wide[:n_outliers]
+    model = small(max_epochs=3).fit(X)
+    normal, outliers = rng.normal(size=(2, 1000, 5))
+    assert np.mean(model.predict(normal) == -1) < 0.03
+    found = np.mean(model.predict(5 * outliers) == -1)
+    assert found > (0.9 if n_outliers <= 50 else 0.4)
 
 
 # The scores

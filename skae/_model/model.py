@@ -10,6 +10,9 @@ from .inference import RowModule
 
 __all__ = ["Model"]
 
+# Largest scaled value in a `View`: what is farther out is no nearer to any other row.
+_FARTHEST = 1e15
+
 
 class Model(RowModule):
     """Scaling, autoencoder and coordinates of the code; complete without a trainer.
@@ -62,8 +65,11 @@ class Model(RowModule):
         return (x - self(x)).square_()
 
     def view(self, x):
-        """Return what anomaly scores see of rows, a `View`."""
-        x = self.scaling(x)
+        """Return what anomaly scores see of rows, a `View`.
+
+        Values are finite: in single precision, too, squares of them can be added up.
+        """
+        x = self.scaling(x).clamp(-_FARTHEST, _FARTHEST)
         raw, code, objective, _ = self.autoencoder(x)
         residual = x - self.loss.inverse_link(raw)
         return View(x, raw, residual, self.coordinates(code), objective)

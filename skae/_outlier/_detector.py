@@ -45,11 +45,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         network cannot improve on it. An int may exceed the number of features.
 
     contamination : "auto" or float, default="auto"
-        How the threshold is set. The ranking of rows does not depend on it.
+        Whether there are outliers among the training rows, and how the threshold is
+        set.
 
         - float in (0, 0.5]: share of the rows given to `fit` that `predict` calls
           outliers, as in IsolationForest. For training data that contain about that
-          share of outliers, and for the prediction of these rows only: new rows are a
+          share of outliers: the default score then leaves suspected rows out of those
+          that it stores (see :class:`~skae.anomaly_scores.Neighbors`). New rows are a
           little farther from training rows than these are from each other, so a larger
           share of them is below the threshold. Only the networks of the ensemble are
           trained, none for cross-fitting.
@@ -73,16 +75,19 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           rows, scored by the model that was trained on them.
 
         The 1 % quantile of a few dozen scores is uncertain. Therefore an exponential
-        tail is fitted to the most abnormal tenth of the scores. The most abnormal of
-        these rows is always called an outlier, unless more than 1 % of them share its
-        score. With 2,000 training rows or more, but fewer than 20 per component or 10
-        per column, the false alarm rate may exceed 1 %: use `calibrate`, which sets
+        tail is fitted to the most abnormal tenth of the scores. In case these are
+        outliers, a second threshold is computed from the less abnormal rows, and the
+        stricter one is used. The most abnormal of these rows is always called an
+        outlier, unless more than 1 % of them share its score. With 2,000 training rows
+        or more, but fewer than 20 per component or 10 per column, the false alarm rate
+        may exceed 1 %: use `calibrate`, which sets
         another threshold without fitting again.
 
     anomaly_score : AnomalyScore, default=None
         How the score of a row is computed from its code and residual; see
-        :mod:`skae.anomaly_scores`. None is :class:`~skae.anomaly_scores.Combined`: the
-        distance to stored training rows, in residual and code and in the data.
+        :mod:`skae.anomaly_scores`. None is :class:`~skae.anomaly_scores.Combined`, with
+        ``contamination`` if that is a float: the distance to stored training rows, in
+        residual and code and in the data.
 
     n_estimators : int, default=1
         Number of autoencoders in the ensemble. Each has its own random weights and
@@ -824,8 +829,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return BaseAutoencoder._meaning_of_none() | own
 
     def _score(self):
-        given = self.anomaly_score
-        return self._meaning_of_none()["anomaly_score"] if given is None else given
+        if self.anomaly_score is not None:
+            return self.anomaly_score
+        default = self._meaning_of_none()["anomaly_score"]
+        if self.contamination == "auto":
+            return default
+        return default.set_params(contamination=self.contamination)
 
     def _withhold(self, X, sample_weight, holdout):
         """Remove the calibration rows before anything is learnt from the rows."""

@@ -60,8 +60,12 @@ class Member(RowModule):
         return self.score_view(self.model.view(x))
 
     def score_view(self, view):
-        """Return the score of the model's output for rows."""
-        return self.scorer(view) / self.scale
+        """Return the score of the model's output for rows.
+
+        It is infinite where the network or the scorer leaves the range of numbers.
+        """
+        score = self.scorer(view) / self.scale
+        return torch.where(score.isnan(), torch.inf, score)
 
     def explain(self, x):
         """Return the contributions to the score, and the expected rows.

@@ -26,13 +26,18 @@ __all__ = [
     "p_values",
 ]
 
-# Relative difference below which two scores are equal up to rounding.
-_ROUNDING = 1e-9
+# Relative difference below which two scores are equal up to rounding: in single
+# precision, of a row and of a copy of it in another batch.
+_ROUNDING = 1e-5
 # Share of normal rows that contamination="auto" flags.
 FALSE_ALARMS = 0.01
 # Share of the rows, the most abnormal ones, from which the tail is estimated. This and
 # the next one: tests/benchmarks/bench_constants.py.
 _TAIL = 0.1
+# Shares of rows above the two quantiles from which the tail is estimated again, in case
+# the most abnormal rows are outliers, and the factor by which that tail is stretched,
+# because tails are often heavier than the body.
+_BODY, _SHOULDER, _STRETCH = 0.5, 0.2, 1.5
 # Largest excess beyond the start of the tail that counts, in medians: one in a thousand
 # of an exponential tail is larger.
 _FARTHEST = 10.0
@@ -108,27 +113,37 @@ def given(**rules):
 
 
 def at_quantile(scores, share, weight=None):
-    """Return the score below which a share of the rows lies."""
+    """Return the score below which a share of the rows lies.
+
+    If it is the score of several rows, they are all above it, whatever rounding does.
+    """
     # Of the definitions of a quantile only the second takes weights; linear
     # interpolation is what scikit-learn's detectors use.
     method = "linear" if weight is None else "inverted_cdf"
-    return float(np.quantile(scores, share, weights=weight, method=method))
+    quantile = float(np.quantile(scores, share, weights=weight, method=method))
+    rounding = _ROUNDING * abs(quantile)
+    tied = scores[np.abs(scores - quantile) <= rounding]
+    return quantile if len(tied) < 2 else float(tied.min() - rounding)
 
 
 def automatic(scores, weight=None):
     """Return the score below which one normal row in a hundred is to be expected.
 
     Few rows hardly determine such an extreme quantile. The scores of the most abnormal
-    tenth are taken to have an exponential tail, with the mean of their excess. The most
-    abnormal row is always called an outlier: fewer than a hundred rows cannot promise a
-    smaller rate. A group of rows with equal scores is not, if it is more than a
-    hundredth of them.
+    tenth are taken to have an exponential tail, with the mean of their excess. If these
+    rows are outliers, such a threshold is so low that it finds none. So it is no lower
+    than one from the less abnormal half, whose median and upper quantile set the slope
+    of an exponential tail, stretched by half. The most abnormal row is always called an
+    outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
+    with equal scores is not, if it is more than a hundredth of them.
     """
     lowest = float(scores.min())
     tied = np.isclose(scores, lowest, rtol=_ROUNDING, atol=0.0)
     share = np.average(tied, weights=weight)
     if np.count_nonzero(tied) == 1 or share <= FALSE_ALARMS:
         lowest = _above(float(scores[tied].max()))
+    else:
+        lowest -= _ROUNDING * abs(lowest)
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():
@@ -137,7 +152,16 @@ def automatic(scores, weight=None):
     # One extreme row, an outlier after all, must not move the threshold.
     excess = np.minimum(excess, _FARTHEST * np.median(excess))
     mean = np.average(excess, weights=None if weight is None else weight[beyond])
-    return max(lowest, float(start - mean * math.log(_TAIL / FALSE_ALARMS)))
+    tail = float(start - mean * math.log(_TAIL / FALSE_ALARMS))
+    return max(lowest, tail, _robust(scores, weight))
+
+
+def _robust(scores, weight):
+    """Return the threshold by which a fifth of the rows may be outliers."""
+    body, shoulder = (at_quantile(scores, q, weight) for q in (_BODY, _SHOULDER))
+    unit = _STRETCH * (body - shoulder) / math.log(_BODY / _SHOULDER)
+    # Rows that are mostly alike say nothing of the tail.
+    return shoulder - unit * math.log(_SHOULDER / FALSE_ALARMS) if unit > 0 else -np.inf
 
 
 def _above(score):

@@ -1,30 +1,49 @@
 """The mean of several anomaly scores."""
 
+from numbers import Real
+
 import torch
 from torch import nn
 
-from ._base import AnomalyScore, Scorer, deviation
+from .._compat.sklearn import Interval
+from ._base import AnomalyScore, Scorer
 from ._neighbors import Neighbors
+from ._ranks import Surprise, shared_out
 
 __all__ = ["Combined"]
 
 
 class Combined(AnomalyScore):
-    """The mean of several scores, each in units of its own deviation.
+    r"""The mean of several scores, each as the negative logarithm of its p-value.
 
-    Each score is divided by its mean absolute deviation from the median over validation
-    rows, then the mean is taken. ``Combined()`` is the default of the detector
-    (``anomaly_score=None``): the distance of a row to stored training rows, both in
-    residual and latent code and in the data themselves, for several neighbourhood
-    sizes. So rows are abnormal that are reconstructed badly, rows whose code is far
-    from other codes or in a gap between them, and rows that are unlike all training
-    rows although they happen to be reconstructed well.
+    Scores have different units. Each is converted to the negative logarithm of its
+    conformal p-value [1]_, the share of validation rows that are at least as abnormal,
+    interpolated between them; then the mean is taken. For the most abnormal tenth, of
+    which the p-values are uncertain and which may be outliers, an exponential tail is
+    used: beyond the quantile :math:`q_{90}` the scale is
+    :math:`\log 10 + (s - q_{90}) / u` with :math:`u = (q_{90} - q_{50}) / \log 5`. So
+    it is finite and increases strictly, and does not depend on the unit of the score.
+
+    ``Combined()`` is the default of the detector (``anomaly_score=None``): the distance
+    of a row to stored training rows, both in residual and latent code and in the data,
+    mapped to normal quantiles. So rows are abnormal that are reconstructed badly, rows
+    whose code is far from other codes or in a gap between them, and rows that are
+    unlike all training rows although they happen to be reconstructed well.
 
     Parameters
     ----------
     scores : list of AnomalyScore, default=None
         The scores to combine. None is ``[Neighbors(space="joint"),
-        Neighbors(space="data")]``.
+        Neighbors(space="quantile")]``.
+
+    contamination : float, default=0.0
+        Share of outliers among the training rows, for the default ``scores``; see
+        :class:`Neighbors`. Given scores have their own.
+
+    References
+    ----------
+    .. [1] Bates, Candès, Lei, Romano & Sesia, "Testing for Outliers with Conformal
+       p-values", Annals of Statistics 51, 2023.
 
     Examples
     --------
@@ -40,10 +59,14 @@ class Combined(AnomalyScore):
     True
     """
 
-    _parameter_constraints: dict = {"scores": [list, tuple, None]}
+    _parameter_constraints: dict = {
+        "scores": [list, tuple, None],
+        "contamination": [Interval(Real, 0, 0.5, closed="both")],
+    }
 
-    def __init__(self, scores=None):
+    def __init__(self, scores=None, *, contamination=0.0):
         self.scores = scores
+        self.contamination = contamination
 
     def validate(self):
         """Check the list and each score in it; see `Component.validate`."""
@@ -59,7 +82,8 @@ class Combined(AnomalyScore):
 
     def _scores(self):
         if self.scores is None:
-            return [Neighbors(space="joint"), Neighbors(space="data")]
+            share = {"contamination": self.contamination}
+            return [Neighbors(space=space, **share) for space in ("joint", "quantile")]
         return self.scores
 
     def build(self, loss):
@@ -73,20 +97,23 @@ class _Combined(Scorer):
         self.scorers = nn.ModuleList(scorers)
 
     def start(self, rows, held_out):
-        scales = []
         for scorer in self.scorers:
             scorer.start(rows, held_out)
-            scale = deviation(scorer(held_out))
-            scales.append(scale if scale > 0 else torch.ones_like(scale))
-        self.register_buffer("scales", len(scales) * torch.stack(scales))
+        self.scale = Surprise()
+        self.scale.start(self._parts(held_out))
 
     def forward(self, view):
-        scores = torch.stack([scorer(view) for scorer in self.scorers], dim=1)
-        return (scores / self.scales).sum(dim=1)
+        return self.scale(self._parts(view)).mean(dim=1).to(view.x.dtype)
+
+    def _parts(self, view):
+        return torch.stack([scorer(view) for scorer in self.scorers], dim=1)
 
     def contributions(self, view):
-        parts = [scorer.contributions(view) for scorer in self.scorers]
-        return tuple(
-            sum(part / scale for part, scale in zip(terms, self.scales, strict=True))
-            for terms in zip(*parts, strict=True)
-        )
+        scores = self.scale(self._parts(view)) / len(self.scorers)
+        total = 0
+        for scorer, score in zip(self.scorers, scores.T, strict=True):
+            by_feature, by_code = scorer.contributions(view)
+            parts = torch.cat([by_feature, by_code[:, None]], dim=1)
+            total = total + shared_out(score, parts)
+        total = total.to(view.x.dtype)
+        return total[:, :-1], total[:, -1]

@@ -1,6 +1,6 @@
 """Anomaly scores from distances to stored training rows."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -8,7 +8,8 @@ import torch
 from .._compat.sklearn import Interval, StrOptions
 from .._data.source import chunk_rows
 from .._data.subsample import subsample
-from ._base import AnomalyScore, Joint, Scorer, View, deviation, spread
+from ._base import AnomalyScore, Joint, Scorer, spread
+from ._ranks import Ranks, Surprise, is_traced, shared_out
 
 __all__ = ["Neighbors"]
 
@@ -21,15 +22,20 @@ _MAX_DISTANCES = 2**17
 # between the metric of the data (0) and that of Mahalanobis (1); compared with others
 # in tests/benchmarks/bench_constants.py.
 _WHITENING = 0.5
-# Neighbourhood sizes besides the nearest row, as functions of the number m of stored
-# rows; compared with others in tests/benchmarks/bench_constants.py.
-_SIZES = (lambda m: round(m**0.5), lambda m: m // 8)
-# Index of the neighbourhood size whose mean squared distance measures the spacing of
-# rows around a stored row; compared in tests/benchmarks/bench_constants.py.
-_AROUND = 2
-# Lower bound of a unit, relative to the mean squared distance: rows that are closer
-# are duplicates. Varied in tests/benchmarks/bench_constants.py.
-_SMALLEST = 1e-3
+# Nearest rows of the first neighbourhood size.
+_NEAR = 5
+# The second is this share of the stored rows, or of every other one, every third and so
+# on if more than this number are left.
+_FAR = 1 / 8
+_ENOUGH = 128
+# Up to so many nearest rows are found one after the other, which is faster.
+_FEW = 8
+# Squared distances below this, relative to those of rows to the centre, are those of
+# equal rows: single precision leaves as much where columns that hardly vary are
+# stretched.
+_EQUAL = 1e-7
+# Suspected rows are left out in so many steps.
+_ROUNDS = 4
 # Rows are copies if no entry differs by more than single precision loses in scaling,
 # relative to the entry and the spread of its column. Centring loses digits in
 # proportion to the mean: this allows for means of a hundred standard deviations. It is
@@ -41,19 +47,17 @@ class Neighbors(AnomalyScore):
     r"""Squared distance to the nearest of the stored training rows.
 
     At most 1,024 training rows are stored, one drawn from each of as many equal strata
-    of the table, with a fixed seed. The score of a row is the mean squared distance to
-    its ``n_neighbors`` nearest stored rows. A stored row is not its own neighbour: one
-    copy, all of whose scaled entries are equal up to rounding errors of single
+    of the table, with a fixed seed. The distance of a row is the mean squared distance
+    to its ``n_neighbors`` nearest stored rows. A stored row is not its own neighbour:
+    one copy, all of whose scaled entries are equal up to rounding errors of single
     precision, is left out, both for training rows and for new ones.
 
-    By default several neighbourhood sizes are combined. The first is the nearest row,
-    in units of the spacing of rows around *it* (the idea of the local outlier factor
-    [1]_), so that rows in sparse regions are not flagged merely for that. The others
-    are the :math:`\sqrt m` and :math:`m / 8` nearest of the :math:`m` stored rows. The
-    first detects novelties among normal rows. The last is not misled by a group of
-    outliers among the stored rows, unless the group is as large. Each of the three is
-    divided by its mean absolute deviation from the median over validation rows; the
-    score is their mean.
+    By default two neighbourhood sizes are combined: the 5 nearest stored rows, and the
+    nearest eighth of them (to save time, of about 128 of them, evenly spaced). The
+    first detects novelties among normal rows. The second is not misled by a group of
+    outliers among the stored rows, unless the group is as large. The two
+    distances are converted to one scale, the negative logarithm of the conformal
+    p-value among validation rows (see :class:`Combined`); the score is their mean.
 
     Distances are computed in double precision, so that float32 and float64 rows have
     the same scores up to the rounding errors of the rows.
@@ -61,11 +65,11 @@ class Neighbors(AnomalyScore):
     Parameters
     ----------
     n_neighbors : int, default=None
-        Number of nearest stored rows, if only one neighbourhood size is to be used.
-        None combines several; see above. If fewer rows are stored (the row itself not
-        counted), all of them are used.
+        Number of nearest stored rows, if only one neighbourhood size is to be used. The
+        score is then the mean squared distance itself. None combines two; see above.
+        If fewer rows are stored (the row itself not counted), all of them are used.
 
-    space : {"joint", "data"}, default="joint"
+    space : {"joint", "data", "quantile"}, default="joint"
         Where distances are measured.
 
         - "joint": residual and latent code side by side. Each column is divided by the
@@ -74,11 +78,18 @@ class Neighbors(AnomalyScore):
           residual hardly counts, and that of :class:`Mahalanobis`, in which noise
           counts as much as structure.
         - "data": the scaled rows themselves; the network is not used.
+        - "quantile": the rows with each column mapped to a standard normal
+          distribution, by the ranks of the training rows as in
+          :class:`~sklearn.preprocessing.QuantileTransformer`; the network is not used.
+          Skewed columns and columns with a few extreme values so count as much as
+          others. Beyond the training rows the map grows like a logarithm.
 
-    References
-    ----------
-    .. [1] Breunig, Kriegel, Ng & Sander, "LOF: Identifying Density-Based Local
-       Outliers", SIGMOD 2000.
+    contamination : float, default=0.0
+        Share of outliers among the training rows, in [0, 0.5]. If it is positive,
+        ``min(0.5, 2 * contamination + 0.05)`` of the stored rows are left out: those
+        that are farthest from their nearest eighth of the rows that are left, in four
+        steps. About twice as many as there are outliers, because outliers hide among
+        each other, and the loss of a few normal rows costs little.
 
     Examples
     --------
@@ -97,17 +108,19 @@ class Neighbors(AnomalyScore):
 
     _parameter_constraints: dict = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
-        "space": [StrOptions({"joint", "data"})],
+        "space": [StrOptions({"joint", "data", "quantile"})],
+        "contamination": [Interval(Real, 0, 0.5, closed="both")],
     }
 
-    def __init__(self, n_neighbors=None, *, space="joint"):
+    def __init__(self, n_neighbors=None, *, space="joint", contamination=0.0):
         self.n_neighbors = n_neighbors
         self.space = space
+        self.contamination = contamination
 
     def build(self, loss):
         """Return a module that stores training rows; see `AnomalyScore.build`."""
-        space = _Data() if self.space == "data" else Joint(_WHITENING)
-        return _Neighbors(space, self.n_neighbors)
+        spaces = {"joint": lambda: Joint(_WHITENING), "data": _Data, "quantile": Ranks}
+        return _Neighbors(spaces[self.space](), self.n_neighbors, self.contamination)
 
 
 class _Data(torch.nn.Module):
@@ -124,10 +137,11 @@ class _Neighbors(Scorer):
     # It can be traced by torch.export and torch.onnx: no branch looks at values, and
     # NumPy computes in inference mode only.
 
-    def __init__(self, space, n_neighbors):
+    def __init__(self, space, n_neighbors, contamination):
         super().__init__()
         self.space = space
         self.n_neighbors = n_neighbors
+        self.contamination = contamination
 
     def start(self, rows, held_out):
         self.space.start(rows, held_out)
@@ -135,6 +149,7 @@ class _Neighbors(Scorer):
         # Far from the origin, differences of rows would be lost to rounding.
         self.register_buffer("center", memory.mean(dim=0))
         kept = torch.from_numpy(subsample(len(memory), _MAX_MEMORY))
+        kept = kept[_trusted(memory[kept] - self.center, self.contamination)]
         self.register_buffer("memory", memory[kept] - self.center)
         # Copies are told by the scaled rows, which depend on neither the network nor
         # the batch. In the space of the data the memory has them.
@@ -142,25 +157,21 @@ class _Neighbors(Scorer):
         self.register_buffer("stored", None if in_data else rows.x[kept])
         self.register_buffer("middle", rows.x.mean(dim=0))
         self.register_buffer("size", spread(rows.x - self.middle))
-        m = len(kept) - 1
-        sizes = [1, *(size(m) for size in _SIZES)]
-        if self.n_neighbors is not None:
-            sizes = [self.n_neighbors]
-        self.sizes = [max(1, min(m, size)) for size in sizes]
-        # Spacing of rows around each stored row, and the unit of each size.
-        self.register_buffer("radii", memory.new_ones(len(kept)))
-        self.register_buffer("scales", memory.new_ones(len(self.sizes)))
+        m = len(kept)
+        self.near = max(1, min(m - 1, self.n_neighbors or _NEAR))
+        self.step = max(1, m // _ENOUGH)
+        self.register_buffer("usual", _squares(self.memory).median())
+        self.scale = None
         if self.n_neighbors is None:
-            stored = View(*(part[kept] for part in rows))
-            self.radii = _not_too_small(self._all_terms(stored)[:, _AROUND])
-            terms = self._all_terms(held_out)
-            self.scales = len(self.sizes) * torch.maximum(
-                deviation(terms), _SMALLEST * terms.mean(dim=0)
-            )
-            self.scales[self.scales == 0] = 1.0
+            self.far = max(1, min(m - 1, round(_FAR * len(self.memory[:: self.step]))))
+            self.scale = Surprise()
+            self.scale.start(self._all_terms(held_out), self.usual)
 
     def forward(self, view):
-        return (self._all_terms(view) / self.scales).sum(dim=1).to(view.x.dtype)
+        return self._scores(self._all_terms(view)).mean(dim=1).to(view.x.dtype)
+
+    def _scores(self, terms):
+        return terms if self.scale is None else self.scale(terms)
 
     def contributions(self, view):
         parts = self._in_pieces(self._contributions, view).to(view.x.dtype)
@@ -173,7 +184,7 @@ class _Neighbors(Scorer):
 
     def _in_pieces(self, function, view):
         u = _double(self.space(view)) - self.center
-        if _is_traced():
+        if is_traced():
             return function(u, view.x)
         n_rows = chunk_rows(len(self.memory), _MAX_DISTANCES)
         pieces = zip(u.split(n_rows), view.x.split(n_rows), strict=True)
@@ -181,17 +192,30 @@ class _Neighbors(Scorer):
 
     def _terms(self, u, x):
         distances, nearest = self._distances(u, x)
-        # The sum of squared differences has all digits of the smallest distance.
-        smallest = _squares(u - _double(self.memory[nearest[:, 0]]))[:, None]
-        n_others = max(self.sizes) - 1
-        if n_others > 0:
-            distances.scatter_(1, nearest, torch.inf)
-            others = _smallest(distances, n_others) + _squares(u)[:, None]
-            smallest = torch.cat([smallest, others.clamp_min(0)], dim=1)
-        terms = [smallest[:, :k].mean(dim=1) for k in self.sizes]
-        if self.n_neighbors is None:
-            terms[0] = terms[0] / self.radii[nearest[:, 0]]
-        return torch.stack(terms, dim=1)
+        terms = []
+        if self.scale is not None:
+            terms = [self._mean(u, distances[:, :: self.step], self.far)]
+        if self.near <= _FEW:
+            near = 0
+            for i in range(self.near):
+                if i > 0:
+                    distances.scatter_(1, nearest, torch.inf)
+                    nearest = _nearest(distances)
+                # The sum of squared differences has all digits of small distances.
+                near = near + _squares(u - _double(self.memory[nearest[:, 0]]))
+            near = near / self.near
+        else:
+            near = self._mean(u, distances, self.near)
+        terms = torch.stack([near, *terms], dim=1)
+        if self.scale is None:
+            return terms
+        # Distances of rows that are equal, of which only rounding is left.
+        return torch.where(terms > _EQUAL * self.usual, terms, 0.0)
+
+    def _mean(self, u, distances, k):
+        """Return the mean of the ``k`` smallest squared distances of each row."""
+        smallest = _smallest(distances, k) + _squares(u)[:, None]
+        return smallest.clamp_min(0).mean(dim=1)
 
     def _distances(self, u, x):
         """Return squared distances to the stored rows, and the index of the nearest.
@@ -213,32 +237,49 @@ class _Neighbors(Scorer):
         return distances, _nearest(distances)
 
     def _contributions(self, u, x):
-        """Return the share of each column in the score.
+        """Return the part of each column in the score.
 
-        The score is a weighted sum of squared distances to the stored rows, and these
-        are sums over columns.
+        A distance is a mean over stored rows of sums over columns. Its score is shared
+        out to the columns as the distance is.
         """
+        terms = self._terms(u, x)
+        scores = self._scores(terms) / terms.shape[1]
         distances, nearest = self._distances(u, x)
-        order = distances.topk(max(self.sizes), largest=False).indices
-        weight = torch.zeros_like(distances)
-        for i, k in enumerate(self.sizes):
-            # Of rows at the same distance, the one that the score has used.
-            inside = nearest if k == 1 else order[:, :k]
-            share = (1 / (k * self.scales[i])).to(weight).expand_as(inside)
-            if i == 0:
-                share = share / self.radii[inside]
-            weight.scatter_add_(1, inside, share)
-        # Sum of w (u - m)^2 over the stored rows, column by column.
+        inside = [nearest]
+        # Of rows at the same distance, the one that the score has used.
+        if self.near > 1:
+            inside = [distances.topk(self.near, largest=False).indices]
+        if self.scale is not None:
+            far = distances[:, :: self.step].topk(self.far, largest=False).indices
+            inside.append(self.step * far)
         memory = _double(self.memory)
-        total = weight.sum(dim=1, keepdim=True)
-        mean = weight @ memory
-        square = weight @ memory.square()
-        return (u.square() * total - 2 * u * mean + square).clamp_min(0)
+        parts = 0
+        for score, index in zip(scores.T, inside, strict=True):
+            weight = torch.zeros_like(distances).scatter_(1, index, 1 / index.shape[1])
+            # Mean of (u - m)^2 over these rows, column by column.
+            mean, square = weight @ memory, weight @ memory.square()
+            columns = (u.square() - 2 * u * mean + square).clamp_min(0)
+            parts = parts + shared_out(score, columns)
+        return parts
 
 
-def _not_too_small(radii):
-    usual = radii.mean()
-    return radii.clamp_min(_SMALLEST * usual) if usual > 0 else torch.ones_like(radii)
+def _trusted(rows, contamination):
+    """Return which of the stored rows are kept, a boolean tensor."""
+    m = len(rows)
+    kept = torch.ones(m, dtype=torch.bool)
+    n_out = int(min(0.5, 2 * contamination + 0.05) * m) if contamination > 0 else 0
+    if n_out == 0:
+        return kept
+    squares = _squares(rows)
+    distances = torch.addmm(squares + squares[:, None], rows, rows.T, alpha=-2)
+    distances.fill_diagonal_(torch.inf)
+    for step in range(1, _ROUNDS + 1):
+        k = max(1, min(int(kept.sum()) - 1, int(_FAR * m)))
+        suspicion = distances[:, kept].topk(k, largest=False).values.mean(dim=1)
+        worst = suspicion.argsort(descending=True, stable=True)
+        kept = torch.ones(m, dtype=torch.bool)
+        kept[worst[: round(n_out * step / _ROUNDS)]] = False
+    return kept
 
 
 def _squares(rows):
@@ -250,17 +291,13 @@ def _double(rows):
     return rows if rows.device.type == "mps" else rows.double()
 
 
-def _is_traced():
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def _use_numpy(distances):
     """Return whether NumPy, the faster one on the CPU, may select distances.
 
     Outside of inference mode gradients may be needed, and traces record torch only.
     """
     on_cpu = distances.device.type == "cpu"
-    return on_cpu and torch.is_inference_mode_enabled() and not _is_traced()
+    return on_cpu and torch.is_inference_mode_enabled() and not is_traced()
 
 
 def _nearest(distances):

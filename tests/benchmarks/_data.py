@@ -4,6 +4,7 @@ They are in the folder named by SKAE_DATA. A split has the training rows, the te
 and the labels of the test rows, 1 for outliers.
 """
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def data_folder():
         sys.exit(
             "Nothing was run. Set SKAE_DATA to a folder with the tables of ADBench in "
             "adbench/*.npz (https://github.com/Minqi824/ADBench, 'Classical'), "
-            "mnist.npz, and for outliers odds/*.npz and logs; each is named if missing."
+            "mnist.npz, and for outliers odds/*.npz, oddbench/*.npz and logs; each is "
+            "named if missing."
         )
     return Path(folder)
 
@@ -71,6 +73,33 @@ def odds():
     if not files:
         print(f"Skipped: {folder} has no tables. They are PyOD's, in notebooks/data.")
     return {file.stem: file for file in files}
+
+
+def oddbench(half):
+    """Return half of the OddBench tables at hand as a dict from name to file.
+
+    Options are chosen on the half "choose", figures are published of the half "report".
+    A table's half follows from its name alone.
+    """
+    folder = data_folder() / "oddbench"
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        print(
+            f"Skipped: {folder} has no tables. They are those of OddBench (KDD 2026)."
+        )
+    halves = "choose", "report"
+    return {
+        file.stem: file
+        for file in files
+        if halves[int(hashlib.sha256(file.stem.encode()).hexdigest(), 16) % 2] == half
+    }
+
+
+def fixed_split(file):
+    """Return the training rows, test rows and labels that OddBench prescribes."""
+    with np.load(file, allow_pickle=True) as table:
+        train, test, labels = table["X_train"], table["X_test"], table["y_test"]
+    return *standardised(train.astype(float), test.astype(float)), labels
 
 
 def logs():
@@ -113,6 +142,25 @@ def file_order(X, y, seed):
 def shuffled(X, y, seed):
     rng = np.random.RandomState(seed)
     return halved(X, y, rng.permutation(np.flatnonzero(y == 0)))
+
+
+def contaminated_by(share):
+    """Return a split like `shuffled`, with a share of outliers in the training rows.
+
+    At most half of the outliers train.
+    """
+
+    def split(X, y, seed):
+        rng = np.random.RandomState(seed)
+        normal = rng.permutation(np.flatnonzero(y == 0))
+        outliers = rng.permutation(np.flatnonzero(y == 1))
+        half = len(normal) // 2
+        n_inside = min(round(share / (1 - share) * half), len(outliers) // 2)
+        train = rng.permutation(np.r_[normal[:half], outliers[:n_inside]])
+        test = np.r_[normal[half:], outliers[n_inside:]]
+        return *standardised(X[train], X[test]), y[test]
+
+    return split
 
 
 def split_60_40(X, y, seed):

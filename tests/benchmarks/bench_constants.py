@@ -11,7 +11,7 @@ cancer, on which the other scripts measure only reconstruction and explanations.
 digits of scikit-learn are not used: they are in ADBench's optdigits. Columns are
 standardised on the training rows. All parameters that are not named have their default.
 
-_SIZES, _WHITENING, _MAX_MEMORY, _AROUND, _SMALLEST, _SMALLEST_RESIDUAL
+_NEAR, _FAR, _WHITENING, _MAX_MEMORY, _SMALLEST_RESIDUAL
     AUROC in percent of a detector trained on 1,200 normal rows, or half of those there
     are, without and with 5 % outliers among them. Outliers are another class or
     photograph, a dense group between clusters, or rows with a third of their columns
@@ -83,11 +83,10 @@ from skae.bottlenecks import VectorQuantized
 
 # Where constants are; `lr` and `averaging` are parameters.
 PLACES = {
-    "_SIZES": ("skae.anomaly_scores._neighbors", "_SIZES"),
+    "_NEAR": ("skae.anomaly_scores._neighbors", "_NEAR"),
+    "_FAR": ("skae.anomaly_scores._neighbors", "_FAR"),
     "_WHITENING": ("skae.anomaly_scores._neighbors", "_WHITENING"),
     "_MAX_MEMORY": ("skae.anomaly_scores._neighbors", "_MAX_MEMORY"),
-    "_AROUND": ("skae.anomaly_scores._neighbors", "_AROUND"),
-    "_SMALLEST": ("skae.anomaly_scores._neighbors", "_SMALLEST"),
     "_SMALLEST_RESIDUAL": ("skae.anomaly_scores._base", "_SMALLEST_RESIDUAL"),
     "_FEW": ("skae._outlier._ensemble", "FEW_ROWS"),
     "_ROWS_PER_COMPONENT": ("skae._outlier._cross_fitting", "_ROWS_PER_COMPONENT"),
@@ -102,19 +101,11 @@ PLACES = {
     "_PACE": ("skae.architectures._networks", "_PACE"),
     "_WIDTHS": ("skae.architectures._mlp", "_WIDTHS"),
 }
-# Numbers of neighbours of m rows, as a factor and a power.
-SIZES = {
-    "5, m^0.5": ((5, 0), (1, 0.5)),
-    "m^0.5, m/16": ((1, 0.5), (1 / 16, 1)),
-    "m^0.5, m/8": None,
-    "m^0.5, m/4": ((1, 0.5), (1 / 4, 1)),
-    "m/8, m/2": ((1 / 8, 1), (1 / 2, 1)),
-}
 VALUES = {
     "_WHITENING": [0.0, 0.25, 0.5, 0.75, 1.0],
     "_MAX_MEMORY": [64, 256, 512, 1024, 2048],
-    "_AROUND": [0, 1, 2],
-    "_SMALLEST": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
+    "_NEAR": [1, 3, 5, 8],
+    "_FAR": [1 / 16, 1 / 8, 1 / 4],
     "_SMALLEST_RESIDUAL": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
     "_FEW": [0, 200, 500, 1000],
     "_ROWS_PER_COMPONENT": [0, 10, 20, 40],
@@ -148,13 +139,7 @@ def chosen(name):
 
 def tried(name):
     """Return the values of a constant by their names, the chosen one among them."""
-    if name != "_SIZES":
-        return {value: value for value in sorted({*VALUES[name], chosen(name)})}
-    return {
-        label: tuple(lambda m, a=a, b=b: round(a * m**b) for a, b in sizes or ())
-        or chosen(name)
-        for label, sizes in SIZES.items()
-    }
+    return {value: value for value in sorted({*VALUES[name], chosen(name)})}
 
 
 @contextmanager
@@ -531,8 +516,8 @@ def training(name, seed, options):
 
 # What measures each constant, and with how many seeds.
 MEASURED = {
-    **dict.fromkeys(["_SIZES", "_WHITENING", "_MAX_MEMORY"], (ranking, 3)),
-    **dict.fromkeys(["_AROUND", "_SMALLEST", "_SMALLEST_RESIDUAL"], (ranking, 3)),
+    **dict.fromkeys(["_NEAR", "_FAR", "_WHITENING", "_MAX_MEMORY"], (ranking, 3)),
+    **dict.fromkeys(["_SMALLEST_RESIDUAL"], (ranking, 3)),
     **dict.fromkeys(["_FEW", "_ROWS_PER_COMPONENT", "_ROWS_PER_COLUMN"], (few_rows, 3)),
     **dict.fromkeys(["_TAIL", "_FARTHEST"], (false_alarms, 3)),
     **dict.fromkeys(["_CLEAR", "_TRUSTED"], (leaving_pca, 6)),
