@@ -72,7 +72,10 @@ def fresh(rng, X, V):
 
 
 def scaled(model, rows):
-    return (rows - model.mean_) / model.scale_
+    """Return scaled rows: a change of a constant column has a largest value."""
+    limit = model._model.scaling.limit
+    limit = np.inf if limit is None else limit.numpy()
+    return np.clip((rows - model.mean_) / model.scale_, -limit, limit)
 
 
 def floored(values, smallest):

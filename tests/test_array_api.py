@@ -62,6 +62,7 @@ def test_without_dispatch_a_tensor_is_an_array_like(estimator, X):
     assert isinstance(model.inverse_transform(code), np.ndarray)
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("estimator", [AutoencoderTransformer, PCA])
 def test_without_dispatch_a_gradient_is_refused(estimator, X):
     model = estimator(2).fit(X)

@@ -29,5 +29,5 @@ def test_results_are_equal_to_float32_rounding(estimator, methods, rng):
         expected = getattr(model, name)(double)
         found = getattr(model, name)(single)
         np.testing.assert_allclose(
-            found, expected, rtol=1e-3, atol=1e-3 * expected.std(), err_msg=name
+            found, expected, rtol=5e-3, atol=1e-3 * expected.std(), err_msg=name
         )

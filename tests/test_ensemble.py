@@ -100,6 +100,8 @@ def test_members_differ_in_weights_and_share_the_rest(X, monkeypatch):
     original = _fitting.Net.partial_fit
     monkeypatch.setattr(_fitting.Net, "partial_fit", recorded)
     model = small().fit(X)
+    # Few rows: after that, each is trained on all of them.
+    given = [data for data in given if data.validation is not None]
     first, *others = members(model)
     for member, data in zip(others, given[1:3], strict=True):
         assert torch.equal(member.scaling.center, first.scaling.center)

@@ -238,6 +238,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("written", REFUSED)
 def test_the_message_says_what_to_write_instead(written):
     try_it, match = REFUSED[written]
@@ -295,6 +296,7 @@ def test_a_wrong_name_is_told_beside_the_right_ones():
         transformer(architecture=None).set_params(architecture__hidden=3)
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("shape", [(8, 1, 8), (1, 8, 8), (2, 32), (2, 2, 16)])
 def test_shapes_with_the_channels_first_are_accepted(shape):
     model = fit(transformer(architecture=Conv(shape, channels=(2,))))
@@ -309,6 +311,7 @@ def test_a_plateau_is_watched_without_validation_rows():
     assert fit(model, DIGITS[:60]).n_iter_ == 2
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_no_callback_is_refused_where_nothing_is_trained():
     model = transformer(net_params={"callbacks": [EarlyStopping()]})
     assert fit(model, DIGITS[:60]).n_iter_ == 0
@@ -422,6 +425,7 @@ def test_what_there_is_not_is_not_to_be_weakened():
     assert "corruption" not in said
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_loss_curves_are_named_as_those_of_scikit_learn():
     model = transformer()
     assert not hasattr(model, "loss_curve_")

@@ -19,7 +19,10 @@ from skae._data.holdout import Holdout, neighbours_are_alike
 from skae._data.source import Dense
 from skae.exceptions import DependentRowsWarning
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore::skae.exceptions.InitialWeightsWarning",
+)
 
 BOTH = pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]

@@ -219,7 +219,7 @@ def test_parameters_of_parts_are_checked(X, params, message):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("scaling", "robust"),
+        ("scaling", "quantile"),
         ("optimizer", "lbfgs"),
         ("lr", 0),
         ("lr", "0.1"),
@@ -236,7 +236,6 @@ def test_parameters_of_parts_are_checked(X, params, message):
         ("verbose", -1),
         ("device", 0),
         ("net_params", [("callbacks", [])]),
-        ("contamination", 0.0),
         ("contamination", 0.6),
         ("contamination", "legacy"),
     ],

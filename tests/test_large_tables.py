@@ -204,6 +204,7 @@ def test_a_fit_from_streams_and_chunks_is_that_from_memory(
         )
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 @pytest.mark.parametrize("size", [1e-24, 1e24])
 def test_squares_beyond_single_precision_are_taken_in_double(size, rng):
     X = _table(rng, (79, 6), SPECTRUM[:6])

@@ -226,7 +226,7 @@ def test_the_cost_of_the_jacobian_has_a_gradient_for_every_weight_of_the_encoder
     n_components, generator
 ):
     # tanh: a map with a curve in it, so that even biases matter.
-    architecture = MLP((7, 6), start="random")
+    architecture = MLP((7, 6), activation="tanh", start="random")
     module, x, code, encode = _given(architecture, Plain(), n_components, generator)
     penalty = Contractive()
     draw = penalty.draw(x.shape, generator)

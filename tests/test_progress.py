@@ -67,7 +67,7 @@ def test_all_epochs(X, capfd):
 
 
 def test_no_gain(X, capfd):
-    model = small(max_epochs=200, n_iter_no_change=3).fit(X)
+    model = small(max_epochs=200, n_iter_no_change=3, lr=0.02).fit(X)
     line = last_line(capfd)
     n = model.n_iter_
     assert 0 < model.best_epoch_ < n < 200
@@ -138,7 +138,7 @@ def test_a_scheduler_changes_the_rate(X):
     scheduler = LRScheduler("StepLR", step_size=1, gamma=0.1)
     model = small(verbose=0, net_params={"callbacks": [("lr", scheduler)]}).fit(X)
     rates = [epoch["event_lr"] for epoch in model.net_.history]
-    np.testing.assert_allclose(rates, 1e-2 * 0.1 ** np.arange(4))
+    np.testing.assert_allclose(rates, model.lr * 0.1 ** np.arange(4))
 
 
 @pytest.mark.parametrize("verbose", [0, 1])

@@ -85,7 +85,9 @@ def nets(monkeypatch):
 
     def partial_fit(net, data, **params):
         n_validation = 0 if data.validation is None else len(data.validation)
-        recorded.append((net.max_epochs, len(data.train), n_validation))
+        epochs = params.get("epochs")
+        epochs = net.max_epochs if epochs is None else epochs
+        recorded.append((epochs, len(data.train), n_validation))
         return original(net, data, **params)
 
     original = fit_layer.Net.partial_fit
@@ -95,16 +97,20 @@ def nets(monkeypatch):
 
 def test_models_of_the_others_are_trained_in_the_same_way(rng, nets):
     small(architecture=MLP((8,), start="random"), max_epochs=4).fit(draw(rng, 220))
-    # 50 of the 176 rows would be more than a quarter: 20 judge the training.
-    assert nets == [(4, 170, 50)] + 5 * [(4, 156, 20)]
+    # Few rows: the validation set chooses the epochs, and all rows are trained on.
+    first, (epochs, *counts), *others = nets
+    assert first == (4, 170, 50)
+    assert counts == [220, 0]
+    assert others == 5 * [(epochs, 176, 0)]
 
 
 def test_models_of_the_others_stay_at_the_start_if_that_was_best(rng, nets):
     # A rate so small that nothing is gained.
     small(lr=1e-12, max_epochs=4).fit(draw(rng, 220))
-    assert nets == [(4, 170, 50)] + 5 * [(0, 156, 20)]
+    assert nets == [(4, 170, 50)] + 5 * [(0, 176, 0)]
     nets.clear()
     small(lr=1e-12, max_epochs=4, warm_start=True).fit(draw(rng, 220))
+    # 50 of the 176 rows would be more than a quarter: 20 judge the training.
     assert nets == [(4, 170, 50)] + 5 * [(4, 156, 20)]
 
 

@@ -773,10 +773,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         >>> X += 0.05 * rng.normal(size=X.shape)
         >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
         >>> fault = X[:1].copy()
-        >>> fault[0, 3] += 2
+        >>> fault[0, 4] += 2
         >>> explanation = detector.explain(fault)
         >>> int(explanation.share[0].argmax())
-        3
+        4
         >>> round(float(explanation.share.sum() + explanation.code_share.sum()), 6)
         1.0
         """

@@ -70,8 +70,7 @@ class NegativeELBO(AnomalyScore):
     >>> from skae import AutoencoderOutlierDetector
     >>> from skae.anomaly_scores import NegativeELBO
     >>> from skae.bottlenecks import Variational
-    >>> t = np.random.RandomState(0).uniform(-3, 3, size=(300, 2))
-    >>> X = np.hstack([t, np.sin(t)])
+    >>> X = np.random.RandomState(0).normal(size=(300, 4)) * [3, 2, 1, 1]
     >>> detector = AutoencoderOutlierDetector(
     ...     2, bottleneck=Variational(), anomaly_score=NegativeELBO(), random_state=0
     ... ).fit(X)

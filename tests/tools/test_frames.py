@@ -80,6 +80,7 @@ def test_index_is_kept(index):
     assert explained.to_frame(2)["row"].tolist() == index[100:103].repeat(2).tolist()
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_columns_must_be_those_of_fit(frame):
     model = AutoencoderTransformer(2, random_state=0).fit(frame)
     with pytest.raises(ValueError, match="Feature names must be in the same order"):
@@ -88,6 +89,7 @@ def test_columns_must_be_those_of_fit(frame):
         model.transform(frame[NAMES[:-1]])
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
 def test_lazy_frames_must_be_collected():
     polars = pytest.importorskip("polars")
     lazy = polars.DataFrame(dict(zip(NAMES, X.T, strict=True))).lazy()
