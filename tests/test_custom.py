@@ -228,3 +228,18 @@ def test_there_is_no_start(X):
     model = _fit(X, max_epochs=5)
     assert not model.net_.starts_fitted
     assert not hasattr(model, "components_")
+
+
+def test_a_decoder_may_return_a_view_of_its_weights(X):
+    class One(nn.Module):
+        def __init__(self, n_out):
+            super().__init__()
+            self.row = nn.Parameter(torch.zeros(1, n_out))
+
+        def forward(self, code):
+            return self.row.expand(len(code), -1)
+
+    model = _fit(X, nn.Linear, lambda n_in, n_out: One(n_out), max_epochs=30)
+    # The best row is the mean, for all rows.
+    np.testing.assert_allclose(model.reconstruct(X).std(axis=0), 0, atol=1e-12)
+    assert model.score(X) == pytest.approx(0, abs=0.02)

@@ -111,4 +111,6 @@ class RowModule(Portable):
         for chunk, x in rows.chunks(budget, _LEAST_ROWS):
             with torch.inference_mode():
                 part = function(module, x.to(device))
-            yield chunk, part
+            # Even in inference mode a view of a parameter requires a gradient.
+            single = not isinstance(part, tuple)
+            yield chunk, part.detach() if single else tuple(p.detach() for p in part)
