@@ -113,8 +113,6 @@ class BaseAutoencoder(
 
     # Meaning of scaling="auto", for a loss that is defined on the whole real line.
     _auto_scaling: str
-    # Whether to warn if the networks are not better than PCA.
-    _expects_gain = True
     # Whether a change of a column that was constant counts, whatever its unit.
     _marks_changes = False
     # Accepted values of the parameter `part` of `to_torch`.
@@ -339,7 +337,7 @@ class BaseAutoencoder(
             progress=progress,
             attributes=self._attributes_of,
         )
-        vars(self).update(fit.attributes() | diagnose(fit, self._expects_gain))
+        vars(self).update(fit.attributes() | diagnose(fit))
         self._finish(fit, progress)
 
     def _settings(self):

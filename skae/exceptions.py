@@ -29,14 +29,14 @@ class DivergenceWarning(FitWarning):
 class InitialWeightsWarning(FitWarning):
     """The model kept its initial weights, by default those of PCA.
 
-    No network was trained, or none was better. The message says why, and what to
+    No network was trained, or training failed. The message says why, and what to
     change. As long as it is so, parameters of the networks and of their training make
     no difference: in a search, candidates that differ in those alone have equal scores.
 
-    Not raised where nothing was to be gained: for linear networks with squared error,
-    whose minimum is PCA, for rows that PCA reconstructs exactly, by a warm start that
-    does not improve on the fitted model, and by a detector whose networks were judged:
-    PCA is as good a model of normal rows.
+    Not raised where networks were judged by validation rows, and were not better: the
+    attribute ``kept_weights_`` says so. Nor where nothing was to be gained: for linear
+    networks with squared error, whose minimum is PCA, for rows that PCA reconstructs
+    exactly, and by a warm start that does not improve on the fitted model.
     """
 
 

@@ -97,7 +97,7 @@ def test_few_rows(estimator, curve):
     ("params", "reason", "remedy"),
     [
         ({"lr": 1e-12}, "lr too low", "Raise lr"),
-        ({"lr": 10.0}, "no epoch was better", "lower lr"),
+        ({"lr": 10.0}, "no epoch was better", None),
         (
             {"lr": 1e30, "optimizer": "sgd", "gradient_clip": None},
             "loss not finite",
@@ -109,8 +109,11 @@ def test_the_reason_names_the_remedy(params, reason, remedy, curve):
     # Trained from PCA itself.
     model, warning = fit(new(architecture=MLP((8,), start="pca"), **params), curve)
     assert model.kept_weights_ == f"initial weights: {reason}"
-    assert reason in str(warning.message)
-    assert remedy in str(warning.message)
+    if remedy is None:  # they were judged
+        assert warning is None
+    else:
+        assert reason in str(warning.message)
+        assert remedy in str(warning.message)
 
 
 def test_random_weights_that_were_kept_are_not_called_pca(curve):

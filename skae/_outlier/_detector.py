@@ -409,8 +409,6 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
     _auto_scaling = "standard"
     _marks_changes = True
-    # PCA is as good a model of normal rows.
-    _expects_gain = False
     _torch_parts = (*BaseAutoencoder._torch_parts, "score")
 
     _parameter_constraints: dict = {

@@ -33,14 +33,12 @@ _EXPLICABLE = 0.05
 _MAX_DEAD = 0.1
 
 
-def diagnose(fit, expects_gain):
+def diagnose(fit):
     """Return fitted attributes that say how good a model is; warn of what is wrong.
 
     Parameters
     ----------
     fit : Fit
-    expects_gain : bool
-        Whether to warn if validation rows showed no gain over the initial weights.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def diagnose(fit, expects_gain):
         warn_user(mismatch, DecoderRangeWarning)
     else:
         _warn_of_training(net)
-        _warn_of_initial_weights(fit, expects_gain, pca_error.sum(), variance.sum())
+        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
         sums = error.sum(), pca_error.sum(), variance.sum()
         _warn_of_error(fit, *sums, n_active)
     components = _linear_components(fit)
@@ -150,8 +148,8 @@ def _warn_of_training(net):
         )
 
 
-def _warn_of_initial_weights(fit, expects_gain, pca_error, variance):
-    """Warn of a model that its networks have no part in.
+def _warn_of_initial_weights(fit, pca_error, variance):
+    """Warn of a model that its networks have no part in, unless they were judged.
 
     The text is the same for all fits with one reason, so that those of a search can be
     recognised as one.
@@ -159,9 +157,8 @@ def _warn_of_initial_weights(fit, expects_gain, pca_error, variance):
     why = why_unchanged(fit.net)
     converged = not fit.net.leaves_start and fit.net.starts_fitted
     if (
-        why in (None, Unchanged.NO_WEIGHTS)
-        or (not expects_gain and why in (Unchanged.NO_GAIN, Unchanged.NO_CLEAR_GAIN))
-        or (converged and why not in (Unchanged.FEW_ROWS, Unchanged.DIVERGED))
+        why not in remedies.OF_UNCHANGED
+        or (converged and why is Unchanged.LOW_RATE)
         or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
     ):
         return
@@ -173,7 +170,7 @@ def _warn_of_initial_weights(fit, expects_gain, pca_error, variance):
     )
     warn_user(
         f"The initial weights{of_pca} were kept: {why.value}. {no_effect}"
-        f"{remedies.gain(fit, why)}",
+        f"{remedies.OF_UNCHANGED[why]}",
         InitialWeightsWarning,
     )
 

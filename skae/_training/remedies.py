@@ -9,7 +9,18 @@ import torch
 
 from .outcome import Unchanged
 
-__all__ = ["cheaper_code", "gain", "lower_error", "range_mismatch"]
+__all__ = ["OF_UNCHANGED", "cheaper_code", "lower_error", "range_mismatch"]
+
+# By the reason for which initial weights were kept, where it is not that others were
+# judged and not better.
+OF_UNCHANGED = {
+    Unchanged.FEW_ROWS: (
+        "Pass more rows (in a halving search: min_resources) or validation rows "
+        "(X_val)."
+    ),
+    Unchanged.DIVERGED: "Lower lr.",
+    Unchanged.LOW_RATE: "Raise lr.",
+}
 
 # Factors of normal codes that the decoder gets: with large ones a last layer that is
 # bounded comes close to its bounds.
@@ -41,31 +52,6 @@ def lower_error(fit):
     elif not fit.plan.n_validation:
         remedies.append("pass validation rows (X_val)")
     return _sentence([*remedies, *_weaken(parts)])
-
-
-def gain(fit, why):
-    """Return what may help training that was of no use.
-
-    Parameters
-    ----------
-    fit : Fit
-    why : Unchanged
-    """
-    if why is Unchanged.FEW_ROWS:
-        return (
-            "Pass more rows (in a halving search: min_resources) or validation rows "
-            "(X_val)."
-        )
-    if why is Unchanged.DIVERGED:
-        return "Lower lr."
-    if why is Unchanged.LOW_RATE:
-        return "Raise lr."
-    remedies = ["pass more training or validation rows"]
-    if why is Unchanged.NO_GAIN:
-        remedies.append("lower lr")
-    if fit.net.unfinished_:
-        remedies.append("train longer (max_epochs)")
-    return _sentence([*remedies, *_weaken(fit.plan.parts)])
 
 
 def cheaper_code(fit):
