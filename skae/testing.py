@@ -14,7 +14,7 @@ from ._model.autoencoder import Parts
 from ._outlier import AutoencoderOutlierDetector
 from ._transformer import AutoencoderTransformer
 from .anomaly_scores import AnomalyScore, Scorer, View
-from .architectures import Architecture
+from .architectures import MLP, Architecture
 from .bottlenecks import Bottleneck
 from .corruptions import Corruption
 from .losses import Loss
@@ -292,7 +292,11 @@ def _check_anomaly_score(score, x, n_components, check):
         "scores of float32 rows differ: are all statistics of start buffers?",
     )
     detector = AutoencoderOutlierDetector(
-        n_components, anomaly_score=score, max_epochs=2, random_state=0
+        n_components,
+        architecture=MLP(()),  # its minimum is PCA, however few rows there are
+        anomaly_score=score,
+        max_epochs=2,
+        random_state=0,
     )
     X = x.numpy()
     scores = detector.fit(X).score_samples(X)

@@ -14,8 +14,9 @@ from .selection import is_clear_gain
 __all__ = ["has_few_rows", "train_on_all_rows"]
 
 _N_FOLDS = 5
-# Standard errors by which gains of cross-validation must exceed zero. Each fold is
-# judged at its own best epoch, so that gains are too large on average.
+# Standard errors by which gains must exceed zero: more than elsewhere, because those
+# of so few rows are far from normally distributed, and each fold is judged at its own
+# best epoch, so that they are too large on average.
 _CLEAR = 3.0
 
 
@@ -34,28 +35,33 @@ def train_on_all_rows(net, plan, axes, seeds):
 
     If the validation set cannot tell whether its best epoch is better than the initial
     weights, cross-validation decides, with gains of all rows: each is found by a
-    network and principal axes that have not seen the row.
+    network and principal axes that have not seen the row. The net then may return to
+    the initial weights.
 
     Parameters
     ----------
     net : Net
-        Trained with the validation set of the plan. It receives the new weights, unless
-        they are worse on the validation rows, which they have been trained on.
+        Trained with the validation set of the plan. It receives the new weights. If
+        these are worse on the validation rows, which they have been trained on,
+        training has failed, and the net keeps those it has.
     plan : Plan
     axes : PrincipalAxes
     seeds : tuple of int
     """
     if net.diverged_ or net.trial_ is None:
         return
+    validation = plan.data().validation
+    weight = validation.weight_array()
     n_epochs = net.best_epoch_
-    if n_epochs == 0:
+    if net.starts_fitted and not is_clear_gain(net.trial_.gains, weight, _CLEAR):
         n_epochs = _cross_validated(net, plan, axes)
     if n_epochs == 0:
+        start = make_net(plan, axes, seeds).module_
+        net.module_.load_state_dict(start.state_dict())
+        net.best_epoch_, net.best_loss_ = 0, net.initial_loss_
         return
     whole = plan.on_all_rows(n_epochs)
     every = make_net(whole, axes, seeds).partial_fit(whole.data(), epochs=n_epochs)
-    validation = plan.data().validation
-    weight = validation.weight_array()
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
