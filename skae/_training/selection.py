@@ -10,8 +10,7 @@ __all__ = ["Selection", "Trial", "is_clear_gain"]
 # Standard errors by which a gain must exceed zero to be clear of noise. This and the
 # next one: tests/benchmarks/bench_constants.py.
 _CLEAR = 2.0
-# Share of the rows whose gains count in full. A gain that rests on a few extreme rows
-# says little about new ones; losses of all rows count in full.
+# Share of the rows whose mean gain must be clear of noise.
 _TRUSTED = 0.95
 
 
@@ -125,7 +124,9 @@ class Selection:
 def is_clear_gain(gains, weight=None, n_errors=None):
     """Return whether the mean of paired gains is positive beyond noise.
 
-    The largest gains are cut to the 95th percentile first; losses are not.
+    The twentieth of the rows whose gains and losses are largest is judged apart: a few
+    extreme rows may be most of the sum, and say little about new ones. The mean of the
+    others must be clear of noise, and that of all rows positive.
 
     Parameters
     ----------
@@ -145,10 +146,12 @@ def is_clear_gain(gains, weight=None, n_errors=None):
     >>> is_clear_gain(np.r_[np.full(99, -0.01), 100.0])  # one lucky row
     False
     """
-    method = "linear" if weight is None else "inverted_cdf"
-    most = np.quantile(gains, _TRUSTED, weights=weight, method=method)
-    gains = np.minimum(gains, most)
     weight = np.ones_like(gains) if weight is None else weight
+    if not np.average(gains, weights=weight) > 0:
+        return False
+    size = np.abs(gains)
+    usual = size <= np.quantile(size, _TRUSTED, weights=weight, method="inverted_cdf")
+    gains, weight = gains[usual], weight[usual]
     share = weight / weight.sum()
     mean = share @ gains
     # Kish's effective sample size: as many equal weights would be as uncertain.
