@@ -3,11 +3,12 @@
 Candidates differ from the default of skae in what their names say. All are trained
 on 70 % of the *training part* of a table, as bench_reconstruction.py splits it, and
 judged on the other 30 % of that part: the test part is never seen. Tables of ADBench by
-name, and "mnist", whose images are shrunk to 14 x 14; code sizes 2, a quarter and half
-of the columns, for images 16. Figures are squared errors divided by those of PCA with
-as many components: geometric mean over tables and seeds, the largest, that of the
-hundredth of the rows that are farthest out, and seconds of the processor for all fits.
-One thread per process.
+name, tables of OddBench by name (normal rows of its training part), and "mnist", whose
+images are shrunk to 14 x 14; code sizes 2, a quarter and half of the columns, for
+images 16. Figures are squared errors divided by those of PCA with as many components:
+geometric mean over tables and seeds, the largest, that of the hundredth of the rows
+that are farthest out, and seconds of the processor for all fits. One thread per
+process.
 
     SKAE_DATA=<folder> python tests/benchmarks/search_default.py [--jobs 2]
         [--tables yeast cardio ...] [--seeds 0 ...] [--candidates default ...]
@@ -20,7 +21,7 @@ import warnings
 import joblib
 import numpy as np
 import torch
-from _data import adbench, load, mnist
+from _data import adbench, fixed_split, load, mnist, oddbench
 from bench_reconstruction import error
 from scipy.stats import gmean
 from sklearn.decomposition import PCA
@@ -115,8 +116,11 @@ def inner_split(table, seed):
     """Return rows to train on and rows to judge by, both of the training part."""
     if table == "mnist":
         return images(seed)
-    X, _ = load(adbench()[table], max_rows=20_000, seed=seed)
-    part, _ = train_test_split(X, test_size=0.3, random_state=seed)
+    if table in adbench():
+        X, _ = load(adbench()[table], max_rows=20_000, seed=seed)
+        part, _ = train_test_split(X, test_size=0.3, random_state=seed)
+    else:
+        part, *_ = fixed_split((oddbench("choose") | oddbench("report"))[table])
     train, judged = train_test_split(part, test_size=0.3, random_state=seed)
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(judged)
