@@ -62,12 +62,15 @@ print(inventory.to_string())
 # residual of PCA, which is common for logs, :class:`~sklearn.ensemble.IsolationForest`,
 # and :class:`~skae.AutoencoderOutlierDetector`.
 
+import warnings
+
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 from skae import AutoencoderOutlierDetector
+from skae.exceptions import InitialWeightsWarning
 
 
 def seen_before(train, test):
@@ -91,7 +94,11 @@ def isolation_forest(train, test):
 
 def autoencoder(train, test):
     detector = AutoencoderOutlierDetector(scaling="global", random_state=0)
-    return -detector.fit(train).score_samples(test)
+    with warnings.catch_warnings():
+        # Where there are fewer than 80 distinct vectors, it stays PCA.
+        warnings.simplefilter("ignore", InitialWeightsWarning)
+        detector.fit(train)
+    return -detector.score_samples(test)
 
 
 METHODS = {
@@ -170,8 +177,11 @@ print(results.to_string(float_format="{:.3f}".format))
 # expected of it. These are the most frequent anomaly and the one with the median score,
 # with the columns with the largest shares, converted back to counts:
 
-detector = AutoencoderOutlierDetector(scaling="global", random_state=0)
-detector.fit(np.sqrt(normal))
+with warnings.catch_warnings():
+    # The same holds for these 62 vectors.
+    warnings.simplefilter("ignore", InitialWeightsWarning)
+    detector = AutoencoderOutlierDetector(scaling="global", random_state=0)
+    detector.fit(np.sqrt(normal))
 order = np.argsort(detector.score_samples(np.sqrt(abnormal)))
 chosen = {
     "the most frequent": np.argmax(n_sessions[is_anomaly]),
