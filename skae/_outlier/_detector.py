@@ -80,8 +80,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         stricter one is used. The most abnormal of these rows is always called an
         outlier, unless more than 1 % of them share its score. With 2,000 training rows
         or more, but fewer than 20 per component or 10 per column, the false alarm rate
-        may exceed 1 %: use `calibrate`, which sets
-        another threshold without fitting again.
+        may exceed 1 %: use `calibrate`, which sets another threshold without fitting
+        again.
 
     anomaly_score : AnomalyScore, default=None
         How the score of a row is computed from its code and residual; see
@@ -211,18 +211,16 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     validation_split : {"random", "last"} or cross-validation splitter, default="random"
         Which rows are held out. Where rows depend on each other, rows that are held out
         at random are nearly known to the model: its errors on them are too small, and
-        it is trained for too long,
-        and `predict` flags far more new rows than promised.
+        it is trained for too long, and `predict` flags far more new rows than promised.
 
         - "random": any rows; whole groups if ``groups`` is passed to `fit`.
         - "last": the last rows of the table, for rows in the order of time; whole
-          groups if ``groups`` is passed.
-          Cross-fitting, as for ``contamination="auto"``, splits into
-          consecutive parts.
+          groups if ``groups`` is passed. Cross-fitting, as for
+          ``contamination="auto"``, splits into consecutive parts.
         - A splitter such as :class:`~sklearn.model_selection.TimeSeriesSplit`: the test
           rows of its last split. ``validation_fraction`` is then not used. It is given
-          the ``groups`` of `fit`, and only rows of positive weight.
-          Cross-fitting uses all its splits.
+          the ``groups`` of `fit`, and only rows of positive weight. Cross-fitting uses
+          all its splits.
 
     n_iter_no_change : int, default=15
         Number of epochs without an improvement of more than ``tol`` after which

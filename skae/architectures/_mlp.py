@@ -1,5 +1,6 @@
 """Fully connected networks."""
 
+from functools import partial
 from itertools import pairwise
 from math import log2
 from numbers import Integral, Real
@@ -198,23 +199,21 @@ class MLP(Architecture):
             start = "mixed" if few else "pca"
         encoder_sizes = (n_features, *hidden, encoder_width)
         decoder_sizes = (n_components, *reversed(hidden), n_features)
+        build = partial(
+            _network,
+            activation=activation,
+            norm=norm,
+            linear_path=self.linear_path,
+            start=start,
+            generator=generator,
+        )
         return (
-            _network(
-                encoder_sizes,
-                activation,
-                norm,
-                self.linear_path,
-                start,
-                self.dropout,
-                generator,
-            ),
-            _network(
-                decoder_sizes, activation, norm, self.linear_path, start, 0.0, generator
-            ),
+            build(encoder_sizes, dropout=self.dropout),
+            build(decoder_sizes, dropout=0.0),
         )
 
 
-def _network(sizes, activation, norm, linear_path, start, dropout, generator):
+def _network(sizes, *, activation, norm, linear_path, start, dropout, generator):
     activation, gain = ACTIVATIONS[activation]
     last_gain = 1.0
     if start in ("mixed", "random"):
