@@ -231,9 +231,9 @@ class _Neighbors(Scorer):
         rows, stored = (u, memory) if self.stored is None else (x, self.stored)
         differences = (rows - stored[first[:, 0]]).abs()
         is_copy = (differences <= rounding).all(dim=1, keepdim=True)
-        # Detached: of this entry no gradient is needed, and gather would keep it.
-        without = torch.where(is_copy, torch.inf, distances.detach().gather(1, first))
-        distances.scatter_(1, first, without)
+        # Added, so that the gradient of a nearest row that is no copy is kept.
+        without = torch.zeros_like(first, dtype=u.dtype).masked_fill(is_copy, torch.inf)
+        distances.scatter_add_(1, first, without)
         return distances, _nearest(distances)
 
     def _contributions(self, u, x):
