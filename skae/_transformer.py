@@ -287,9 +287,9 @@ class AutoencoderTransformer(BaseAutoencoder):
           elsewhere.
         - "n_active_components": number of components that vary over the training rows.
         - "r2", "pca_r2": R² of the model and of PCA on the training rows.
-        - "step": how gradients were computed, "closed form" or "autograd" (for any
-          model), followed by "in a CUDA graph" if steps were captured on a GPU. None if
-          no step was taken.
+        - "step": how gradients were computed, "closed form", "autograd, with networks
+          in closed form" or "autograd" (for any model), followed by "in a CUDA graph"
+          if steps were captured on a GPU. None if no step was taken.
         - "batch_size": maximum number of rows per step.
 
     device_ : str

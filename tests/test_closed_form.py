@@ -11,15 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skae import AutoencoderTransformer
 from skae._component import Affine
-from skae._gradient.closed_form import ClosedForm
+from skae._gradient.closed_form import ClosedForm, ClosedNetwork
 from skae._gradient.flat_weights import FlatWeights
 from skae._model.autoencoder import Objective, Parts
 from skae._training.batches import Batch
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import Plain, TopK, Variational
 from skae.corruptions import Dropout, Gaussian, Masking
-from skae.losses import AbsoluteError, Huber, SquaredError, Trimmed
-from skae.penalties import L1, Contractive
+from skae.losses import AbsoluteError, Huber, Poisson, SquaredError, Trimmed
+from skae.penalties import L1, Contractive, Decorrelation
 
 N_FEATURES, N_COMPONENTS = 6, 3
 ACTIVATIONS = ["elu", "gelu", "relu", "sigmoid", "silu", "tanh"]
@@ -132,6 +132,43 @@ def _linear(n_in, n_out):
 @pytest.mark.parametrize(
     "parts",
     [
+        {},
+        {"architecture": MLP((7, 5), norm="batch", dropout=0.3)},
+        {"architecture": MLP(()), "corruption": Masking()},
+        {"bottleneck": Plain("tanh")},
+        {"bottleneck": Variational()},
+        {"bottleneck": TopK(1)},
+        {"loss": AbsoluteError()},
+        {"loss": Poisson(), "penalty": L1(0.1)},
+        {"loss": Trimmed(SquaredError())},
+        {"penalty": Contractive(0.1)},
+        {"penalty": Decorrelation(0.1)},
+    ],
+    ids=repr,
+)
+def test_networks_in_closed_form_are_part_of_any_model(parts, generator):
+    module = _module(**parts)
+    gradient = _prepare(module, generator)
+    assert ClosedNetwork.suits(module)
+    networks = ClosedNetwork(module.encoder), ClosedNetwork(module.decoder)
+    objective = Objective(module.loss, module.penalty)
+    for n_rows, weighted in [(9, False), (8, True), (9, True), (1, False)]:
+        (x, weight, *_), draws = _batch(module, n_rows, weighted, generator)
+        x = x.abs()
+        known = torch.rand(x.shape, generator=generator) < 0.8
+        found = []
+        for functions in (None, networks):
+            gradient.zero_()
+            output = module(x, draws, known, networks=functions)
+            value = objective(output, weight)
+            value.backward()
+            found.append([t.detach().clone() for t in (value, *output, gradient)])
+        torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
         {"architecture": MLP((7,), norm="layer")},
         {"architecture": Conv((1, 6), (2,))},
         {"architecture": Custom(_linear, _linear)},
@@ -216,8 +253,10 @@ def test_a_fit_is_the_same_either_way(architecture, weighted, X, rng, monkeypatc
     weight = rng.uniform(0.5, 2, size=len(X)) if weighted else None
     settings = {"corruption": Gaussian(0.1), "gradient_clip": 1.0, "max_epochs": 30}
     fits = {}
-    for suits in (ClosedForm.suits, lambda module: False):
-        monkeypatch.setattr(ClosedForm, "suits", staticmethod(suits))
+    never = staticmethod(lambda module: False)
+    for left_out in (None, ClosedForm, ClosedNetwork):
+        if left_out is not None:
+            monkeypatch.setattr(left_out, "suits", never)
         model = AutoencoderTransformer(
             2,
             architecture=architecture,
@@ -230,5 +269,10 @@ def test_a_fit_is_the_same_either_way(architecture, weighted, X, rng, monkeypatc
             model.fit(X, sample_weight=weight)
         fits[model.diagnostics_["step"]] = model
     losses = [model.history_["train_loss"] for model in fits.values()]
-    assert set(fits) == {"closed form", "autograd"}
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+    assert list(fits) == [
+        "closed form",
+        "autograd, with networks in closed form",
+        "autograd",
+    ]
+    for others in losses[1:]:
+        np.testing.assert_allclose(losses[0], others, rtol=1e-3)

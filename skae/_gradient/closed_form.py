@@ -10,6 +10,7 @@ from types import NoneType
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from .._compat.torch import aten
 from ..architectures._networks import (
@@ -26,7 +27,7 @@ from ..architectures._networks import (
 from ..bottlenecks._plain import Identity
 from ..losses import SquaredError
 
-__all__ = ["ClosedForm"]
+__all__ = ["ClosedForm", "ClosedNetwork"]
 
 
 class ClosedForm:
@@ -57,8 +58,7 @@ class ClosedForm:
             and type(module.bottleneck) is Identity
             and module.penalty is None
             and not module.has_step_hooks
-            and all(map(_is_plain, (module.encoder, module.decoder)))
-            and _each_has_a_gradient(module)
+            and ClosedNetwork.suits(module)
         )
 
     @torch.no_grad()
@@ -115,27 +115,23 @@ def _each_has_a_gradient(module):
 
 
 class _Pass:
-    """Forward and backward pass, for batches of one size."""
+    """Forward and backward pass of a model, for batches of one size."""
 
     def __init__(self, module, n_rows):
-        self._like = next(module.parameters()).detach()
         self._n_rows = n_rows
-        self._layers, self._masks = [], []
-        self._seen = _Signal(None, None)
+        self._encoder = _Chain(module.encoder, n_rows)
         # The objective is a mean over rows. Its gradient is the residual over their
         # number, which costs nothing if the output is computed that small.
-        code = self._bind(module.encoder, self._seen, share=1.0)
-        raw = self._bind(module.decoder, code, share=1 / n_rows)
-        self._raw, self._d_raw = raw.value, raw.gradient
+        self._decoder = _Chain(
+            module.decoder, n_rows, self._encoder.y, share=1 / n_rows
+        )
+        self._raw, self._d_raw = self._decoder.y.value, self._decoder.y.gradient
         self._flat = self._d_raw.view(-1)
 
     def __call__(self, x, seen, weight, masks):
         """Return the objective; see `ClosedForm`."""
-        self._seen.value = seen
-        for buffer, mask in zip(self._masks, masks, strict=True):
-            buffer.copy_(mask)
-        for layer in self._layers:
-            layer.forward()
+        self._encoder.forward(seen, masks)
+        self._decoder.forward()
         torch.sub(self._raw, x, alpha=1 / self._n_rows, out=self._d_raw)
         if weight is None:
             squares = torch.dot(self._flat, self._flat)
@@ -144,9 +140,103 @@ class _Pass:
             residual = self._raw.copy_(self._d_raw)
             self._d_raw.mul_(weight[:, None])
             squares = torch.dot(residual.view(-1), self._flat)
+        self._decoder.backward()
+        self._encoder.backward()
+        return squares.mul_(0.5 * self._n_rows)
+
+
+class ClosedNetwork:
+    """A fully connected network in closed form, as a function that autograd can call.
+
+    So the rest of a model, its loss, bottleneck and penalty, may be anything. Gradients
+    are added to those of the parameters, as autograd does with the network itself,
+    which other parts of the objective may use too.
+
+    Parameters
+    ----------
+    network : Network
+        Of a model that `suits`.
+    """
+
+    def __init__(self, network):
+        self._network = network
+        self._chains = {}
+        # Makes autograd call the backward pass of a network whose input has no
+        # gradient.
+        self._anchor = torch.empty(0, requires_grad=True)
+
+    @staticmethod
+    def suits(module):
+        """Return whether both networks of a model have a closed form."""
+        networks = (module.encoder, module.decoder)
+        return all(map(_is_plain, networks)) and _each_has_a_gradient(module)
+
+    def __call__(self, x, draw=None):
+        """Return the output of the network.
+
+        It is overwritten by the next call with as many rows.
+        """
+        if len(x) not in self._chains:
+            x_signal = _Signal(None, torch.empty_like(x) if x.requires_grad else None)
+            self._chains[len(x)] = _Chain(self._network, len(x), x_signal, adds=True)
+        return _Call.apply(x, self._anchor, self._chains[len(x)], draw or ())
+
+
+class _Call(torch.autograd.Function):
+    """The passes of a chain, for autograd."""
+
+    @staticmethod
+    def forward(ctx, x, anchor, chain, masks):
+        ctx.chain = chain
+        chain.forward(x.detach(), masks)
+        # Not the buffer itself, which would get a history.
+        return chain.y.value.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        chain = ctx.chain
+        chain.y.gradient.copy_(gradient)
+        chain.backward()
+        return chain.x.gradient, None, None, None
+
+
+class _Chain:
+    """A network whose layers are bound to buffers, for batches of one size.
+
+    Parameters
+    ----------
+    network : Network
+    n_rows : int
+    x : _Signal, default=None
+        Its input. None: another tensor in each pass, without a gradient.
+    share : float, default=1.0
+        What the output is multiplied by.
+    adds : bool, default=False
+        Whether the gradients of the parameters are added to those that are there,
+        instead of replacing them.
+    """
+
+    def __init__(self, network, n_rows, x=None, share=1.0, adds=False):
+        self.x = _Signal(None, None) if x is None else x
+        self._like = next(network.parameters()).detach()
+        self._n_rows, self._adds = n_rows, adds
+        self._layers, self._masks = [], []
+        self.y = self._bind(network, share)
+
+    def forward(self, x=None, masks=()):
+        """Compute the output, of a new input if one is given."""
+        if x is not None:
+            self.x.value = x
+        for buffer, mask in zip(self._masks, masks, strict=True):
+            buffer.copy_(mask)
+        for layer in self._layers:
+            layer.forward()
+
+    def backward(self):
+        """Compute all gradients from that of the output."""
         for layer in reversed(self._layers):
             layer.backward()
-        return squares.mul_(0.5 * self._n_rows)
 
     def _buffer(self, width):
         return self._like.new_empty(self._n_rows, width)
@@ -154,8 +244,8 @@ class _Pass:
     def _signal(self, width):
         return _Signal(self._buffer(width), self._buffer(width))
 
-    def _bind(self, network, x, share):
-        """Bind a network to its input, and return its output, multiplied by a share."""
+    def _bind(self, network, share):
+        x, adds = self.x, self._adds
         last = network.linear if network.branch is None else network.branch.last
         y = self._signal(last.out_features)
         both = network.linear is not None and network.branch is not None
@@ -164,23 +254,25 @@ class _Pass:
             # In the forward pass the path comes first, and the branch adds to its
             # output; in the backward pass it comes second.
             self._layers.append(
-                kind.of(network.linear, x, y, share=share, adds_back=both)
+                kind.of(network.linear, x, y, share=share, adds=adds, adds_back=both)
             )
         if network.branch is not None:
             for stage in network.branch.hidden:
                 x = self._bind_stage(stage, x, network.branch.dropout > 0)
             self._layers.append(
-                _Linear.of(network.branch.last, x, y, share=share, adds=both)
+                _Linear.of(
+                    network.branch.last, x, y, share=share, adds=adds, adds_forth=both
+                )
             )
         return y
 
     def _bind_stage(self, stage, x, drops):
         width = stage.layer.out_features
         z, a = self._signal(width), self._signal(width)
-        self._layers.append(_Linear.of(stage.layer, x, z))
+        self._layers.append(_Linear.of(stage.layer, x, z, adds=self._adds))
         if stage.norm is not None:
             normed = self._signal(width)
-            self._layers.append(_BatchNorm(stage.norm, z, normed))
+            self._layers.append(_BatchNorm(stage.norm, z, normed, self._adds))
             z = normed
         self._layers.append(_Activation(stage.activation, z, a))
         if not drops:
@@ -214,10 +306,14 @@ class _Linear:
         Input and output.
     share : float
         What the output is multiplied by.
-    adds, adds_back : bool
+    adds : bool
+        Whether to add to the gradients of weight and bias instead of replacing them.
+    adds_forth, adds_back : bool
         Whether another layer has written to the output, or to the gradient of the
         input, before this one.
     """
+
+    _pace = 1.0
 
     def __init__(
         self,
@@ -229,13 +325,16 @@ class _Linear:
         y,
         share=1.0,
         adds=False,
+        adds_forth=False,
         adds_back=False,
     ):
         self._weight, self._bias = weight, bias
         self._d_weight, self._d_bias = d_weight, d_bias
         self._x, self._y, self._share = x, y.value, share
         self._dx, self._dy = x.gradient, y.gradient
-        self._adds, self._adds_back = adds, adds_back
+        # Of what is there; torch ignores it where the factor is zero.
+        self._past = 1.0 if adds else 0.0
+        self._adds_forth, self._adds_back = adds_forth, adds_back
         # Views are cheap, but not beside products this small.
         self._weight_t, self._dy_t = weight.t(), y.gradient.t()
         self._ones = torch.ones_like(y.gradient[:, 0])
@@ -249,7 +348,7 @@ class _Linear:
 
     def forward(self):
         base, beta = self._bias, self._share
-        if self._adds:
+        if self._adds_forth:
             base, beta = self._y.add_(self._bias, alpha=self._share), 1.0
         torch.addmm(
             base,
@@ -261,8 +360,12 @@ class _Linear:
         )
 
     def backward(self):
-        torch.mm(self._dy_t, self._x.value, out=self._d_weight)
-        torch.mv(self._dy_t, self._ones, out=self._d_bias)
+        d_weight, d_bias = self._d_weight, self._d_bias
+        beta, alpha = self._past, self._pace
+        torch.addmm(
+            d_weight, self._dy_t, self._x.value, beta=beta, alpha=alpha, out=d_weight
+        )
+        torch.addmv(d_bias, self._dy_t, self._ones, beta=beta, alpha=alpha, out=d_bias)
         if self._adds_back and self._dx is not None:
             torch.addmm(self._dx, self._dy, self._weight, out=self._dx)
         elif self._dx is not None:
@@ -288,19 +391,18 @@ class _AnchoredLinear(_Linear):
             torch.add(start, moved, alpha=self._pace, out=out)
         super().forward()
 
-    def backward(self):
-        super().backward()
-        self._d_weight.mul_(self._pace)
-        self._d_bias.mul_(self._pace)
-
 
 class _BatchNorm:
     """Batch normalisation; a batch of one row is normalised as in inference."""
 
-    def __init__(self, norm, x, y):
+    def __init__(self, norm, x, y, adds):
         self._x, self._y, self._dx, self._dy = x.value, y.value, x.gradient, y.gradient
         self._weight, bias = norm.weight.detach(), norm.bias.detach()
         self._gradients = norm.weight.grad, norm.bias.grad
+        self._computed = self._gradients
+        if adds:
+            self._computed = tuple(map(torch.empty_like, self._gradients))
+        self._adds = adds
         many = len(x.value) > 1
         self._inference = (None, None) if many else (norm.mean, norm.variance)
         # Of the batch: its means, and the reciprocals of its standard deviations.
@@ -323,7 +425,7 @@ class _BatchNorm:
         )
 
     def backward(self):
-        d_weight, d_bias = self._gradients
+        d_weight, d_bias = self._computed
         aten.native_batch_norm_backward.out(
             self._dy,
             self._x,
@@ -336,6 +438,9 @@ class _BatchNorm:
             out1=d_weight,
             out2=d_bias,
         )
+        if self._adds:
+            for gradient, computed in zip(self._gradients, self._computed, strict=True):
+                gradient.add_(computed)
 
 
 class _Activation:

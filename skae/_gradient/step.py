@@ -3,7 +3,7 @@
 import torch
 
 from .._compat.torch import has_hooks
-from .closed_form import ClosedForm
+from .closed_form import ClosedForm, ClosedNetwork
 from .cuda_graph import CudaGraph
 
 __all__ = ["Autograd", "choose_step"]
@@ -29,13 +29,16 @@ def choose_step(net, watched, current=None):
     """
     module = net.module_
     watched = watched or has_hooks(module)
-    closed = not watched and net.precision == "float32" and ClosedForm.suits(module)
+    unseen = not watched and net.precision == "float32"
+    closed = unseen and ClosedForm.suits(module)
     on_gpu = torch.device(net.device).type == "cuda"
     captured = not watched and on_gpu and CudaGraph.suits(module)
-    kind = closed, captured
+    # On a GPU a captured graph does more.
+    networks = unseen and not closed and not on_gpu and ClosedNetwork.suits(module)
+    kind = closed, captured, networks
     if current is not None and current.kind == kind:
         return current
-    step = ClosedForm(module) if closed else Autograd(net)
+    step = ClosedForm(module) if closed else Autograd(net, networks)
     if captured:
         step = CudaGraph(step, net.weights_.flat.grad)
     step.kind = kind
@@ -48,11 +51,17 @@ class Autograd:
     Parameters
     ----------
     net : Net
+    closed : bool, default=False
+        Whether both networks are computed in closed form; see `ClosedNetwork`.
     """
 
-    name = "autograd"
-
-    def __init__(self, net):
+    def __init__(self, net, closed=False):
+        module = net.module_
+        self._networks = None
+        self.name = "autograd"
+        if closed:
+            self._networks = tuple(map(ClosedNetwork, (module.encoder, module.decoder)))
+            self.name = "autograd, with networks in closed form"
         self._module, self._objective = net.module_, net.criterion_
         self._weights, self._optimizer = net.weights_, net.optimizer_
         self._autocast = {
@@ -65,7 +74,9 @@ class Autograd:
         """Compute the gradient of the objective of a batch; see `choose_step`."""
         self._weights.zero_gradient(self._optimizer)
         with torch.autocast(**self._autocast):
-            output = self._module(batch.x, draws, batch.mask, batch.input)
+            output = self._module(
+                batch.x, draws, batch.mask, batch.input, self._networks
+            )
             loss = self._objective(output, batch.weight)
         loss.backward()
         return loss.detach(), output

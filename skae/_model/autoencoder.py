@@ -189,7 +189,7 @@ class Autoencoder(Portable):
                 draws[name] = part.draw(shape, generator)
         return draws
 
-    def forward(self, x, draws=None, mask=None, input=None):
+    def forward(self, x, draws=None, mask=None, input=None, networks=None):
         """Pass rows through the model.
 
         Parameters
@@ -203,6 +203,10 @@ class Autoencoder(Portable):
             Which entries are known and count in the loss. None is all of them.
         input : Tensor of shape (n_samples, n_features), default=None
             Rows to reconstruct ``x`` from. None is ``x``.
+        networks : tuple of (callable, callable), default=None
+            Functions that compute what encoder and decoder do. None is these. Penalty
+            and auxiliary term, which may need more than a first derivative, always use
+            these.
 
         Returns
         -------
@@ -220,9 +224,10 @@ class Autoencoder(Portable):
         if training:
             seen = self.corrupted(seen, draws)
         draws = draws or {}
-        h = self._encode(seen, draws)
+        encoder, decoder = networks or (self.encoder, self.decoder)
+        h = self._encode(seen, draws, encoder)
         code, terms = _call(self.bottleneck, h, draws.get("bottleneck"))
-        raw = self._decode(code, draws)
+        raw = self._decode(code, draws, decoder)
         loss = self.loss(raw, x) if mask is None else self.loss(raw, x, mask)
         if hasattr(self.bottleneck, "likelihood"):
             loss = self.bottleneck.likelihood(loss, x.shape[1], self.loss.degree)
@@ -244,7 +249,7 @@ class Autoencoder(Portable):
                 reconstruction,
                 h,
                 code,
-                lambda code: self._decode(code, draws),
+                lambda code: self._decode(code, draws, self.decoder),
             )
         return raw, code, terms, h
 
@@ -260,16 +265,16 @@ class Autoencoder(Portable):
     # What the networks return is cast to the dtype of the rows: half precision is
     # enough for their products, not for sums of losses.
 
-    def _encode(self, x, draws):
-        h = _call(self.encoder, self._standardized(x), draws.get("encoder"))
+    def _encode(self, x, draws, encoder):
+        h = _call(encoder, self._standardized(x), draws.get("encoder"))
         return h.to(x.dtype)
 
-    def _decode(self, code, draws):
-        output = _call(self.decoder, code, draws.get("decoder")).to(code.dtype)
+    def _decode(self, code, draws, decoder):
+        output = _call(decoder, code, draws.get("decoder")).to(code.dtype)
         return output if self.link is None else self.link(output)
 
     def _code(self, x, draws):
-        h = self._encode(x, draws)
+        h = self._encode(x, draws, self.encoder)
         code, _ = _call(self.bottleneck, h, draws.get("bottleneck"))
         return code
 
@@ -288,7 +293,7 @@ class Autoencoder(Portable):
 
     def symbols(self, x):
         """Return the integers that name the discrete code of rows."""
-        return self.bottleneck.symbols(self._encode(x, {}))
+        return self.bottleneck.symbols(self._encode(x, {}, self.encoder))
 
     @torch.no_grad()
     def start(self, statistics, units=None):
