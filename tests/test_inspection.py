@@ -209,6 +209,31 @@ def test_expected_values_beyond_the_range_of_an_inverse(table):
     assert "unknown" in found._repr_html_()
 
 
+def test_an_inverse_beyond_the_range_of_floats_is_silent(table):
+    pipeline = make_pipeline(FunctionTransformer(np.log, np.exp), Expecting([[1e3]]))
+    assert (
+        explain(pipeline.fit(table[["load"]]), table[["load"]][:1]).expected == np.inf
+    )
+
+
+def test_dates_remain_dates():
+    days = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=9)})
+    origin = pd.Timestamp("2026-01-01")
+    since = FunctionTransformer(
+        lambda X: np.asarray((X - origin) / pd.Timedelta("1D")),
+        lambda X: np.datetime64(origin, "s") + X.astype("timedelta64[D]"),
+        check_inverse=False,
+    )
+    found, _ = expecting(since.fit(days), days[:3], days[4:7])
+    assert [str(day)[:10] for day in found.value[:, 0]] == [
+        "2026-01-01",
+        "2026-01-02",
+        "2026-01-03",
+    ]
+    assert (found.expected[:, 0] == days["day"][4:7].to_numpy()).all()
+    assert "<td>2026-01-01" in found._repr_html_()
+
+
 # Categories
 
 
@@ -319,6 +344,16 @@ def test_the_category_without_an_indicator_is_expected_if_the_others_are_not(tab
     codes = np.array([[0.1, 0.2], [0.3, 0.4], [0.6, 0.3]])
     found = explain(make_pipeline(before, Expecting(codes)), table[["machine"]][:3])
     assert found.expected[:, 0].tolist() == ["lathe", "saw", "mill"]
+
+
+def test_a_missing_category_has_no_ordinal_code(table):
+    words = table[["machine"]].astype(object)
+    words.iloc[::4] = None
+    encoder = OrdinalEncoder(encoded_missing_value=-1).fit(words)
+    found = explain(make_pipeline(encoder, Expecting([[-1.0], [9.0]])), words[:2])
+    assert found.value[:, 0].tolist() == words["machine"][:2].tolist()
+    assert found.value[0, 0] is None
+    assert found.expected[:, 0].tolist() == ["lathe", "saw"]
 
 
 def test_missing_and_unknown_categories(table):
@@ -766,6 +801,29 @@ def test_frames_of_all_kinds(table, kind):
         np.testing.assert_allclose(found.expected[:, j].astype(float), filled[name])
     assert found.value[:, 2].tolist() == rows["machine"][:40].tolist()
     assert found.expected[:, 2].tolist() == filled["machine"].tolist()
+
+
+def test_missing_values_of_pandas():
+    rows = pd.DataFrame({"word": ["a", pd.NA, "b"], "number": [1, pd.NA, 3]})
+    rows["word"] = rows["word"].astype("string")
+    words = make_pipeline(
+        SimpleImputer(strategy="most_frequent", missing_values=pd.NA), OrdinalEncoder()
+    )
+    to_float = FunctionTransformer(
+        lambda X: X.astype("Float64").to_numpy(float, na_value=0.0), lambda X: X
+    )
+    to_float.set_params(check_inverse=False)
+    before = ColumnTransformer(
+        [("word", words, ["word"]), ("number", to_float, ["number"])]
+    ).fit(rows)
+    found, _ = expecting(before, rows, rows[::-1])
+    assert found.value[:, 0].tolist() == ["a", None, "b"]
+    np.testing.assert_array_equal(found.value[:, 1].astype(float), [1, np.nan, 3])
+    assert found.expected[:, 1].tolist() == [3, 0, 1]
+    before = ColumnTransformer([("number", to_float, ["number"])]).fit(rows)
+    found, _ = expecting(before, rows, rows[::-1])
+    assert found.value.dtype == np.float64
+    np.testing.assert_array_equal(found.value, [[1], [np.nan], [3]])
 
 
 # The detector and the displays

@@ -149,7 +149,17 @@ def _same_kind(value, expected):
             return np.array(filled, dtype=np.float64), expected.astype(np.float64)
         except (TypeError, ValueError):
             pass
-    return value.astype(object), expected.astype(object)
+    return _objects(value), _objects(expected)
+
+
+def _objects(values):
+    """Return values as Python objects; missing ones are None."""
+    # `tolist` would make integers of dates.
+    items = list(values) if values.dtype.kind in "mM" else values.tolist()
+    objects = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        objects[i] = None if is_missing(item) else item
+    return objects
 
 
 def _stacked(columns):
