@@ -1,8 +1,11 @@
 """Why a row is an outlier: shares, units, names."""
 
 import pickle
+import re
 import sys
+from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,8 @@ from skae import AutoencoderOutlierDetector
 from skae._model.model import Model
 from skae.anomaly_scores import Mahalanobis, Neighbors, Reconstruction
 from skae.architectures import MLP
+from skae.displays import ExplanationDisplay
+from skae.inspection import Explanation
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -237,3 +242,165 @@ def test_rows_to_explain_are_checked(table):
         model.explain(table[NAMES[::-1]])
     with pytest.raises(ValueError, match=r"5 features|feature names"):
         model.explain(table[NAMES[1:]])
+
+
+# Groups
+
+
+def test_groups_have_the_sums_of_their_features(table):
+    explanation = small().fit(table).explain(table.iloc[:9] + 1)
+    groups = {"water": ["flow", "pressure"], "noise": ["noise"]}
+    frame = explanation.to_frame(groups=groups)
+    by_feature = explanation.to_frame().pivot(index="row", columns="feature")
+    found = frame.pivot(index="row", columns="feature")
+    rest = ["temperature", "level", "current"]
+    assert set(frame["feature"]) == {"water", "noise", *rest}
+    share, residual = by_feature["share"], by_feature["residual"]
+    np.testing.assert_allclose(
+        found["share", "water"], share["flow"] + share["pressure"], rtol=1e-12
+    )
+    furthest = np.where(
+        residual["flow"].abs() > residual["pressure"].abs(),
+        residual["flow"],
+        residual["pressure"],
+    )
+    np.testing.assert_array_equal(found["residual", "water"], furthest)
+    np.testing.assert_array_equal(found["share", "noise"], share["noise"])
+    for name in ("value", "expected"):
+        assert found[name][["water", "noise"]].isna().all(axis=None)
+        np.testing.assert_array_equal(found[name][rest], by_feature[name][rest])
+    for _, lines in frame.groupby("row", sort=False):
+        assert lines["share"].is_monotonic_decreasing
+        np.testing.assert_allclose(
+            lines["share"].sum() + lines["code_share"].iloc[0], 1
+        )
+    assert frame["row"].unique().tolist() == list(table.index[:9])
+    top = explanation.to_frame(2, groups=groups)
+    pd.testing.assert_frame_equal(
+        top, frame.groupby("row", sort=False).head(2).reset_index(drop=True)
+    )
+
+
+def test_all_features_may_be_in_groups(table):
+    explanation = small().fit(table).explain(table.iloc[:3])
+    frame = explanation.to_frame(groups={"all": NAMES})
+    assert frame["feature"].tolist() == ["all"] * 3
+    np.testing.assert_allclose(frame["share"] + frame["code_share"], 1)
+    pd.testing.assert_frame_equal(
+        explanation.to_frame(groups={}), explanation.to_frame()
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (["flow"], ValueError, "'groups' parameter of to_frame must be"),
+        ({"a": "flow"}, TypeError, "a list of features for each group. Got 'flow'"),
+        ({"a": []}, TypeError, r"Got \[\] for 'a'"),
+        ({"a": ["flow", "wind"]}, ValueError, "'wind' in 'a', .* pressure, temp"),
+        ({"a": ["flow"], "b": ["flow"]}, ValueError, "'flow' in both 'a' and 'b'"),
+        ({"a": ["flow", "flow"]}, ValueError, "'flow' in both 'a' and 'a'"),
+        ({"level": ["flow"]}, ValueError, "a group 'level', but there is a feature"),
+    ],
+)
+def test_groups_are_checked(table, groups, error, message):
+    explanation = small().fit(table).explain(table.iloc[:3])
+    with pytest.raises(error, match=message):
+        explanation.to_frame(groups=groups)
+
+
+# What a notebook shows
+
+
+def explained(**params):
+    """Return an explanation of two rows and two columns."""
+    given = {
+        "value": np.array([[1.0, 2.0], [12345.6, np.nan]]),
+        "expected": np.array([[0.5, 2.0], [-1.0, 3.0]]),
+        "residual": np.zeros((2, 2)),
+        "share": np.array([[0.2, 0.7], [0.6, 0.397]]),
+        "code_share": np.array([0.1, 0.003]),
+        "feature_names": np.array(["a", "b"], dtype=object),
+        "index": np.array(["first", "second"]),
+    }
+    return Explanation(**given | params)
+
+
+def cells(page):
+    """Return the cells of each line of a table."""
+    lines = re.findall("<tr>(.*?)</tr>", page)
+    return [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", line) for line in lines]
+
+
+def test_a_notebook_shows_the_largest_shares():
+    page = explained()._repr_html_()
+    assert cells(page) == [
+        ["row", "feature", "value", "expected", "share of the score"],
+        ["first", "b", "2", "2", "70%"],
+        ["a", "1", "0.5", "20%"],
+        ["code", "", "", "10%"],
+        ["second", "a", "12,346", "-1", "60%"],
+        ["b", "missing", "3", "40%"],
+    ]
+    assert re.findall(r'rowspan="(\d)"', page) == ["3", "2"]
+    ElementTree.fromstring(page)  # well-formed
+
+
+def test_a_notebook_shows_no_more_than_a_page(X):
+    page = small().fit(X).explain(X)._repr_html_()
+    assert "10 of 150 rows, 5 of 6 features" in page
+    assert [len(line) for line in cells(page)].count(5) == 1 + 10
+    assert len(page) < 10_000
+    assert "http" not in page
+
+
+def test_names_and_values_are_text():
+    evil = "<script>alert('&')</script>"
+    values = np.array([[evil, 1.0], ["b", None]], dtype=object)
+    page = explained(
+        value=values,
+        expected=values[::-1],
+        feature_names=np.array([evil, "b"], dtype=object),
+        index=np.array([evil, "b"]),
+    )._repr_html_()
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;") == 5
+    ElementTree.fromstring(page)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "missing"),
+        (np.nan, "missing"),
+        (pd.NA, "missing"),
+        (pd.NaT, "missing"),
+        ("lathe", "lathe"),
+        (np.True_, "True"),
+        (True, "True"),
+        (np.int64(3), "3"),
+        (0.00123456, "0.00123"),
+        (-1234.5, "-1,234"),
+        (1e9, "1e+09"),
+        (np.datetime64("2026-01-01"), "2026-01-01"),
+    ],
+)
+def test_values_as_text(value, text):
+    values = np.array([[value, 0], [0, 0]], dtype=object)
+    page = explained(value=values, expected=values)._repr_html_()
+    expected = text if value is None or text != "missing" else "unknown"
+    assert cells(page)[2] == ["a", text, expected, "20%"]
+
+
+def test_plot_is_the_display():
+    explanation = explained()
+    for row, top_k in [(0, 2), (1, 1)]:
+        display = explanation.plot(row=row, top_k=top_k, bar_kw={"height": 0.5})
+        same = ExplanationDisplay.from_explanation(explanation, row=row, top_k=top_k)
+        texts = [text.get_text() for text in display.texts_]
+        assert texts == [text.get_text() for text in same.texts_]
+        assert display.bars_[0].get_height() == 0.5
+    assert texts == ["12,346, expected -1"]
+    _, ax = plt.subplots()
+    assert explanation.plot(ax=ax).ax_ is ax
+    plt.close("all")

@@ -5,8 +5,8 @@ Network intrusion: outliers in a table with mixed columns
 Tables of real systems contain categories, bytes that span nine powers of ten, counts
 and rates. This example brings them to a common scale with a
 :class:`~sklearn.compose.ColumnTransformer`, followed by
-:class:`~skae.AutoencoderOutlierDetector` in a pipeline, and maps the explanations back
-to the columns of the table.
+:class:`~skae.AutoencoderOutlierDetector` in a pipeline, and explains the scores in the
+columns of the table.
 """
 
 # %%
@@ -88,7 +88,8 @@ COUNTS = ["count", "srv_count", "dst_host_count", "dst_host_srv_count"]
 SKEWED = [name for name in measured if name not in RATES + COUNTS]
 
 logarithm = make_pipeline(
-    FunctionTransformer(np.log1p, feature_names_out="one-to-one"), MinMaxScaler()
+    FunctionTransformer(np.log1p, np.expm1, feature_names_out="one-to-one"),
+    MinMaxScaler(),
 )
 one_hot = OneHotEncoder(
     min_frequency=20, handle_unknown="infrequent_if_exist", sparse_output=False
@@ -146,20 +147,26 @@ print(found.iloc[::-1].to_string(float_format="{:.2f}".format))
 # Explanations in the columns of the table
 # ----------------------------------------
 #
-# The detector sees encoded columns, so its explanations are in encoded columns too. The
-# shares of a row sum to one, so those of a category can be added. The share of the code
-# belongs to no column. These are means over the attacks of each kind.
+# The detector sees encoded columns. :func:`skae.inspection.explain` goes back through
+# the steps before it. Of one attack of each kind, the two columns with the largest
+# shares of the score:
 
-columns, detector = models["autoencoder"]
-names = [
-    next((c for c in CATEGORIES if name.startswith(f"{c}_")), name)
-    for name in columns.get_feature_names_out()
-]
-attacks = test[is_attack]
-explanation = detector.explain(columns.transform(attacks))
-shares = pd.DataFrame(explanation.share, columns=names).T.groupby(level=0).sum().T
+from skae.inspection import explain
+
+attacks, labels = test[is_attack], kind[is_attack].to_numpy()
+explanation = explain(models["autoencoder"], attacks)
+reasons = explanation.to_frame(top_k=2).assign(kind=labels.repeat(2))
+one_each = reasons.groupby("kind").head(2).set_index("kind").loc[found.index[::-1]]
+one_each = one_each[["feature", "value", "expected", "share"]]
+print(one_each.to_string(float_format="{:.3g}".format))
+
+# %%
+# The shares of a row sum to one. The share of the code belongs to no column. These are
+# means over the attacks of each kind:
+
+shares = pd.DataFrame(explanation.share, columns=explanation.feature_names)
 shares["code"] = explanation.code_share
-by_kind = shares.groupby(kind[is_attack].to_numpy()).mean().loc[found.index[::-1]]
+by_kind = shares.groupby(labels).mean().loc[found.index[::-1]]
 for attack, line in by_kind.iterrows():
     worst = line.nlargest(3)
     print(f"{attack:>15}", *(f"{name} {part:.0%}" for name, part in worst.items()))

@@ -1,7 +1,9 @@
 """Private API of scikit-learn: one import for each name, so that one file breaks."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.impute._base import _BaseImputer as BaseImputer
 from sklearn.utils import _array_api as array_api
+from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -39,6 +41,7 @@ except ImportError:  # scikit-learn before 1.9
 
 __all__ = [
     "HAS_ARRAY_API",
+    "BaseImputer",
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",
@@ -55,13 +58,20 @@ __all__ = [
     "get_feature_names",
     "has_callbacks",
     "html_block",
+    "input_indices",
     "num_samples",
+    "safe_indexing",
     "validate_parameter_constraints",
 ]
 
 # Since scikit-learn 1.9 the rows given to a method must be of the array library and on
 # the device of those given to `fit`, and scikit-learn has the function that checks it.
 HAS_ARRAY_API = hasattr(array_api, "check_same_namespace")
+
+
+def input_indices(column_transformer, name):
+    """Return the positions of the input columns of a part of a ColumnTransformer."""
+    return column_transformer._transformer_to_input_indices[name]
 
 
 def html_block(estimator, caption):

@@ -17,10 +17,10 @@ from .._warning import warn_user
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
 from ..exceptions import DependentRowsWarning
+from ..inspection import Explanation
 from . import _thresholds
 from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
-from ._explanation import Explanation
 
 __all__ = ["AutoencoderOutlierDetector"]
 
@@ -733,7 +733,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Returns
         -------
         explanation : Explanation
-            A :class:`~sklearn.utils.Bunch` of arrays of shape (n_samples, n_features):
+            Arrays of shape (n_samples, n_features); see
+            :class:`~skae.inspection.Explanation`:
 
             - ``value``: the rows.
             - ``expected``: their reconstruction, the mean of those of the ensemble, in
@@ -746,12 +747,17 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             ``code_share``, of shape (n_samples,), is the share of the score that is due
             to the code and not to a single feature. All shares of a row sum to one.
             ``explanation.to_frame(top_k)`` returns a data frame with the ``top_k``
-            features of each row that have the largest shares, by name.
+            features of each row that have the largest shares, by name;
+            ``explanation.plot(row=0)`` draws a row.
 
         Raises
         ------
         ValueError
             If rows are outside the domain of the loss, where it is not defined.
+
+        See Also
+        --------
+        skae.inspection.explain : Explains rows of a pipeline that ends in a detector.
 
         Notes
         -----

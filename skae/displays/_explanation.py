@@ -3,21 +3,20 @@
 from numbers import Integral
 
 import numpy as np
-from scipy import sparse
-from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_scalar
 
-from .._compat.sklearn import get_feature_names
-from .._data.arrays import like, on_host
-from .._outlier._explanation import Explanation
+from ..inspection import explain
+from ..inspection._explanation import (
+    NEGLIGIBLE,
+    Explanation,
+    expected_text,
+    value_text,
+)
 from ..metrics import _split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
 __all__ = ["ExplanationDisplay"]
-
-# The code has no bar if its share of the score is smaller.
-_NEGLIGIBLE = 0.005
 
 
 class ExplanationDisplay(Display):
@@ -58,7 +57,7 @@ class ExplanationDisplay(Display):
 
     See Also
     --------
-    skae.AutoencoderOutlierDetector.explain : Computes the explanation.
+    skae.inspection.explain : Computes the explanation.
 
     Examples
     --------
@@ -91,10 +90,8 @@ class ExplanationDisplay(Display):
         ----------
         detector : estimator or Pipeline
             Fitted, with `explain`: :class:`~skae.AutoencoderOutlierDetector`, or a
-            pipeline that ends in one. Values are in the units of ``X`` if the steps
-            before the detector keep the columns and can be inverted, such as
-            :class:`~sklearn.preprocessing.StandardScaler`. Otherwise they are those of
-            the input of the detector.
+            pipeline that ends in one, for which columns and values are those of
+            :func:`skae.inspection.explain`.
         X : array-like of shape (n_samples, n_features)
             Rows, of which one is explained.
         row : int, default=0
@@ -121,7 +118,7 @@ class ExplanationDisplay(Display):
         cls._check(_split_pipeline(detector)[1], "explain")
         _check_row(row, X.shape[0] if hasattr(X, "shape") else len(X))
         X = X[row : row + 1]
-        explanation = _explain(detector, X)
+        explanation = explain(detector, X)
         explanation["index"] = X.index if hasattr(X, "iloc") else [row]
         return cls.from_explanation(explanation, top_k=top_k, ax=ax, bar_kw=bar_kw)
 
@@ -132,7 +129,8 @@ class ExplanationDisplay(Display):
         Parameters
         ----------
         explanation : Explanation
-            Returned by :meth:`~skae.AutoencoderOutlierDetector.explain`.
+            Returned by :func:`skae.inspection.explain` or by
+            :meth:`~skae.AutoencoderOutlierDetector.explain`.
         row : int, default=0
             Position of the row in the explanation.
         top_k : int, default=10
@@ -198,12 +196,13 @@ class ExplanationDisplay(Display):
             (
                 str(self.feature_names[k]),
                 float(self.share[k]),
-                f"{_number(self.value[k])}, expected {_number(self.expected[k])}",
+                f"{value_text(self.value[k])}, expected "
+                f"{expected_text(self.expected[k])}",
                 _plotting.MODEL,
             )
             for k in np.argsort(-np.asarray(self.share), kind="stable")[:top_k]
         ]
-        if self.code_share >= _NEGLIGIBLE:
+        if self.code_share >= NEGLIGIBLE:
             text = "in no single column"
             bars.append(("code", self.code_share, text, _plotting.BASELINE))
         names, shares, texts, colours = zip(*bars, strict=True)
@@ -224,44 +223,9 @@ class ExplanationDisplay(Display):
         return self
 
 
-def _number(value):
-    """Return a number with three significant digits, or with all its integer digits."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
-
-
 def _check_row(row, n_rows):
     if not isinstance(row, Integral) or not 0 <= row < n_rows:
         raise ValueError(
             f"row must be the position of one of {n_rows} rows, counted from 0. Got "
             f"{row!r}."
         )
-
-
-def _explain(detector, X):
-    """Return an explanation, in the units of ``X`` if the steps keep the columns."""
-    steps, detector, _ = _split_pipeline(detector)
-    if not steps:
-        return detector.explain(X)
-    before = make_pipeline(*steps)
-    transformed = before.transform(X)
-    explanation = detector.explain(transformed)
-    given = get_feature_names(X)
-    if given is None:
-        default = [f"x{k}" for k in range(np.shape(X)[1])]
-        given = getattr(before, "feature_names_in_", default)
-    try:
-        names = before.get_feature_names_out(given)
-    except (AttributeError, ValueError):
-        return explanation
-    explanation["feature_names"] = names
-    if list(given) != list(names) or not hasattr(before, "inverse_transform"):
-        return explanation
-    try:
-        expected = before.inverse_transform(like(explanation.expected, transformed))
-        value = X.toarray() if sparse.issparse(X) else on_host(X)
-        value = np.asarray(value, dtype=np.float64)
-    except (ValueError, IndexError):
-        # A step cannot invert these values, such as SimpleImputer, or X is not numeric.
-        return explanation
-    explanation["value"], explanation["expected"] = value, np.asarray(on_host(expected))
-    return explanation
