@@ -34,14 +34,19 @@ class InitialWeightsWarning(FitWarning):
     no difference: in a search, candidates that differ in those alone have equal scores.
 
     Not raised where networks were judged by validation rows, and were not better: the
-    attribute ``kept_weights_`` says so. Nor where nothing was to be gained: for linear
-    networks with squared error, whose minimum is PCA, for rows that PCA reconstructs
-    exactly, and by a warm start that does not improve on the fitted model.
+    attribute ``kept_weights_`` says so. (It is raised in a search of scikit-learn that
+    compares networks on fewer than 500 rows.) Nor where nothing was to be gained: for
+    linear networks with squared error, whose minimum is PCA, for rows that PCA
+    reconstructs exactly, and by a warm start that does not improve on the fitted model.
     """
 
 
 class WorseThanPCAWarning(FitWarning):
-    """The model reconstructs worse than PCA with as many components, or the mean."""
+    """The model reconstructs worse than PCA with as many components, or than one row.
+
+    It is compared in its own loss, on the training rows or on validation rows;
+    :ref:`compared`.
+    """
 
 
 class CollapsedCodeWarning(FitWarning):

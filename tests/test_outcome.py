@@ -1,12 +1,15 @@
 """What a fit says of the weights that it kept, and when it warns of them."""
 
 import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -140,6 +143,85 @@ def test_a_search_is_told_that_its_parameters_had_no_effect(curve):
     assert len(kept) == 8
     assert len({(str(w.message), w.filename, w.lineno) for w in kept}) == 1
     assert re.search("Parameters of the networks .* no effect", str(kept[0].message))
+
+
+@pytest.mark.parametrize("load", [load_wine, load_digits])
+def test_a_search_is_told_that_judged_networks_had_no_effect(load):
+    # Folds of 90 rows, enough for validation rows.
+    X = load().data[:180]
+    grid = {"lr": [1e-4, 1e-3], "architecture__hidden_layer_sizes": [(4,), (8,)]}
+    model = new(n_components=2, architecture=MLP(), max_epochs=5)
+
+    def searched(grid):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            search = GridSearchCV(model, grid, cv=2, refit=False).fit(X)
+        kept = [w for w in caught if issubclass(w.category, InitialWeightsWarning)]
+        return search.cv_results_["mean_test_score"], kept
+
+    scores, kept = searched(grid)
+    # Not one was better than PCA, and for a search that is worth a line.
+    assert np.ptp(scores) < 1e-6
+    assert len(kept) == 8
+    for warning in kept:
+        assert re.search("no epoch was better.* no effect.*rows", str(warning.message))
+    # Whoever compares other things has nothing to be told.
+    scores, kept = searched({"n_components": [2, 3]})
+    assert np.ptp(scores) > 1e-6
+    assert not kept
+
+
+SEARCH = """
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from skae import AutoencoderTransformer
+from skae.architectures import MLP
+
+if __name__ == "__main__":
+    X = np.random.RandomState(0).normal(size=(60, 4))
+    model = AutoencoderTransformer(1, random_state=0)
+    search = GridSearchCV(model, {"lr": [1e-3, 1e-2]}, cv=2, n_jobs=N_JOBS)
+    search.fit(X)
+    search.fit(X)
+"""
+
+
+# Of two processes, and of the refit.
+@pytest.mark.parametrize(
+    ("n_jobs", "most"), [(1, 1), pytest.param(2, 3, marks=pytest.mark.slow)]
+)
+def test_a_line_of_a_script_is_told_once(n_jobs, most, tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH.replace("N_JOBS", str(n_jobs)))
+    said = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True
+    ).stderr
+    # Once for each of two lines, though scikit-learn makes Python forget it each time.
+    assert 2 <= said.count("InitialWeightsWarning: ") <= 2 * most
+    first = SEARCH.splitlines().index("    search.fit(X)") + 1
+    for line in (first, first + 1):
+        assert said.count(f"search.py:{line}: InitialWeightsWarning") == 1
+
+
+def test_filters_of_the_user_count(curve):
+    def caught_by(*filters):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.resetwarnings()
+            for action, *where in filters:
+                warnings.filterwarnings(action, *where)
+            for _ in range(2):
+                new().fit(curve[:20])
+        return len(caught)
+
+    kind = ("", InitialWeightsWarning)
+    assert caught_by(("default",)) == 1
+    assert caught_by(("default",)) == 0  # it was shown at this line
+    assert caught_by(("always",)) == 2
+    assert caught_by(("ignore", *kind)) == 0
+    assert caught_by(("default",), ("always", "The initial weights")) == 2
+    assert caught_by(("always",), ("ignore", "another")) == 2
+    with pytest.raises(InitialWeightsWarning):
+        caught_by(("error", *kind))
 
 
 @both

@@ -1,5 +1,7 @@
 """Private API of scikit-learn: one import for each name, so that one file breaks."""
 
+import sys
+
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _array_api as array_api
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -56,6 +58,7 @@ __all__ = [
     "has_callbacks",
     "html_block",
     "num_samples",
+    "searched_parameters",
     "validate_parameter_constraints",
 ]
 
@@ -90,3 +93,19 @@ def callback_state(estimator):
     """Return the attributes by which scikit-learn ends the callbacks of a fit."""
     names, state = ("_callback_fit_ctx", "_skl_callbacks_to_teardown"), vars(estimator)
     return {name: state[name] for name in names if name in state}
+
+
+def searched_parameters():
+    """Return the names of the parameters that a search has set for this fit.
+
+    Returns
+    -------
+    list of str
+        Empty outside of the fits of a grid, random or halving search.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_fit_and_score":
+            return list(frame.f_locals.get("parameters") or ())
+        frame = frame.f_back
+    return []
