@@ -41,7 +41,11 @@ class InitialWeightsWarning(FitWarning):
 
 
 class WorseThanPCAWarning(FitWarning):
-    """The model reconstructs worse than PCA with as many components, or the mean."""
+    """The model reconstructs worse than PCA with as many components, or than one row.
+
+    It is compared in its own loss, on the training rows or on validation rows;
+    :ref:`compared`.
+    """
 
 
 class CollapsedCodeWarning(FitWarning):

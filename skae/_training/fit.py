@@ -1,12 +1,14 @@
 """Training of one network: from a plan to a fitted model."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .._data.principal_axes import PrincipalAxes
+from .._model.autoencoder import Autoencoder
 from .._model.model import Model
 from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
@@ -39,6 +41,9 @@ class Fit:
         What one pass over the training rows found after training.
     starts_at_pca : bool
         Whether the initial weights were those of PCA.
+    validated : Autoencoder
+        The network that was not trained on the validation rows. That of the model,
+        unless this was trained anew on all rows.
     """
 
     plan: Plan
@@ -47,6 +52,7 @@ class Fit:
     model: Model
     final: FinalPass
     starts_at_pca: bool
+    validated: Autoencoder
 
     def attributes(self):
         """Return the attributes that make an estimator a fitted one."""
@@ -110,10 +116,12 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
         net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+    validated = None
     if previous is None and has_few_rows(plan):
+        validated = deepcopy(net.module_)
         train_on_all_rows(net, plan, axes, seeds)
     progress.end_network(net)
-    return _fit_of(plan, axes, net, at_pca)
+    return _fit_of(plan, axes, net, at_pca, validated)
 
 
 def _with_half_the_batch(plan):
@@ -128,6 +136,7 @@ def _with_half_the_batch(plan):
     return smaller
 
 
-def _fit_of(plan, axes, net, at_pca):
+def _fit_of(plan, axes, net, at_pca, validated=None):
     model, final = final_pass(plan, net.module_, axes.n_components)
-    return Fit(plan, axes, net, model, final, at_pca and net.starts_fitted)
+    validated = net.module_ if validated is None else validated
+    return Fit(plan, axes, net, model, final, at_pca and net.starts_fitted, validated)

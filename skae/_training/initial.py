@@ -11,7 +11,7 @@ from .._data.principal_axes import PrincipalAxes
 from .._data.source import scaled_rows
 from .net import Net
 
-__all__ = ["make_net"]
+__all__ = ["make_net", "statistics"]
 
 # Noise that is added to that of each row, as a share of the mean: rows without counts
 # have none of their own, and would outweigh all others.
@@ -35,7 +35,7 @@ def make_net(plan, axes, seeds, previous=None):
     build_seed, train_seed = seeds
     has_validation = settings.early_stopping and plan.n_validation > 0
     module = parts.build(plan.rows.shape[1], axes.n_components, build_seed)
-    starts_fitted = module.start(*_statistics(plan, axes, build_seed))
+    starts_fitted = module.start(*statistics(plan, axes, build_seed))
     max_epochs = settings.max_epochs
     if (
         plan.n_epochs is None
@@ -94,8 +94,8 @@ def make_net(plan, axes, seeds, previous=None):
     return Net(**own, **net_params).initialize()
 
 
-def _statistics(plan, axes, seed):
-    """Return the statistics from which the weights are initialised, and their units.
+def statistics(plan, axes, seed):
+    """Return the statistics from which weights are initialised, and their units.
 
     Where the variance of the noise depends on the mean, they are those of columns
     divided by the standard deviation of their noise. The axes are then found with rows
@@ -125,8 +125,8 @@ def _statistics(plan, axes, seed):
     left = centered.square().mean(dim=0).sum() - variances.sum()
     left_out = max(len(mean) - int(found.axes.any(dim=1).sum()), 1)
     noise_variance = max(float(left), 0.0) / left_out
-    statistics = Statistics(mean, found.axes, variances, noise_variance, rows)
-    return statistics, units
+    of_noise = Statistics(mean, found.axes, variances, noise_variance, rows)
+    return of_noise, units
 
 
 # Parameters of the net that only `fit` can know.

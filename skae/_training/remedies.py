@@ -7,9 +7,16 @@ would change something.
 import numpy as np
 import torch
 
+from ..corruptions import Masking
 from .outcome import Unchanged
 
-__all__ = ["OF_UNCHANGED", "cheaper_code", "lower_error", "range_mismatch"]
+__all__ = [
+    "OF_UNCHANGED",
+    "cheaper_code",
+    "generalize",
+    "lower_error",
+    "range_mismatch",
+]
 
 # By the reason for which initial weights were kept, where it is not that others were
 # judged and not better.
@@ -52,6 +59,20 @@ def lower_error(fit):
     elif not fit.plan.n_validation:
         remedies.append("pass validation rows (X_val)")
     return _sentence([*remedies, *_weaken(parts)])
+
+
+def generalize(fit):
+    """Return what may help a model that is worse than PCA on new rows."""
+    settings, parts = fit.plan.settings, fit.plan.parts
+    remedies = _weaken(parts)
+    if isinstance(parts.corruption, Masking):
+        # What masked rows teach the encoder is too much for whole ones.
+        remedies.append("replace Masking by Dropout, which keeps the sums of the input")
+    if not settings.early_stopping:
+        remedies.append("keep the best weights (early_stopping=True)")
+    if not fit.starts_at_pca and parts.has_pca_start:
+        remedies.append(_start(settings))
+    return _sentence([*remedies, "lower n_components"])
 
 
 def cheaper_code(fit):
