@@ -16,13 +16,13 @@ class Explanation(Bunch):
     Attributes
     ----------
     value : ndarray of shape (n_samples, n_features)
-        The rows.
+        The rows, NaN where a value is missing.
     expected : ndarray of shape (n_samples, n_features)
         Their reconstruction, in the units of the training data.
     residual : ndarray of shape (n_samples, n_features)
         ``value - expected``, divided by the root mean square of the residual of the
         feature over the validation set, or over the training rows if there are fewer
-        than 500.
+        than 500. NaN where the value is missing.
     share : ndarray of shape (n_samples, n_features)
         Share of the feature in the anomaly score.
     code_share : ndarray of shape (n_samples,)

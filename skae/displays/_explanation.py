@@ -226,6 +226,8 @@ class ExplanationDisplay(Display):
 
 def _number(value):
     """Return a number with three significant digits, or with all its integer digits."""
+    if np.isnan(value):
+        return "missing"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
