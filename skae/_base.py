@@ -174,7 +174,8 @@ class BaseAutoencoder(
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
-            converted to float64.
+            converted to float64. Values that are NaN are missing, here and in all
+            methods: they have no part in the fit. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -212,10 +213,10 @@ class BaseAutoencoder(
         ------
         ValueError, TypeError
             If a parameter of the estimator or of a component is not accepted; if rows
-            contain values that are not finite or, where they are to be reconstructed,
-            outside the domain of the loss; if they have a wrong shape; if the device
-            does not exist; if weights are negative, or positive for fewer than two
-            rows. The estimator is then unchanged.
+            contain infinity or, where they are to be reconstructed, values outside the
+            domain of the loss; if a column has no value; if rows have a wrong shape; if
+            the device does not exist; if weights are negative, or positive for fewer
+            than two rows. The estimator is then unchanged.
 
         Warns
         -----
@@ -526,7 +527,8 @@ class BaseAutoencoder(
         ndarray of shape (n_samples,) or (n_samples, n_features)
             Squared residuals in squared units of the training data, averaged over the
             features unless ``per_feature=True``. float32 if ``X`` is float32, else
-            float64.
+            float64. Missing values have no part in the mean; it is NaN for a row
+            without any value.
         """
         model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")

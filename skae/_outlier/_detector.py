@@ -735,7 +735,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         explanation : Explanation
             A :class:`~sklearn.utils.Bunch` of arrays of shape (n_samples, n_features):
 
-            - ``value``: the rows.
+            - ``value``: the rows, NaN where a value is missing.
             - ``expected``: their reconstruction, the mean of those of the ensemble, in
               the units of the training data.
             - ``residual``: ``value - expected``, divided by the root mean square of the

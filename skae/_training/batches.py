@@ -13,7 +13,7 @@ __all__ = ["Batch", "Batches", "Data", "Rows"]
 
 
 # Probability with which a known entry is hidden in training, beside those that are
-# missing in another row; compared in tests/benchmarks/bench_missing.py.
+# missing in another row.
 _HIDDEN = 0.1
 # Epochs after which other entries are hidden: completing rows takes longer than steps.
 _KEPT = 10

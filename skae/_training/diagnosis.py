@@ -206,6 +206,7 @@ def _warn_of_error(fit, error, pca_error, variance, n_active):
         )
     elif (
         parts.is_plain
+        and fit.plan.known is None  # else entries are hidden, as by a corruption
         and fit.axes.n_components <= fit.plan.rows.shape[1]
         and isinstance(parts.loss, SquaredError)
         and error > pca_error * (1 + _TOLERANCE) + rounding
