@@ -12,12 +12,14 @@ from . import (
     metrics,
     penalties,
 )
+from ._imputer import AutoencoderImputer
 from ._outlier import AutoencoderOutlierDetector
 from ._transformer import AutoencoderTransformer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoencoderImputer",
     "AutoencoderOutlierDetector",
     "AutoencoderTransformer",
     "anomaly_scores",

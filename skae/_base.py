@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
 
@@ -34,7 +34,13 @@ from ._compat.sklearn import (
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
 from ._data.holdout import Holdout, group_codes
 from ._data.source import Dense
-from ._data.validation import DTYPES, check_flat, checked_rows, weighted_rows
+from ._data.validation import (
+    DTYPES,
+    check_flat,
+    checked_rows,
+    has_missing,
+    weighted_rows,
+)
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
@@ -168,7 +174,8 @@ class BaseAutoencoder(
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
-            converted to float64.
+            converted to float64. Values that are NaN are missing, here and in all
+            methods: they have no part in the fit. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -206,10 +213,10 @@ class BaseAutoencoder(
         ------
         ValueError, TypeError
             If a parameter of the estimator or of a component is not accepted; if rows
-            contain values that are not finite or, where they are to be reconstructed,
-            outside the domain of the loss; if they have a wrong shape; if the device
-            does not exist; if weights are negative, or positive for fewer than two
-            rows. The estimator is then unchanged.
+            contain infinity or, where they are to be reconstructed, values outside the
+            domain of the loss; if a column has no value; if rows have a wrong shape; if
+            the device does not exist; if weights are negative, or positive for fewer
+            than two rows. The estimator is then unchanged.
 
         Warns
         -----
@@ -284,7 +291,9 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         check_flat(X, "X", self)
-        X = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
+        X = validate_data(
+            self, X, dtype=DTYPES, ensure_min_samples=2, ensure_all_finite="allow-nan"
+        )
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
@@ -302,14 +311,18 @@ class BaseAutoencoder(
             holdout = holdout.of(kept)
             X_target = None if X_target is None else X_target[kept]
         settings = self._settings()
+        learnt = "X" if X_target is None else "X_target"
         for name, rows in (
-            ("X", X if X_target is None else None),
-            ("X_target", X_target),
+            (learnt, X if X_target is None else X_target),
             ("X_val", X_val if X_target is None else None),
             ("X_val_target", X_val_target),
         ):
             if rows is not None:
                 settings.parts.loss.check_domain(rows, name)
+        given = X, X_target, X_val, X_val_target
+        if any(has_missing(rows) for rows in given if rows is not None):
+            settings = replace(settings, has_missing=True)
+            self._check_columns(X if X_target is None else X_target, learnt)
         if previous is not None and len(previous.scaling) != X.shape[1]:
             raise ValueError(
                 f"warm_start=True continues from a network for {len(previous.scaling)} "
@@ -356,7 +369,7 @@ class BaseAutoencoder(
                 f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
-        own = {"parts", "scaling", "marks_changes"}
+        own = {"parts", "scaling", "marks_changes", "has_missing"}
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
@@ -471,6 +484,33 @@ class BaseAutoencoder(
         model = self._fitted_model()
         return model.map(Model.forward, self._check_X(X, "reconstruct"))
 
+    def impute(self, X):
+        """Return rows with their missing values filled in.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of the training data, NaN where a value is missing.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            The rows as they are, with the values of `reconstruct` in the place of NaN.
+            float32 if ``X`` is float32, else float64.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skae import AutoencoderTransformer
+        >>> t = np.linspace(0, 3, 400)
+        >>> X = np.c_[t, np.sin(t), np.cos(t)]
+        >>> model = AutoencoderTransformer(1, random_state=0).fit(X)
+        >>> model.impute([[1.5, np.nan, np.nan]]).round(1)
+        array([[1.5, 1. , 0.1]])
+        """
+        model = self._fitted_model()
+        return model.map(Model.impute, self._check_X(X, "impute"))
+
     def reconstruction_error(self, X, per_feature=False):
         """Return the squared reconstruction error of rows.
 
@@ -487,13 +527,14 @@ class BaseAutoencoder(
         ndarray of shape (n_samples,) or (n_samples, n_features)
             Squared residuals in squared units of the training data, averaged over the
             features unless ``per_feature=True``. float32 if ``X`` is float32, else
-            float64.
+            float64. Missing values have no part in the mean; it is NaN for a row
+            without any value.
         """
         model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")
         if per_feature:
             return model.map(Model.squared_residuals, X)
-        return model.map(lambda model, x: model.squared_residuals(x).mean(dim=1), X)
+        return model.map(Model.mean_squared_residual, X)
 
     def score(self, X, y=None, sample_weight=None, *, X_target=None):
         """Return R², the share of the variance explained by the reconstruction.
@@ -541,6 +582,9 @@ class BaseAutoencoder(
             x, target = x[:, :width], x[:, -width:]
             residual = (target - model(x)).to(double)
             distance = target.to(double) - mean.to(target)
+            if target.sum().isnan():
+                # What is missing has no part in either.
+                residual, distance = residual.nan_to_num(), distance.nan_to_num()
             return residual.square().sum(dim=1), distance.square().sum(dim=1)
 
         left, total = (
@@ -618,6 +662,7 @@ class BaseAutoencoder(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         # Sparse codes are always SciPy matrices.
         sparse = getattr(self.bottleneck, "sparse_output", False)
@@ -634,13 +679,31 @@ class BaseAutoencoder(
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)
         check_feature_names(self, X, reset=False)
-        X = check_array(X, dtype=dtype, input_name=name, estimator=self)
+        X = check_array(
+            X,
+            dtype=dtype,
+            input_name=name,
+            estimator=self,
+            ensure_all_finite="allow-nan",
+        )
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
                 "both must have the same features."
             )
         return X
+
+    def _check_columns(self, X, name):
+        """Check that each column has a value."""
+        empty = np.isnan(X).all(axis=0)
+        if empty.any():
+            names = getattr(self, "feature_names_in_", None)
+            columns = np.flatnonzero(empty)
+            columns = columns.tolist() if names is None else names[columns].tolist()
+            raise ValueError(
+                f"{name} has columns without any value: {columns}. Nothing can be "
+                "learnt of them: drop them, or fill them with a constant."
+            )
 
     def _check_target(self, target, name, X, of):
         if target is None:

@@ -67,7 +67,7 @@ class Loss(Component):
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
-            Rows, at least one.
+            Rows, at least one. NaN, where an entry is missing, is in every domain.
         name : str
             Name of ``X`` in the error message.
 
@@ -80,6 +80,11 @@ class Loss(Component):
         if (low, high) == (-inf, inf):
             return
         least, most = X.min(), X.max()
+        if least != least:
+            known = X[X == X]
+            if not len(known):
+                return
+            least, most = known.min(), known.max()
         if least < low or most > high:
             raise ValueError(
                 f"{type(self).__name__} is a loss for data in [{low}, {high}], but "

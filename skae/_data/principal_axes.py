@@ -165,6 +165,11 @@ class PrincipalAxes:
         axes.n_components = n_components
         return axes
 
+    def leading(self, k):
+        """Return up to ``k`` axes along which the rows vary, and their variances."""
+        k = min(k, self.n_components, self.rank)
+        return self._axes[:k], self._variances[:k]
+
     def statistics(self, x):
         """Return what components may know, for the resolved number of components.
 

@@ -31,6 +31,8 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
         [-1, 1], or centre at the median and divide by the interquartile range; None
         leaves the data as they are.
     rows : Source
+        NaN where an entry is missing: it has no part in anything here. A feature of
+        which all are missing counts as one that is always zero.
     sample_weight : ndarray of shape (n_samples,), default=None
     marks_changes : bool, default=False
         What becomes of a feature that does not vary, where each has its own scale. If
@@ -52,6 +54,9 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
     dtype = np.float32 if rows.dtype.itemsize == 4 else np.float64
     with np.errstate(over="ignore", invalid="ignore"):
         mean, variance, low, high = _statistics(rows, sample_weight, dtype)
+        if np.isnan(mean).any():
+            dtype = np.float64
+            mean, variance, low, high = _known_statistics(rows, sample_weight)
         constant = low == high
         normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
         if dtype != np.float64 and not (normal | constant).all():
@@ -90,9 +95,13 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
 def _quartiles(rows, weight):
     """Return the median, and the interquartile range in units of that of a normal."""
     drawn = rows.take(subsample(len(rows), _MAX_ROWS, weight)).numpy()
-    first, median, third = np.quantile(
-        drawn.astype(np.float64), [0.25, 0.5, 0.75], axis=0
-    )
+    drawn = drawn.astype(np.float64)
+    missing = np.isnan(drawn)
+    quantile = np.quantile
+    if missing.any():
+        quantile = np.nanquantile
+        drawn[:, missing.all(axis=0)] = 0.0
+    first, median, third = quantile(drawn, [0.25, 0.5, 0.75], axis=0)
     return median, (third - first) / _NORMAL_IQR
 
 
@@ -114,3 +123,30 @@ def _statistics(rows, weight, dtype):
         collected.add(x, None if weight is None else weight[chunk])
     bounds = low.astype(np.float64), high.astype(np.float64)
     return collected.mean, collected.second, *bounds
+
+
+def _known_statistics(rows, weight):
+    """Return the same, of the entries that are not missing: two passes."""
+    n_features = rows.shape[1]
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    center = np.zeros(n_features)
+    for _ in range(2):
+        # The second pass is about the mean that the first one has found.
+        shift = center
+        sums, squares, total = np.zeros((3, n_features))
+        for chunk, x in rows.chunks():
+            x = x.numpy().astype(np.float64)
+            known = ~np.isnan(x)
+            low = np.minimum(low, np.where(known, x, np.inf).min(axis=0))
+            high = np.maximum(high, np.where(known, x, -np.inf).max(axis=0))
+            counts = known * (1.0 if weight is None else weight[chunk, np.newaxis])
+            x = np.where(known, x - shift, 0.0)
+            total += counts.sum(axis=0)
+            sums += (counts * x).sum(axis=0)
+            squares += (counts * x**2).sum(axis=0)
+        offset = sums / np.where(total > 0, total, 1.0)
+        center = shift + offset
+    variance = squares / np.where(total > 0, total, 1.0) - offset**2
+    empty = total == 0
+    low, high = np.where(empty, 0.0, [low, high])
+    return center, np.maximum(variance, 0.0), low, high

@@ -8,7 +8,7 @@ from sklearn.utils.validation import validate_data
 from .._compat.sklearn import check_sample_weight
 from .arrays import check_namespace, float_dtypes
 
-__all__ = ["DTYPES", "check_flat", "checked_rows", "weighted_rows"]
+__all__ = ["DTYPES", "check_flat", "checked_rows", "has_missing", "weighted_rows"]
 
 # Accepted dtypes of rows; others are converted to the first.
 DTYPES = [np.float64, np.float32]
@@ -28,7 +28,19 @@ def checked_rows(estimator, X, method):
         return X
     check_flat(X, "X")
     check_namespace(X, estimator, method)
-    return validate_data(estimator, X, dtype=float_dtypes(X, DTYPES), reset=False)
+    return validate_data(
+        estimator,
+        X,
+        dtype=float_dtypes(X, DTYPES),
+        reset=False,
+        ensure_all_finite="allow-nan",
+    )
+
+
+def has_missing(X):
+    """Return whether an array of finite numbers or NaN has a NaN."""
+    # The smallest of numbers of which one is NaN is NaN.
+    return bool(np.isnan(X.min()))
 
 
 def check_flat(X, name, to_fit=None):

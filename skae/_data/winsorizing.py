@@ -29,7 +29,7 @@ def winsorized(X):
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        Finite.
+        Finite, or NaN where an entry is missing.
 
     Returns
     -------
@@ -52,7 +52,8 @@ def winsorized(X):
     most = int(_MOST * len(X)) or int(len(X) >= _MIN_ROWS)
     replaced = None
     for j in _suspects(X, most):
-        bounds = _bounds(X[:, j].astype(np.float64), most)
+        column = X[:, j].astype(np.float64)
+        bounds = _bounds(column[~np.isnan(column)], most)
         if bounds is not None:
             replaced = X.copy() if replaced is None else replaced
             replaced[:, j] = X[:, j].clip(*bounds)
@@ -70,11 +71,14 @@ def _suspects(X, most):
         # About the mean, which wild values draw to themselves, not the median: hence
         # less than the half that is asked for. Not so what overflows.
         spared = most * reach**2 < len(X) * variance / 4
-    return np.flatnonzero(~spared & (reach > 0))
+    # Nor does what is missing.
+    return np.flatnonzero((~spared & (reach > 0)) | np.isnan(mean))
 
 
 def _bounds(column, most):
     """Return the least and the largest value that is not wild; None if none is."""
+    if len(column) <= most:
+        return None
     with np.errstate(over="ignore"):
         distance = np.abs(column - np.median(column))
     if not np.isfinite(distance).all():

@@ -82,7 +82,7 @@ class ClosedForm:
             self._passes[len(x)] = _Pass(self._module, len(x))
         seen = self._module.corrupted(batch.seen, draws)
         masks = draws.get("encoder", ())
-        return self._passes[len(x)](x, seen, weight, masks), None
+        return self._passes[len(x)](x, seen, weight, masks, batch.mask), None
 
 
 def _is_plain(network):
@@ -128,11 +128,13 @@ class _Pass:
         self._raw, self._d_raw = self._decoder.y.value, self._decoder.y.gradient
         self._flat = self._d_raw.view(-1)
 
-    def __call__(self, x, seen, weight, masks):
+    def __call__(self, x, seen, weight, masks, known=None):
         """Return the objective; see `ClosedForm`."""
         self._encoder.forward(seen, masks)
         self._decoder.forward()
         torch.sub(self._raw, x, alpha=1 / self._n_rows, out=self._d_raw)
+        if known is not None:
+            self._d_raw.mul_(known)
         if weight is None:
             squares = torch.dot(self._flat, self._flat)
         else:

@@ -230,7 +230,8 @@ class Autoencoder(Portable):
         raw = self._decode(code, draws, decoder)
         loss = self.loss(raw, x) if mask is None else self.loss(raw, x, mask)
         if hasattr(self.bottleneck, "likelihood"):
-            loss = self.bottleneck.likelihood(loss, x.shape[1], self.loss.degree)
+            n_known = x.shape[1] if mask is None else mask.sum(dim=1)
+            loss = self.bottleneck.likelihood(loss, n_known, self.loss.degree)
         terms = terms + loss
         if training and self.penalty is not None:
 

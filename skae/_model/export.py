@@ -29,6 +29,8 @@ class Exported(nn.Module):
         self.module = deepcopy(module)
         self._method = method
         for part in self.module.modules():
+            if isinstance(part, Model):
+                part.completion = None  # it looks at the numbers to decide what to do
             if type(part) is Tanh:
                 part.__class__ = nn.Tanh  # which is PyTorch in inference mode, too
             if isinstance(part, Autoencoder):
@@ -108,6 +110,7 @@ def exported_score(members):
     """
     exports = [Exported(member, type(member).forward) for member in members]
     for export in exports:
+        export.module.absence = None
         export.module.scorer = _DoubleScorer(export.module.scorer)
     module = _Normality(exports).to(members[0].device).eval()
     try:

@@ -27,13 +27,27 @@ class Model(RowModule):
     autoencoder : Autoencoder
     coordinates : AffineMap
         From the network's code to the code that users see.
+    completion : Completion
+        What missing entries of scaled rows are taken as. None leaves NaN as it is.
+    n_passes : int, default=0
+        How many times missing entries are replaced by their reconstruction first.
     sparse_output : bool, default=False
         Whether users get codes as sparse matrices.
     """
 
-    def __init__(self, scaling, autoencoder, coordinates, sparse_output=False):
+    def __init__(
+        self,
+        scaling,
+        autoencoder,
+        coordinates,
+        completion,
+        n_passes=0,
+        sparse_output=False,
+    ):
         super().__init__()
         self.scaling = scaling
+        self.completion = completion
+        self.n_passes = n_passes
         self.autoencoder = autoencoder
         self.coordinates = coordinates
         self.sparse_output = sparse_output
@@ -44,9 +58,30 @@ class Model(RowModule):
         """The loss, which has the inverse link."""
         return self.autoencoder.loss
 
+    def scaled(self, x):
+        """Return rows as the network sees them: scaled, without missing entries."""
+        return self.completed(self.scaling(x))
+
+    def completed(self, x):
+        """Return scaled rows without missing entries: the same ones if there is none.
+
+        A network that was trained on complete rows has not learnt to make more of them
+        than the linear completion does: its reconstruction takes the place of that a
+        few times before.
+        """
+        if self.completion is None:
+            return x
+        filled = self.completion(x)
+        if filled is not x:
+            missing = x.isnan()
+            for _ in range(self.n_passes):
+                expected = self.autoencoder.reconstruct(filled)
+                filled = torch.where(missing, expected, filled)
+        return filled
+
     def encode(self, x):
         """Return the code of rows."""
-        return self.coordinates(self.autoencoder.encode(self.scaling(x)))
+        return self.coordinates(self.autoencoder.encode(self.scaled(x)))
 
     def decode(self, code):
         """Return the rows that codes stand for."""
@@ -58,25 +93,42 @@ class Model(RowModule):
 
     def forward(self, x):
         """Return the reconstruction of rows."""
-        return self.scaling.inverse(self.autoencoder.reconstruct(self.scaling(x)))
+        return self.scaling.inverse(self.autoencoder.reconstruct(self.scaled(x)))
+
+    def impute(self, x):
+        """Return rows, with their reconstruction in the place of missing entries."""
+        return torch.where(x.isnan(), self(x), x)
 
     def squared_residuals(self, x):
-        """Return the squared residual of each entry."""
+        """Return the squared residual of each entry, NaN of missing ones."""
         return (x - self(x)).square_()
+
+    def mean_squared_residual(self, x):
+        """Return the mean of the squared residuals of each row, of known entries."""
+        squares = self.squared_residuals(x)
+        mean = squares.mean(dim=1)
+        return squares.nanmean(dim=1) if mean.isnan().any() else mean
 
     def view(self, x):
         """Return what anomaly scores see of rows, a `View`.
 
         Values are finite: in single precision, too, squares of them can be added up.
+        Missing entries are as the model expects them.
         """
-        x = self.scaling(x).clamp(-_FARTHEST, _FARTHEST)
-        raw, code, objective, _ = self.autoencoder(x)
-        residual = x - self.loss.inverse_link(raw)
+        given = self.scaling(x)
+        x = self.completed(given)
+        known = None if x is given else ~given.isnan()
+        x = x.clamp(-_FARTHEST, _FARTHEST)
+        raw, code, objective, _ = self.autoencoder(x, mask=known)
+        expected = self.loss.inverse_link(raw)
+        if known is not None:
+            x = torch.where(known, x, expected)
+        residual = x - expected
         return View(x, raw, residual, self.coordinates(code), objective)
 
     def symbols(self, x):
         """Return the integers that name the discrete code of rows."""
-        return self.autoencoder.symbols(self.scaling(x))
+        return self.autoencoder.symbols(self.scaled(x))
 
     def decode_symbols(self, symbols):
         """Return the rows that symbols stand for."""

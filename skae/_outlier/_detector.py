@@ -736,7 +736,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Arrays of shape (n_samples, n_features); see
             :class:`~skae.inspection.Explanation`:
 
-            - ``value``: the rows.
+            - ``value``: the rows, NaN where a value is missing.
             - ``expected``: their reconstruction, the mean of those of the ensemble, in
               the units of the training data.
             - ``residual``: ``value - expected``, divided by the root mean square of the

@@ -14,6 +14,7 @@ from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from ..anomaly_scores import View
 from ..anomaly_scores._base import deviation, spread
+from ._absence import fit_absence
 
 __all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
 
@@ -33,14 +34,17 @@ class Member(RowModule):
         Divides the scores.
     spread : ndarray of shape (n_features,)
         RMS of the residual on validation rows, scaled.
+    absence : Absence
+        What missing entries count. None: they do not.
     """
 
-    def __init__(self, model, scorer, scale, spread):
+    def __init__(self, model, scorer, scale, spread, absence):
         super().__init__()
         self.model = model
         self.scorer = scorer
         self.scale = scale
         self.spread = spread
+        self.absence = absence
         self.width = model.width
 
     @property
@@ -57,7 +61,12 @@ class Member(RowModule):
 
     def forward(self, x):
         """Return the score of rows."""
-        return self.score_view(self.model.view(x))
+        return self.score_rows(self.model.view(x), x)
+
+    def score_rows(self, view, x):
+        """Return the score of rows, of which the output of the model is known."""
+        score = self.score_view(view)
+        return score if self.absence is None else self.absence(score, x)
 
     def score_view(self, view):
         """Return the score of the model's output for rows.
@@ -80,6 +89,11 @@ class Member(RowModule):
         view = self.model.view(x)
         by_feature, by_code = self.scorer.contributions(view)
         parts = torch.cat([by_feature, by_code[:, None]], dim=1) / self.scale
+        score = self.score_view(view)
+        least = score if self.absence is None else self.absence(score, x)
+        if least is not score:
+            added = self.absence.contributions(least - score, x)
+            parts[:, :-1] = parts[:, :-1] + added.to(parts.dtype)
         expected = self.model.loss.inverse_link(view.raw)
         return parts, self.model.scaling.inverse(expected)
 
@@ -215,14 +229,20 @@ def _fit_member(fit, score, unit):
     sample, held_out = (View(*(t.double() for t in v)) for v in (sample, held_out))
     scorer = score.build(plan.parts.loss)
     scorer.start(sample, held_out)
-    scale = float(deviation(scorer(held_out)))
+    scores = scorer(held_out)
+    scale = float(deviation(scores))
     scale = scale if scale > 0 and unit else 1.0
-    member = Member(model, scorer, scale, spread(held_out.residual).numpy())
+    has_missing = plan.settings.has_missing
+    absence = fit_absence(plan.rows, plan.weight, scores / scale, has_missing)
+    usual = spread(held_out.residual).numpy()
+    member = Member(model, scorer, scale, usual, absence)
     in_precision = member.in_precision(plan.rows.dtype, torch.device("cpu"))
     with torch.inference_mode():
         scores = (
-            None if view is None else in_precision.score_view(view).double().numpy()
-            for view in (rows, validation)
+            None
+            if view is None
+            else in_precision.score_rows(view, x.take(slice(None))).double().numpy()
+            for view, x in ((rows, plan.rows), (validation, others))
         )
         return member, *scores
 

@@ -1,12 +1,22 @@
 """Rows and their weights on the device of the net, and the batches of an epoch."""
 
 import math
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._data.source import Resident, chunk_rows
+
 __all__ = ["Batch", "Batches", "Data", "Rows"]
+
+
+# Probability with which a known entry is hidden in training, beside those that are
+# missing in another row.
+_HIDDEN = 0.1
+# Epochs after which other entries are hidden: completing rows takes longer than steps.
+_KEPT = 10
 
 
 class Batch(NamedTuple):
@@ -46,13 +56,27 @@ class Rows(torch.utils.data.Dataset):
         Which rows of the source, in which order; all of them by default.
     input : Source, default=None
         Rows to reconstruct those of ``source`` from. None is the same.
+    known : Tensor of bool of shape (n_rows, n_features), default=None
+        Which entries of ``source`` are known.
+    completion : Completion, default=None
+        What missing entries are taken as; required with ``known``.
     """
 
-    def __init__(self, source, weight=None, index=None, input=None):
+    def __init__(
+        self,
+        source,
+        weight=None,
+        index=None,
+        input=None,
+        known=None,
+        completion=None,
+    ):
         self.source = source
         self.weight = weight
         self.index = index
         self.input = input
+        self.known = known
+        self.completion = completion
 
     def __len__(self):
         return len(self.source if self.index is None else self.index)
@@ -63,14 +87,49 @@ class Rows(torch.utils.data.Dataset):
         if self.index is not None:
             rows = self.index[rows]
         given = None if self.input is None else self.input.take(rows)
-        return Batch(self.source.take(rows), weight, input=given)
+        mask = None if self.known is None else self.known[rows]
+        return Batch(self.source.take(rows), weight, mask, given)
+
+    def hidden(self, generator=None):
+        """Return the same rows, of which further entries are hidden from the encoder.
+
+        So that other patterns of missing entries may come later, those are hidden that
+        are missing in another row, and some at random. The loss still compares with
+        what is hidden. What is missing or hidden is completed.
+
+        Parameters
+        ----------
+        generator : torch.Generator, default=None
+            On the device of the rows. None hides nothing.
+        """
+        if self.completion is None:
+            return self
+        seen = torch.empty(self.source.shape, device=self.source.device)
+        step = chunk_rows(seen.shape[1])
+        for start in range(0, len(self), step):
+            x, _, known, given = self[start : start + step]
+            x = torch.where(known, x, torch.nan) if given is None else given
+            if generator is not None:
+                how = {"generator": generator, "device": generator.device}
+                others = torch.randint(len(self), (len(x),), **how)
+                if self.index is not None:
+                    others = self.index[others]
+                at_random = torch.rand(x.shape, **how) < _HIDDEN
+                x = x.masked_fill(at_random | ~self.known[others], torch.nan)
+            rows = slice(start, start + len(x))
+            seen[rows if self.index is None else self.index[rows]] = self.completion(x)
+        return Rows(self.source, self.weight, self.index, Resident(seen), self.known)
 
     def to(self, device):
         """Return the same rows on a device."""
         weight = None if self.weight is None else self.weight.to(device)
         index = None if self.index is None else self.index.to(device)
         given = None if self.input is None else self.input.to(device)
-        return Rows(self.source.to(device), weight, index, given)
+        known = None if self.known is None else self.known.to(device)
+        completion = self.completion
+        if completion is not None:
+            completion = deepcopy(completion).to(device)
+        return Rows(self.source.to(device), weight, index, given, known, completion)
 
     def take(self, index):
         """Return some of the rows, their weights again of mean one, without a copy."""
@@ -79,7 +138,7 @@ class Rows(torch.utils.data.Dataset):
         if self.index is not None:
             index = self.index[index]
         weight = None if weight is None else weight / weight.mean()
-        return Rows(self.source, weight, index, self.input)
+        return Rows(self.source, weight, index, self.input, self.known, self.completion)
 
     def weight_array(self):
         """Return the weights as an ndarray of float64, or None."""
@@ -111,6 +170,7 @@ class Batches:
         self._rows = rows
         self._batch_size = batch_size
         self._generator = generator
+        self._n_passes = 0
 
     def __len__(self):
         return math.ceil(len(self._rows) / self._batch_size)
@@ -121,6 +181,10 @@ class Batches:
             for start in range(0, n_rows, self._batch_size):
                 yield self._rows[start : start + self._batch_size]
             return
+        if self._n_passes % _KEPT == 0:
+            self._hidden = self._rows.hidden(generator)
+        self._n_passes += 1
+        rows = self._hidden
         order = torch.randperm(n_rows, generator=generator, device=generator.device)
         for index in order.tensor_split(len(self)):
-            yield self._rows[index]
+            yield rows[index]

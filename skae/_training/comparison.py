@@ -174,9 +174,10 @@ def _compare(plan, axes, net, autoencoder, rows):
     @torch.no_grad()
     def entries(module):
         terms = []
-        for x, _, _, given in net.get_iterator(rows):
+        for x, _, known, given in net.get_iterator(rows):
             raw, *_ = module(x, input=given)
-            terms.append(loss.per_entry(raw, x))
+            entries = loss.per_entry(raw, x)
+            terms.append(entries if known is None else entries * known)
         return torch.cat(terms).cpu().double()
 
     weight = None if rows.weight is None else rows.weight.cpu().double()

@@ -227,7 +227,7 @@ def _worse_on_training_rows(fit, error, pca_error, variance, n_active):
             "The reconstruction is nearly the same for all rows, like their mean, "
             f"while PCA explains {1 - pca_error / variance:.0%} of the variance."
         )
-    if parts.is_regularized or not _has_code_of_pca(fit):
+    if _is_regularized(fit) or not _has_code_of_pca(fit):
         return None
     than_pca = (
         "The reconstruction of the training rows is worse than that of PCA with as many"
@@ -254,10 +254,10 @@ def _worse_on_unseen_rows(fit):
     is_pca = fit.starts_at_pca and is_initial
     # What starts at PCA is left for what is better on validation rows only.
     is_judged = net.starts_fitted and fit.plan.settings.early_stopping
-    if is_pca or (is_judged and not parts.is_regularized) or not _has_code_of_pca(fit):
+    if is_pca or (is_judged and not _is_regularized(fit)) or not _has_code_of_pca(fit):
         return None
     found = on_training_rows(fit) if is_initial else on_unseen_rows(fit)
-    most = _MAX_PRICE if parts.is_regularized else _MAX_LOST
+    most = _MAX_PRICE if _is_regularized(fit) else _MAX_LOST
     if found is None or found.lost() <= most:
         return None
     rows = "the training rows" if is_initial else "rows that were not trained on"
@@ -267,6 +267,12 @@ def _worse_on_unseen_rows(fit):
         f"components, with {_losses(parts, model, pca)}: {found.lost():.0%} of what "
         "PCA gains over one row for all is lost."
     )
+
+
+def _is_regularized(fit):
+    """Return whether more than the loss of whole rows was minimised."""
+    # Where entries are missing, others are hidden in training, as by a corruption.
+    return fit.plan.parts.is_regularized or fit.plan.known is not None
 
 
 def _has_code_of_pca(fit):

@@ -20,6 +20,9 @@ _MAX_PASSES = 40  # rows decoded in all, in passes over the table
 _MAX_ENTRIES = 2**24  # numbers decoded in all
 _MAX_HELD = 2**22  # numbers in the rows that are kept for it
 _MIN_ROWS = 200  # so many are taken in any case
+# Reconstructions of missing entries before the last one, where none were missing in
+# training. With more, they move towards what the network says of any row.
+_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class FinalPass:
     variance : ndarray of shape (n_components,)
         Weighted variance of the code, in the coordinates of the model.
     error : ndarray of shape (n_features,)
-        Weighted mean squared residual of each feature of the target, scaled.
+        Weighted mean squared residual of each feature of the target, scaled; of the
+        entries that are known.
     sample : ndarray of int of shape (n_sampled,)
         Indices of the rows that follow.
     x : ndarray of shape (n_sampled, n_features)
@@ -66,7 +70,9 @@ def final_pass(plan, autoencoder, k):
     parts, weight = plan.parts, plan.weight
     n_samples, width = plan.rows.shape
     scaling = deepcopy(plan.scaling)
-    raw = Model(scaling, autoencoder, AffineMap.identity(k)).to(plan.device)
+    completion = deepcopy(plan.completion)
+    raw = Model(scaling, autoencoder, AffineMap.identity(k), completion)
+    raw = raw.to(plan.device)
     rotates = parts.symmetry == "rotation"
     moments = Moments(products if rotates else squares)
     affordable = min(
@@ -76,12 +82,14 @@ def final_pass(plan, autoencoder, k):
     code, error, kept = None, 0.0, []
     for rows, (x, z, residual) in raw.chunks(_outputs, plan.rows):
         if plan.has_pairs:
-            target = raw.scaling(plan.target.take(rows).to(x))
+            target = raw.scaled(plan.target.take(rows).to(x))
             x, residual = target, residual + (target - x)
         x, z, residual = (part.cpu().numpy() for part in (x, z, residual))
         if code is None:
             code = np.empty((n_samples, k), z.dtype)
         code[rows] = z
+        if plan.known is not None:
+            residual[~plan.known[rows].numpy()] = 0.0
         counts = None if weight is None else weight[rows]
         moments.add(z, counts)
         error = error + sum_of_squares(residual, counts)
@@ -96,11 +104,15 @@ def final_pass(plan, autoencoder, k):
         unit_of(scaling),
     )
     sparse_output = parts.bottleneck.sparse_output
-    model = Model(scaling, autoencoder, coordinates.to(raw.device), sparse_output)
+    coordinates = coordinates.to(raw.device)
+    n_passes = _PASSES if plan.known is None else 0
+    model = Model(
+        scaling, autoencoder, coordinates, raw.completion, n_passes, sparse_output
+    )
     final = FinalPass(
         code=Dense(code),
         variance=_variance(moments, coordinates),
-        error=error / n_samples,
+        error=error / plan.n_known,
         sample=sample,
         x=x,
     )
@@ -109,7 +121,7 @@ def final_pass(plan, autoencoder, k):
 
 def _outputs(model, x):
     """Return scaled rows, their codes and their residuals."""
-    x = model.scaling(x)
+    x = model.scaled(x)
     code = model.autoencoder.encode(x)
     return x, code, x - model.autoencoder.decode(code)
 
@@ -155,19 +167,22 @@ def pca_residual(plan, axes):
     ndarray of shape (n_features,)
         Scaled.
     """
-    if not plan.has_pairs:
+    if not plan.has_pairs and plan.known is None:
         return axes.residual_variance
     encode, decode = axes.statistics(plan.x).pca()
     error = 0.0
     for rows, x in plan.rows.chunks():
         x, target = (
-            plan.scaling(part.double()) for part in (x, plan.target.take(rows))
+            plan.completion(plan.scaling(part.double()))
+            for part in (x, plan.target.take(rows))
         )
         code = x @ encode.weight.T + encode.bias
         residual = target - (code @ decode.weight.T + decode.bias)
+        if plan.known is not None:
+            residual[~plan.known[rows]] = 0.0
         weight = None if plan.weight is None else plan.weight[rows]
         error = error + sum_of_squares(residual.numpy(), weight)
-    return error / len(plan.rows)
+    return error / plan.n_known
 
 
 def explained_variance_ratio(plan, model, final):

@@ -166,6 +166,8 @@ class Net(NeuralNet):
         """
         self.check_training_readiness()
         train, validation = X
+        if validation is not None:
+            validation = self._hidden(validation)
         epochs = self.max_epochs if epochs is None else epochs
         if not self.weights_.parameters:
             epochs = 0  # nothing to train
@@ -254,7 +256,7 @@ class Net(NeuralNet):
             return lambda: None
         generator = torch.Generator().manual_seed(self.seed + 2)
         index = torch.randperm(len(train), generator=generator)[:_NORM_ROWS]
-        x = train.take(index)[:].seen
+        x = train.take(index).hidden()[:].seen
 
         def estimate():
             self._set_training(False)
@@ -356,6 +358,10 @@ class Net(NeuralNet):
             self.module_.after_step(progress, batch, draws, output)
         return {"loss": loss, "y_pred": output, "draws": draws}
 
+    def _hidden(self, rows):
+        """Return rows with entries hidden, always the same ones; see `Rows.hidden`."""
+        return rows.hidden(torch.Generator(self.device).manual_seed(self.seed + 4))
+
     @torch.no_grad()
     def evaluate(self, rows):
         """Return the training objective of each row, float64.
@@ -364,6 +370,7 @@ class Net(NeuralNet):
         every call has the same random draws: two calls differ by the weights only.
         """
         self._set_training(False)
+        rows = self._hidden(rows)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         terms = []
         for x, weight, mask, given in self.get_iterator(rows):

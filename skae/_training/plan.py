@@ -7,6 +7,7 @@ import torch
 
 from .._data.affine import AffineMap
 from .._data.holdout import Holdout
+from .._data.missing import Completion, completed_rows, fit_completion
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
@@ -40,6 +41,8 @@ class Settings:
         With "auto" resolved.
     marks_changes : bool
         As `fit_scaling` takes it.
+    has_missing : bool
+        Whether entries of the rows of a fit are missing.
     """
 
     parts: Parts
@@ -62,6 +65,7 @@ class Settings:
     device: object
     precision: str
     net_params: dict | None
+    has_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,12 @@ class Plan:
         What to reconstruct from them; the same rows, unless pairs were given. Mean,
         scaling and axes are of these.
     x : Source
-        The target, scaled.
+        The target, scaled; where entries were missing, completed.
+    known : Tensor of bool of shape (n_samples, n_features) or None
+        Which entries of the target are known. None where no entry is missing, neither
+        there nor in the rows.
+    completion : Completion
+        What missing entries of scaled rows are taken as.
     weight : ndarray of shape (n_samples,) or None
         Of mean one.
     validation : ndarray or None
@@ -112,6 +121,8 @@ class Plan:
     rows: Source
     target: Source
     x: Source
+    known: torch.Tensor | None
+    completion: Completion
     weight: np.ndarray | None
     validation: np.ndarray | None
     holdout: Holdout
@@ -134,6 +145,15 @@ class Plan:
         return self.target is not self.rows
 
     @property
+    def n_known(self):
+        """Number of known entries of each column of the target, by their weight."""
+        if self.known is None:
+            return len(self.rows)
+        known = self.known.numpy()
+        count = known.sum(axis=0) if self.weight is None else self.weight @ known
+        return np.maximum(count, 1e-300)
+
+    @property
     def n_validation(self):
         """Number of validation rows."""
         rows, _ = self.validation_rows()
@@ -154,12 +174,17 @@ class Plan:
         if weight is not None:
             weight = torch.from_numpy(weight.astype(np.float32))
         given = scaled_rows(self.rows, self.scaling) if self.has_pairs else None
-        rows = Rows(self.x, weight, input=given).to(self.device)
+        completion = None if self.known is None else self.completion
+        rows = Rows(self.x, weight, None, given, self.known, completion)
+        rows = rows.to(self.device)
         if self.X_val is not None:
-            given = x = scaled_rows(self.X_val, self.scaling)
+            x, given = scaled_rows(self.X_val, self.scaling), None
             if self.has_pairs:
-                x = scaled_rows(self.X_val_target, self.scaling)
-            validation = Rows(x, input=given if self.has_pairs else None)
+                x, given = scaled_rows(self.X_val_target, self.scaling), x
+            known = None
+            if completion is not None:
+                x, known = completed_rows(x, completion)
+            validation = Rows(x, None, None, given, known, completion)
             return Data(rows, validation.to(self.device))
         if self.validation is None:
             return Data(rows)
@@ -258,7 +283,13 @@ def prepare(
     x = scaled_rows(target, scaling)
     if n_components is None:
         n_components = settings.n_components
+    known = completion = None
+    if settings.has_missing:
+        completion = fit_completion(x, weight)
+        x, known = completed_rows(x, completion)
     axes = PrincipalAxes(x, weight, n_components, random_state)
+    if completion is None:
+        completion = Completion.of_axes(axes, x)
     seeds = draw_seeds(random_state)
     holdout = Holdout() if holdout is None else holdout
     validation = None
@@ -273,6 +304,8 @@ def prepare(
         rows=rows,
         target=target,
         x=x,
+        known=known,
+        completion=completion,
         weight=weight,
         validation=validation,
         holdout=holdout,

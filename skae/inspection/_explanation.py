@@ -41,7 +41,7 @@ class Explanation(Bunch):
         Value minus expected value in the input of the detector, divided by the root
         mean square of this difference over the validation set, or over the training
         rows if there are fewer than 500. Of a column that was encoded as several, the
-        one furthest from zero.
+        one furthest from zero. NaN where the value is missing.
     share : ndarray of shape (n_samples, n_features)
         Share of the feature in the anomaly score.
     code_share : ndarray of shape (n_samples,)
@@ -268,8 +268,8 @@ class Explanation(Bunch):
 
 
 def furthest(residual):
-    """Return the residual furthest from zero in each row."""
-    largest = np.abs(residual).argmax(axis=1)
+    """Return the residual furthest from zero in each row; NaN if all are."""
+    largest = np.abs(np.nan_to_num(residual)).argmax(axis=1)
     return residual[np.arange(len(residual)), largest]
 
 
