@@ -287,7 +287,7 @@ def test_advice_on_the_range_is_about_the_target(pairs):
     [
         (lambda X: {"X_target": X[:-1]}, "X_target has 299 rows, but X has 300"),
         (lambda X: {"X_target": X[:, :2]}, "X_target has 2 features, but X has 5"),
-        (lambda X: {"X_target": X * np.nan}, "X_target contains NaN"),
+        (lambda X: {"X_target": X * np.nan}, "X_target has columns without any value"),
         (lambda X: {"X_target": X[:, :, None]}, "X_target has shape"),
         (lambda X: {"X_target": X, "X_val": X}, "go together"),
         (lambda X: {"X_val": X, "X_val_target": X}, "go together"),

@@ -99,9 +99,13 @@ def test_lazy_frames_must_be_collected():
     assert model.feature_names_in_.tolist() == NAMES
 
 
-def test_missing_values_of_any_kind_are_refused():
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+def test_missing_values_of_any_kind_are_taken():
     frame = pd.DataFrame(X, columns=NAMES)
     frame["proline"] = frame["proline"].astype("Int64")
     frame.loc[3, "proline"] = pd.NA
-    with pytest.raises(ValueError, match="contains NaN"):
-        AutoencoderTransformer(2).fit(frame)
+    model = AutoencoderTransformer(2, random_state=0).fit(frame)
+    column = NAMES.index("proline")
+    filled = model.impute(frame)
+    assert X[:, column].min() <= filled[3, column] <= X[:, column].max()
+    np.testing.assert_array_equal(np.delete(filled, 3, axis=0), np.delete(X, 3, axis=0))
