@@ -56,7 +56,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> X[::4, 0] = np.nan
     >>> imputer = AutoencoderImputer(random_state=0).fit(X)
     >>> imputer.transform([[np.nan, 1.0, 0.07, 3.0]]).round(1)
-    array([[1.5 , 1.  , 0.07, 3.  ]])
+    array([[1.5, 1. , 0.1, 3. ]])
     """
 
     _parameter_constraints: dict = {

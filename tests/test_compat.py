@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import sklearn
 import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.utils.fixes import parse_version
 
 PACKAGE = Path(importlib.util.find_spec("skae").origin).parent
@@ -31,6 +32,7 @@ ADDED = {
 OBJECTS = {
     "torch.nn.Module": torch.nn.Linear(1, 1),
     "torch.Tensor": torch.nn.Parameter(torch.zeros(1)),
+    "sklearn.compose.ColumnTransformer": ColumnTransformer([]).fit([[0.0]]),
 }
 try:
     from sklearn.callback import CallbackSupportMixin

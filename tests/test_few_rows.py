@@ -29,12 +29,12 @@ def test_few_plain_rows_are_not_shown_to_scikit_learn(model, X, monkeypatch):
         model.transform(np.tile(X, (100, 1)))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_few_rows_that_are_not_finite_are_refused(model, X, value, dtype):
     row = X[:1].astype(dtype)
     row[0, 3] = value
-    with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+    with pytest.raises(ValueError, match="contains infinity"):
         model.transform(row)
 
 

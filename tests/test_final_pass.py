@@ -70,9 +70,9 @@ def test_an_explanation_passes_rows_through_the_model_once(rows, monkeypatch):
     model = AutoencoderOutlierDetector(3, max_epochs=3, random_state=0).fit(rows)
     counts, forward = [], Autoencoder.forward
 
-    def recorded(self, x, *args):
+    def recorded(self, x, *args, **kwargs):
         counts.append(len(x))
-        return forward(self, x, *args)
+        return forward(self, x, *args, **kwargs)
 
     monkeypatch.setattr(Autoencoder, "forward", recorded)
     monkeypatch.setattr(Autoencoder, "encode", None)

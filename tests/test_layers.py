@@ -30,13 +30,20 @@ LAYERS = [
     {"_model"},
     {"_gradient"},
     {"_training"},
-    {"_base", "_symbols"},
+    {"_base", "_symbols", "inspection"},
     {"_outlier", "_transformer"},
-    {"__init__", "displays", "testing"},
+    {"__init__", "_imputer", "displays", "testing"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Base classes, and what only they use, lie side by side in one layer.
-BESIDE = {("_base", "_symbols"), ("_component", "_slots"), ("__init__", "displays")}
+BESIDE = {
+    ("_base", "_symbols"),
+    ("_component", "_slots"),
+    ("__init__", "_imputer"),
+    ("__init__", "displays"),
+    # `Explanation.plot`, when it is called.
+    ("inspection", "displays"),
+}
 
 
 def _part_of(path):

@@ -166,6 +166,7 @@ def test_revival_decodes_as_training_does(network, X):
 
 
 @pytest.mark.parametrize(("loss", "bad"), [(Bernoulli(), 1.5), (Poisson(), -0.5)])
+@pytest.mark.filterwarnings("ignore::skae.exceptions.WorseThanPCAWarning")
 def test_rows_outside_the_domain_have_no_score(loss, bad, rng):
     X = rng.uniform(size=(60, 4))
     detector = AutoencoderOutlierDetector(

@@ -261,4 +261,4 @@ def test_tags():
     assert not tags.non_deterministic
     assert not tags.target_tags.required
     assert not tags.input_tags.sparse
-    assert not tags.input_tags.allow_nan
+    assert tags.input_tags.allow_nan

@@ -70,11 +70,13 @@ class NegativeELBO(AnomalyScore):
     >>> from skae import AutoencoderOutlierDetector
     >>> from skae.anomaly_scores import NegativeELBO
     >>> from skae.bottlenecks import Variational
-    >>> X = np.random.RandomState(0).normal(size=(300, 4)) * [3, 2, 1, 1]
+    >>> rng = np.random.RandomState(0)
+    >>> X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 4))
+    >>> X += 0.1 * rng.normal(size=X.shape)
     >>> detector = AutoencoderOutlierDetector(
     ...     2, bottleneck=Variational(), anomaly_score=NegativeELBO(), random_state=0
     ... ).fit(X)
-    >>> far_out = [[30.0, 0.0, 0.0, 0.0]]
+    >>> far_out = [[10.0, 0.0, 0.0, 0.0]]
     >>> bool(detector.score_samples(far_out) < detector.score_samples(X).min())
     True
     """
