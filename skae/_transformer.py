@@ -380,6 +380,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         corruption=None,
         penalty=None,
         loss=None,
+        categorical_features="from_dtype",
         scaling="auto",
         optimizer="adamw",
         lr=5e-3,
@@ -406,6 +407,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.corruption = corruption
         self.penalty = penalty
         self.loss = loss
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.optimizer = optimizer
         self.lr = lr
@@ -471,7 +473,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         """
         model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        return model.sample(n_samples, check_random_state(random_state), self._density)
+        random_state = check_random_state(random_state)
+        rows = model.sample(n_samples, random_state, self._density)
+        if self._categories is None:
+            return rows
+        return self._categories.restore(self._categories.drawn(rows, random_state))
 
     def _settings(self):
         settings = super()._settings()
@@ -506,7 +512,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         left_out = min(n_samples, n_features) - fit.axes.n_components
         self.noise_variance_ = 0.0
         if left_out > 0:
-            error = final.error @ np.square(self.scale_)
+            error = final.error @ np.square(fit.model.units.cpu().numpy())
             self.noise_variance_ = float(unbiased * error / left_out)
 
     def _whiten(self, fit):

@@ -73,6 +73,9 @@ class PrincipalAxes:
         Which part of the spectrum is needed, as the estimators understand it.
     random_state : RandomState
         For the iteration on data that are large both ways.
+    n_features : int, default=None
+        Number of features, of which "auto" is at most half, where some have several
+        columns. None is the number of columns.
 
     Attributes
     ----------
@@ -86,7 +89,7 @@ class PrincipalAxes:
         Sum of the variances of the features.
     """
 
-    def __init__(self, x, weight, n_components, random_state):
+    def __init__(self, x, weight, n_components, random_state, n_features=None):
         self._weight = weight
         if n_components is None:
             n_components = min(x.shape)
@@ -116,7 +119,8 @@ class PrincipalAxes:
             floor = noise * max(variances[0], 0.0)
             self.rank = int(np.count_nonzero(variances > floor))
             self._variances = variances[: self.rank]
-            self.n_components = self._resolve(n_components, min(x.shape))
+            smaller = min(x.shape if n_features is None else (len(x), n_features))
+            self.n_components = self._resolve(n_components, smaller)
             if dtype == np.float64 or self._exact_enough():
                 break
         axes = axes_of(min(self.n_components, self.rank))

@@ -18,6 +18,7 @@ from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
 from ..exceptions import DependentRowsWarning
 from ..inspection import Explanation
+from ..inspection._explanation import furthest
 from . import _thresholds
 from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
@@ -430,6 +431,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         corruption=None,
         penalty=None,
         loss=None,
+        categorical_features="from_dtype",
         scaling="auto",
         optimizer="adamw",
         lr=5e-3,
@@ -459,6 +461,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.corruption = corruption
         self.penalty = penalty
         self.loss = loss
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.optimizer = optimizer
         self.lr = lr
@@ -783,19 +786,29 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         1.0
         """
         index = X.index if hasattr(X, "iloc") else None
-        X = on_host(self._check_rows(X, "explain"))
+        given, X = X, on_host(self._check_rows(X, "explain"))
         parts, expected = self._ensemble.explain(X)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            n_features = self.n_features_in_
+            names = np.array([f"x{j}" for j in range(n_features)], dtype=object)
+        residual = (X - expected) / self._ensemble.residual_spread
+        if (categories := self._categories) is not None:
+            blocks = categories.blocks
+            parts = np.column_stack([blocks.sums(parts[:, :-1]), parts[:, -1]])
+            residual = np.column_stack(
+                [furthest(residual[:, blocks.columns(j)]) for j in range(len(names))]
+            )
+            X = categories.table(categories.codes(given, self))
+            expected = categories.table(categories.probable(expected))
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(
             parts, total, out=np.full_like(parts, 1 / parts.shape[1]), where=total > 0
         )
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{j}" for j in range(X.shape[1])], dtype=object)
         return Explanation(
             value=X,
             expected=expected,
-            residual=(X - expected) / self._ensemble.residual_spread,
+            residual=residual,
             share=parts[:, :-1],
             code_share=parts[:, -1],
             feature_names=names,
@@ -917,6 +930,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         vars(self).pop("calibration_scores_", None)
         if withheld is not None:
             X, weight, groups = withheld
+            if self._categories is not None:
+                X = self._categories.encode(X)
             scores = -self._ensemble.score(X)
             self._reference = _thresholds.Reference(scores, weight, groups)
             self.calibration_scores_ = self._reference.scores
