@@ -174,10 +174,11 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or data frame of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
             converted to float64. Values that are NaN are missing, here and in all
-            methods: they have no part in the fit. See the user guide.
+            methods: they have no part in the fit. Categories are taken as
+            ``categorical_features`` says. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -216,7 +217,8 @@ class BaseAutoencoder(
         ValueError, TypeError
             If a parameter of the estimator or of a component is not accepted; if rows
             contain infinity or, where they are to be reconstructed, values outside the
-            domain of the loss; if a column has no value; if rows have a wrong shape; if
+            domain of the loss; if a column has no value, or strings or dates and is not
+            among the categories; if rows have a wrong shape; if
             the device does not exist; if weights are negative, or positive for fewer
             than two rows. The estimator is then unchanged.
 
@@ -358,6 +360,8 @@ class BaseAutoencoder(
             attributes=self._attributes_of,
         )
         vars(self).update(fit.attributes() | diagnose(fit))
+        if self._categories is not None:
+            self.categories_ = self._categories.values
         self._finish(fit, progress)
 
     def _settings(self):
@@ -453,9 +457,11 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_in_)
+        ndarray or data frame of shape (n_samples, n_features_in_)
             Rows in the units of the training data. float32 if ``X`` is float32, else
-            float64.
+            float64. With categorical features rows as they were given to `fit`: a data
+            frame with the same dtypes, if it was one. Categories are the most probable
+            ones; integers are rounded.
 
         Raises
         ------
@@ -485,9 +491,10 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or data frame of shape (n_samples, n_features)
             Rows in the units of the training data. float32 if ``X`` is float32, else
-            float64.
+            float64. With categorical features a data frame, if ``X`` is one; see
+            `inverse_transform`.
         """
         model = self._fitted_model()
         rows = model.map(Model.forward, self._check_X(X, "reconstruct"))
@@ -503,9 +510,10 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or data frame of shape (n_samples, n_features)
             The rows as they are, with the values of `reconstruct` in the place of NaN.
-            float32 if ``X`` is float32, else float64.
+            float32 if ``X`` is float32, else float64. With categorical features a data
+            frame, if ``X`` is one; a category that `fit` has not seen is replaced, too.
 
         Examples
         --------
@@ -537,7 +545,10 @@ class BaseAutoencoder(
             Squared residuals in squared units of the training data, averaged over the
             features unless ``per_feature=True``. float32 if ``X`` is float32, else
             float64. Missing values have no part in the mean; it is NaN for a row
-            without any value.
+            without any value. With categorical features errors are in squared units of
+            the *scaled* data, in which all features weigh the same: that of a category
+            is the sum over its indicators, and 1 on average for a model that knows
+            nothing but their shares.
         """
         model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")
@@ -567,9 +578,9 @@ class BaseAutoencoder(
             residuals, and the squared distances to ``mean_``, the mean of the training
             rows. It is at most 1, and 0 for a model that always returns that mean. It
             is computed in the units of the data, so that features with a larger
-            variance have more weight, whatever the scaling and the training loss. If
-            all rows equal the mean, it is 1 for a perfect reconstruction and 0
-            otherwise.
+            variance have more weight, whatever the scaling and the training loss. With
+            categorical features it is computed in scaled units instead. If all rows
+            equal the mean, it is 1 for a perfect reconstruction and 0 otherwise.
         """
         model = self._fitted_model()
         X = self._check_X(X, "score")
@@ -612,7 +623,9 @@ class BaseAutoencoder(
         The module includes scaling, inverse link of the loss and coordinates of the
         code, and maps tensors in the units of the training data. It does not need the
         estimator. It can be trained further, used in other modules, or exported with
-        :func:`torch.export.export` and :func:`torch.onnx.export`.
+        :func:`torch.export.export` and :func:`torch.onnx.export`. A categorical feature
+        has a column for each of its categories, in the order of ``categories_``: 1 in
+        rows of the category and 0 in others, and probabilities in reconstructions.
 
         Parameters
         ----------
@@ -689,7 +702,7 @@ class BaseAutoencoder(
         """Return rows for `fit`: categories as their positions among all of them."""
         checks = {"ensure_min_samples": 2, "ensure_all_finite": "allow-nan"}
         is_categorical = categorical_columns(X, self.categorical_features)
-        with _named_columns(X):
+        with _named_columns(X, is_categorical):
             if is_categorical is None:
                 X = validate_data(self, X, dtype=DTYPES, **checks)
                 self._categories = None
@@ -700,11 +713,12 @@ class BaseAutoencoder(
             return self._categories.codes(X, self, **checks)
 
     def _check_X(self, X, method):
-        with _named_columns(X):
-            if self._categories is None:
+        categories = self._categories
+        with _named_columns(X, categories and categories.is_categorical):
+            if categories is None:
                 return checked_rows(self, X, method)
             validate_data(self, X, reset=False, skip_check_array=True)
-            return self._categories.encode(self._categories.codes(X, self))
+            return categories.encode(categories.codes(X, self))
 
     def _restored(self, encoded, like=None):
         """Return encoded rows as they were given to `fit`; see `Categories.restore`."""
@@ -776,12 +790,12 @@ def _warn_of_target(X, y):
 
 
 @contextmanager
-def _named_columns(X):
+def _named_columns(X, is_categorical):
     """Name the columns of rows that are refused because they are not numbers."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        explain_refusal(X, error)
+        explain_refusal(X, is_categorical, error)
         raise
 
 

@@ -69,6 +69,21 @@ class AutoencoderTransformer(BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Which features are categories, with the meanings of scikit-learn's
+        :class:`~sklearn.ensemble.HistGradientBoostingClassifier`.
+
+        - "from_dtype": columns of a data frame with a categorical or enumerated dtype
+          (pandas, Polars, PyArrow). In arrays none.
+        - array-like of names, indices, or of one bool per feature. The values may be
+          strings or numbers.
+        - None: none. Categories that are numbers are then taken as numbers.
+
+        Inside the model a category is a block of indicators, in a metric in which all
+        features weigh the same; the decoder gives probabilities, with cross-entropy as
+        loss. Missing categories, and those that `fit` has not seen, are missing
+        values. At most 1,000 categories per feature. See the user guide.
+
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
@@ -194,10 +209,12 @@ class AutoencoderTransformer(BaseAutoencoder):
         Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
-        Weighted mean of the training rows.
+        Weighted mean of the training rows. A categorical feature has one
+        entry for each category instead, its share of the rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        Number by which each feature is divided inside the model.
+        Number by which each feature is divided inside the model. A
+        categorical feature has one entry for each category instead.
 
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of each component of the code over the training rows, before
@@ -298,6 +315,11 @@ class AutoencoderTransformer(BaseAutoencoder):
     net_ : skorch.NeuralNet
         The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
         to callbacks during training only.
+
+    categories_ : list of length n_features_in_
+        The categories of each categorical feature, an array in the order of their
+        entries in ``mean_``; None for numbers. Only available if there are categorical
+        features.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -446,11 +468,12 @@ class AutoencoderTransformer(BaseAutoencoder):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_in_), float64
+        ndarray of shape (n_samples, n_features_in_), float64, or data frame
             Rows in the units of the training data. They are reconstructions of the
             codes, without the noise of the data around them: with
             :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson`,
-            probabilities and rates.
+            probabilities and rates. Categories are drawn by their probabilities; with
+            them rows are as they were given to `fit`.
 
         Raises
         ------

@@ -91,6 +91,18 @@ class Blocks:
         total = values.new_zeros(len(values), self.n_features)
         return total.index_add_(1, feature, values)
 
+    def unseen_as_missing(self, x, seen):
+        """Return encoded rows with NaN for categories that other rows do not have.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, n_columns)
+        seen : Tensor of shape (n_others, n_columns)
+        """
+        unseen = torch.from_numpy(self.is_indicator) & ~(seen == 1).any(dim=0)
+        gone = self.sums(((x == 1) & unseen).to(x.dtype)) > 0
+        return x.masked_fill(self.repeated(gone), torch.nan)
+
     def repeated(self, values):
         """Return values of features, for each of their columns.
 

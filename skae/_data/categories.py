@@ -64,6 +64,8 @@ def categorical_columns(X, categorical_features):
             "categorical_features needs a data frame or a NumPy array, but X is "
             f"{type(X).__name__}: pass categorical_features=None, or convert X."
         )
+    if frame is None and np.ndim(X) != 2:
+        return None  # the check of rows says so
     n_features = np.shape(X)[1] if frame is None else len(frame.columns)
     mask = np.zeros(n_features, dtype=bool)
     if given.dtype.kind == "b":
@@ -228,7 +230,7 @@ class Categories:
             column = codes[:, j]
             if kept is None:
                 encoded[:, blocks.first[j]] = column
-            else:
+            elif len(kept):
                 known = np.isin(column, kept)
                 columns = blocks.columns(j)
                 encoded[known, columns] = column[known, np.newaxis] == kept
@@ -273,7 +275,9 @@ class Categories:
         for j, values in enumerate(self._all):
             known = ~np.isnan(codes[:, j])
             found = codes[known, j]
-            table[known, j] = found.tolist() if values is None else values[_index(found)]
+            table[known, j] = (
+                found.tolist() if values is None else values[_index(found)]
+            )
         return table
 
     def restore(self, codes, like=None):
@@ -334,47 +338,55 @@ class Categories:
         return columns
 
 
-def explain_refusal(X, error):
+def explain_refusal(X, is_categorical, error):
     """Raise an error that names the columns that are not numbers, if there are any.
 
     Parameters
     ----------
     X : array-like or data frame
         Rows that were not accepted.
+    is_categorical : ndarray of bool of shape (n_features,) or None
+        Features that need not be numbers.
     error : Exception
         What was raised.
     """
-    found = []
     frame = _frame(X)
     if frame is not None:
-        for name, dtype in frame.schema.items():
-            if dtype.is_temporal():
-                found.append((name, "date", str(dtype)))
-            elif isinstance(dtype, nw.String | nw.Categorical | nw.Enum | nw.Object):
-                found.append((name, "text", str(dtype)))
+        kinds = [
+            (name, "date" if dtype.is_temporal() else "text", str(dtype))
+            for name, dtype in frame.schema.items()
+            if not (dtype.is_numeric() or dtype == nw.Boolean)
+        ]
+        names = list(frame.columns)
     elif isinstance(X, np.ndarray | list | tuple) and _as_array(X).ndim == 2:
         table = _as_array(X)
-        if table.dtype.kind in "mM":
-            found = [(j, "date", str(table.dtype)) for j in range(table.shape[1])]
-        elif table.dtype.kind in "OUS":
-            kinds = [_kind(table[:, j]) for j in range(table.shape[1])]
-            found = [(j, kind, kind) for j, kind in enumerate(kinds) if kind]
+        names = list(range(table.shape[1]))
+        kinds = [(j, kind, kind) for j in names if (kind := _kind(table[:, j]))]
+    else:
+        return
+    known = set()
+    if is_categorical is not None:
+        if len(is_categorical) != len(names):
+            return  # what is wrong is their number
+        known = {names[j] for j in np.flatnonzero(is_categorical)}
+    found = [(name, *others) for name, *others in kinds if name not in known]
     if not found:
         return
-    names = ", ".join(f"{name!r} ({dtype})" for name, _, dtype in found)
-    remedies = ", and ".join(
-        text for kind, text in _REMEDIES.items() if kind in {k for _, k, _ in found}
-    )
-    names_of_texts = [name for name, kind, _ in found if kind == "text"]
-    example = f" Here: categorical_features={names_of_texts}." if names_of_texts else ""
+    columns = ", ".join(f"{name!r} ({dtype})" for name, _, dtype in found)
+    kinds = {kind for _, kind, _ in found}
+    remedies = ", and ".join(text for kind, text in _REMEDIES.items() if kind in kinds)
+    texts = [name for name, kind, _ in found if kind == "text"]
+    example = f" Here: categorical_features={texts}." if texts else ""
     raise ValueError(
-        f"X has columns that are not numbers: {names}. {remedies.capitalize()}."
+        f"X has columns that are not numbers: {columns}. {remedies.capitalize()}."
         f"{example}"
     ) from error
 
 
 def _kind(column):
-    """Return what a column of objects has that is not a number, or None."""
+    """Return what a column of an array has that is not a number, or None."""
+    if column.dtype.kind not in "OUSmM":
+        return None
     for value in column:
         if isinstance(value, str):
             try:

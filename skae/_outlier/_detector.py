@@ -131,6 +131,21 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
 
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Which features are categories, with the meanings of scikit-learn's
+        :class:`~sklearn.ensemble.HistGradientBoostingClassifier`.
+
+        - "from_dtype": columns of a data frame with a categorical or enumerated dtype
+          (pandas, Polars, PyArrow). In arrays none.
+        - array-like of names, indices, or of one bool per feature. The values may be
+          strings or numbers.
+        - None: none. Categories that are numbers are then taken as numbers.
+
+        Inside the model a category is a block of indicators, in a metric in which all
+        features weigh the same; the decoder gives probabilities, with cross-entropy as
+        loss. Missing categories, and those that `fit` has not seen, are missing
+        values. At most 1,000 categories per feature. See the user guide.
+
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
         of the data.
@@ -275,10 +290,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
-        Weighted mean of the training rows.
+        Weighted mean of the training rows. A categorical feature has one
+        entry for each category instead, its share of the rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        Number by which each feature is divided inside the model.
+        Number by which each feature is divided inside the model. A
+        categorical feature has one entry for each category instead.
 
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
@@ -357,6 +374,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     net_ : skorch.NeuralNet
         The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
         to callbacks during training only.
+
+    categories_ : list of length n_features_in_
+        The categories of each categorical feature, an array in the order of their
+        entries in ``mean_``; None for numbers. Only available if there are categorical
+        features.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -739,12 +761,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Arrays of shape (n_samples, n_features); see
             :class:`~skae.inspection.Explanation`:
 
-            - ``value``: the rows, NaN where a value is missing.
+            - ``value``: the rows, NaN or None where a value is missing.
             - ``expected``: their reconstruction, the mean of those of the ensemble, in
-              the units of the training data.
+              the units of the training data; of categories the most probable one.
             - ``residual``: ``value - expected``, divided by the root mean square of the
               residual of the feature over the validation set, or over the training rows
-              if there are fewer than 500.
+              if there are fewer than 500. Of a category it is that of the indicator
+              furthest from zero.
             - ``share``: share of the feature in the anomaly score.
 
             ``code_share``, of shape (n_samples,), is the share of the score that is due

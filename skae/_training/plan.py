@@ -12,8 +12,8 @@ from .._data.missing import Completion, completed_rows, fit_completion
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
-from .._mixed_loss import MixedLoss
 from .._model.autoencoder import Parts
+from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows
 from .device import resolve_device
 

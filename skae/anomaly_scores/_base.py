@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from .._component import Component
 
-__all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "residual_spread", "spread"]
+__all__ = [
+    "AnomalyScore",
+    "Joint",
+    "Scorer",
+    "View",
+    "deviation",
+    "residual_spread",
+    "spread",
+]
 
 # Lower bounds of spreads. For residuals, relative to the largest of all columns: in a
 # column that is reconstructed exactly, or that never varied, every rounding error would

@@ -141,7 +141,10 @@ def detect(train, test, labels, seed):
         score = -detector.fit(train).score_samples(test)
         seconds = time.perf_counter() - start
         false, true, _ = roc_curve(labels, score, drop_intermediate=False)
-        at = [true[np.searchsorted(false, rate, side="right") - 1] for rate in (0.01, 0.05)]
+        at = [
+            true[np.searchsorted(false, rate, side="right") - 1]
+            for rate in (0.01, 0.05)
+        ]
         found[name] = [roc_auc_score(labels, score), *at, seconds]
     return found
 
@@ -159,9 +162,14 @@ def restore(train, test, seed):
     for name in names:
         gone = removed[name].to_numpy()
         truth = test[name][gone].astype(str).to_numpy()
-        others = encoded(train.drop(columns=name), OrdinalEncoder(
-            handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
-        ))
+        others = encoded(
+            train.drop(columns=name),
+            OrdinalEncoder(
+                handle_unknown="use_encoded_value",
+                unknown_value=-1,
+                encoded_missing_value=-1,
+            ),
+        )
         forest = make_pipeline(others, RandomForestClassifier(random_state=seed))
         forest.fit(train.drop(columns=name), train[name].astype(str))
         guess = forest.predict(given.drop(columns=name)[gone])
@@ -181,7 +189,9 @@ def main():
     print("Detection: AUROC, recall at 1 and 5 % false alarms, seconds.")
     for table in arguments.tables:
         splits = [TABLES[table](seed) for seed in arguments.seeds]
-        runs = [detect(*s, seed) for s, seed in zip(splits, arguments.seeds, strict=True)]
+        runs = [
+            detect(*s, seed) for s, seed in zip(splits, arguments.seeds, strict=True)
+        ]
         for name in runs[0]:
             mean = np.mean([run[name] for run in runs], axis=0)
             print(f"{table:10s} {name:16s}" + "".join(f"{v:8.3f}" for v in mean))

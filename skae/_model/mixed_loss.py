@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._component import Affine
-from .losses import Loss
+from .._component import Affine
+from ..losses import Loss
 
 __all__ = ["MixedLoss"]
 
@@ -84,7 +84,7 @@ class MixedLoss(Loss):
         return padded.masked_fill(~filled, fill)
 
     def _log_probabilities(self, raw):
-        """Return the logarithms of probabilities, of shape (n_samples, n_indicators)."""
+        """Return log-probabilities, of shape (n_samples, n_indicators)."""
         logits = self._padded(raw[:, self._indicators.to(raw.device)], -torch.inf)
         return logits.log_softmax(dim=-1)[:, self._filled.to(raw.device)]
 
