@@ -299,8 +299,11 @@ def prepare(
     if settings.has_missing:
         completion = fit_completion(x, weight)
         x, known = completed_rows(x, completion)
-    n_features = None if settings.blocks is None else settings.blocks.n_features
-    axes = PrincipalAxes(x, weight, n_components, random_state, n_features)
+    most = None
+    if settings.blocks is not None:
+        # A category tells more than a number: half of the features, rounded up.
+        most = -(-settings.blocks.n_features // 2)
+    axes = PrincipalAxes(x, weight, n_components, random_state, most)
     if completion is None:
         completion = Completion.of_axes(axes, x)
     seeds = draw_seeds(random_state)

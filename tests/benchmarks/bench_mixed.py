@@ -1,7 +1,8 @@
 """Tables of numbers and categories: detection, and categories restored.
 
 Tables: the normal training rows of NSL-KDD with its three categories as words, scored
-on its test rows; and two made ones, of which half of the normal rows train.
+on its test rows, with and without the four features that are constant in the training
+rows; and two made ones, of which half of the normal rows train.
 
 - "machines": two latent numbers decide six numbers, with noise, and three categories of
   3, 4 and 6 values. In an outlier one of the features is that of another row.
@@ -13,8 +14,9 @@ Detection: AUROC, and recall at 1 and 5 % false alarms, of skae with categories,
 behind a ColumnTransformer with StandardScaler and OneHotEncoder, and of IsolationForest
 on ordinal codes and on one-hot columns.
 
-Restored: a tenth of the categories of test rows is removed; which share `impute` gives
-back, beside the most frequent category and a random forest for each feature.
+Restored: a tenth of the categories is removed, in training and test rows; which share
+of those of test rows `AutoencoderImputer` gives back, beside the most frequent category
+and a random forest for each feature.
 
     SKAE_DATA=... OMP_NUM_THREADS=1 python tests/benchmarks/bench_mixed.py
 """
@@ -33,7 +35,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae import AutoencoderImputer, AutoencoderOutlierDetector
 
 
 def with_swaps(X, n_outliers, columns, rng):
@@ -111,7 +113,19 @@ def network_traffic(seed):
         return tables[0][normal], tables[1], archive["y_test"] == 1
 
 
-TABLES = {"NSL-KDD": network_traffic, "machines": machines, "places": places}
+def varying_traffic(seed):
+    """Return the same without the four features that are constant in training."""
+    train, test, labels = network_traffic(seed)
+    names = train.columns[train.nunique() > 1]
+    return train[names], test[names], labels
+
+
+TABLES = {
+    "NSL-KDD": network_traffic,
+    "NSL-KDD, varying features": varying_traffic,
+    "machines": machines,
+    "places": places,
+}
 
 
 def encoded(X, categories):
@@ -149,29 +163,33 @@ def detect(train, test, labels, seed):
     return found
 
 
+def thinned(X, names, rng):
+    """Return rows without a tenth of their categories, and which are removed."""
+    removed = pd.DataFrame(rng.uniform(size=(len(X), len(names))) < 0.1)
+    removed.columns, removed.index = names, X.index
+    given = X.copy()
+    given[names] = X[names].mask(removed)
+    return given, removed
+
+
 def restore(train, test, seed):
     rng = np.random.RandomState(seed)
     names = train.select_dtypes("category").columns
-    removed = pd.DataFrame(rng.uniform(size=(len(test), len(names))) < 0.1)
-    removed.columns, removed.index = names, test.index
-    given = test.copy()
-    given[names] = test[names].mask(removed)
-    model = AutoencoderTransformer(0.98, scaling="standard", random_state=seed)
-    filled = model.fit(train).impute(given)
+    train, _ = thinned(train, names, rng)
+    given, removed = thinned(test, names, rng)
+    filled = AutoencoderImputer(random_state=seed).fit(train).transform(given)
     hits = {"skae": [], "most frequent": [], "forests": []}
+    ordinal = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
+    )
     for name in names:
-        gone = removed[name].to_numpy()
+        gone, known = removed[name].to_numpy(), train[name].notna()
         truth = test[name][gone].astype(str).to_numpy()
-        others = encoded(
-            train.drop(columns=name),
-            OrdinalEncoder(
-                handle_unknown="use_encoded_value",
-                unknown_value=-1,
-                encoded_missing_value=-1,
-            ),
+        others = train.drop(columns=name)
+        forest = make_pipeline(
+            encoded(others, ordinal), RandomForestClassifier(random_state=seed)
         )
-        forest = make_pipeline(others, RandomForestClassifier(random_state=seed))
-        forest.fit(train.drop(columns=name), train[name].astype(str))
+        forest.fit(others[known], train[name][known].astype(str))
         guess = forest.predict(given.drop(columns=name)[gone])
         hits["skae"].append(np.mean(filled[name][gone].astype(str) == truth))
         hits["most frequent"].append(np.mean(truth == str(train[name].mode()[0])))
@@ -194,7 +212,7 @@ def main():
         ]
         for name in runs[0]:
             mean = np.mean([run[name] for run in runs], axis=0)
-            print(f"{table:10s} {name:16s}" + "".join(f"{v:8.3f}" for v in mean))
+            print(f"{table:26s} {name:16s}" + "".join(f"{v:8.3f}" for v in mean))
     print("Restored: share of removed categories that are given back.")
     for table in arguments.tables:
         runs = []
@@ -202,7 +220,7 @@ def main():
             train, test, labels = TABLES[table](seed)
             runs.append(restore(train, test[~labels], seed))
         mean = {name: np.mean([run[name] for run in runs]) for name in runs[0]}
-        print(f"{table:10s} " + "  ".join(f"{k} {v:.3f}" for k, v in mean.items()))
+        print(f"{table:26s} " + "  ".join(f"{k} {v:.3f}" for k, v in mean.items()))
 
 
 if __name__ == "__main__":
