@@ -32,6 +32,7 @@ from ._compat.sklearn import (
     html_block,
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
+from ._data.categories import Categories, categorical_columns, explain_refusal
 from ._data.holdout import Holdout, group_codes
 from ._data.source import Dense
 from ._data.validation import (
@@ -88,6 +89,7 @@ class BaseAutoencoder(
         "corruption": [Corruption, None],
         "penalty": [Penalty, None],
         "loss": [Loss, None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "scaling": [
             StrOptions({"auto", "global", "standard", "minmax", "robust"}),
             None,
@@ -172,10 +174,11 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or data frame of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
             converted to float64. Values that are NaN are missing, here and in all
-            methods: they have no part in the fit. See the user guide.
+            methods: they have no part in the fit. Categories are taken as
+            ``categorical_features`` says. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -214,7 +217,8 @@ class BaseAutoencoder(
         ValueError, TypeError
             If a parameter of the estimator or of a component is not accepted; if rows
             contain infinity or, where they are to be reconstructed, values outside the
-            domain of the loss; if a column has no value; if rows have a wrong shape; if
+            domain of the loss; if a column has no value, or strings or dates and is not
+            among the categories; if rows have a wrong shape; if
             the device does not exist; if weights are negative, or positive for fewer
             than two rows. The estimator is then unchanged.
 
@@ -291,13 +295,11 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         check_flat(X, "X", self)
-        X = validate_data(
-            self, X, dtype=DTYPES, ensure_min_samples=2, ensure_all_finite="allow-nan"
-        )
+        table, X = X, self._checked_training_rows(X, previous)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
-            _warn_of_target(X, y)
+            _warn_of_target(X if self._categories is None else table, y)
         X_target = self._check_target(X_target, "X_target", X, "X")
         X_val_target = self._check_target(X_val_target, "X_val_target", X_val, "X_val")
         if X_val is not None and (X_target is None) != (X_val_target is None):
@@ -310,6 +312,13 @@ class BaseAutoencoder(
             X = X[kept]
             holdout = holdout.of(kept)
             X_target = None if X_target is None else X_target[kept]
+        if self._categories is not None:
+            if previous is None:
+                self._categories.keep(X if X_target is None else X_target)
+            X, X_val, X_target, X_val_target = (
+                None if rows is None else self._categories.encode(rows)
+                for rows in (X, X_val, X_target, X_val_target)
+            )
         settings = self._settings()
         learnt = "X" if X_target is None else "X_target"
         for name, rows in (
@@ -351,6 +360,8 @@ class BaseAutoencoder(
             attributes=self._attributes_of,
         )
         vars(self).update(fit.attributes() | diagnose(fit))
+        if self._categories is not None:
+            self.categories_ = self._categories.values
         self._finish(fit, progress)
 
     def _settings(self):
@@ -369,12 +380,13 @@ class BaseAutoencoder(
                 f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
-        own = {"parts", "scaling", "marks_changes", "has_missing"}
+        own = {"parts", "scaling", "marks_changes", "has_missing", "blocks"}
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
             scaling=scaling,
             marks_changes=self._marks_changes,
+            blocks=None if self._categories is None else self._categories.blocks,
             **{name: getattr(self, name) for name in others},
         )
 
@@ -445,9 +457,11 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_in_)
+        ndarray or data frame of shape (n_samples, n_features_in_)
             Rows in the units of the training data. float32 if ``X`` is float32, else
-            float64.
+            float64. With categorical features rows as they were given to `fit`: a data
+            frame with the same dtypes, if it was one. Categories are the most probable
+            ones; integers are rounded.
 
         Raises
         ------
@@ -465,7 +479,7 @@ class BaseAutoencoder(
                 f"n_components_={self.n_components_}: inverse_transform needs codes "
                 "as returned by transform."
             )
-        return model.map(Model.decode, X)
+        return self._restored(model.map(Model.decode, X))
 
     def reconstruct(self, X):
         """Return the reconstruction of rows: ``inverse_transform(transform(X))``.
@@ -477,12 +491,14 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or data frame of shape (n_samples, n_features)
             Rows in the units of the training data. float32 if ``X`` is float32, else
-            float64.
+            float64. With categorical features a data frame, if ``X`` is one; see
+            `inverse_transform`.
         """
         model = self._fitted_model()
-        return model.map(Model.forward, self._check_X(X, "reconstruct"))
+        rows = model.map(Model.forward, self._check_X(X, "reconstruct"))
+        return self._restored(rows, X)
 
     def impute(self, X):
         """Return rows with their missing values filled in.
@@ -494,9 +510,10 @@ class BaseAutoencoder(
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or data frame of shape (n_samples, n_features)
             The rows as they are, with the values of `reconstruct` in the place of NaN.
-            float32 if ``X`` is float32, else float64.
+            float32 if ``X`` is float32, else float64. With categorical features a data
+            frame, if ``X`` is one; a category that `fit` has not seen is replaced, too.
 
         Examples
         --------
@@ -509,7 +526,7 @@ class BaseAutoencoder(
         array([[1.5, 1. , 0.1]])
         """
         model = self._fitted_model()
-        return model.map(Model.impute, self._check_X(X, "impute"))
+        return self._restored(model.map(Model.impute, self._check_X(X, "impute")), X)
 
     def reconstruction_error(self, X, per_feature=False):
         """Return the squared reconstruction error of rows.
@@ -528,7 +545,10 @@ class BaseAutoencoder(
             Squared residuals in squared units of the training data, averaged over the
             features unless ``per_feature=True``. float32 if ``X`` is float32, else
             float64. Missing values have no part in the mean; it is NaN for a row
-            without any value.
+            without any value. With categorical features errors are in squared units of
+            the *scaled* data, in which all features weigh the same: that of a category
+            is the sum over its indicators, and 1 on average for a model that knows
+            nothing but their shares.
         """
         model = self._fitted_model()
         X = self._check_X(X, "reconstruction_error")
@@ -558,9 +578,9 @@ class BaseAutoencoder(
             residuals, and the squared distances to ``mean_``, the mean of the training
             rows. It is at most 1, and 0 for a model that always returns that mean. It
             is computed in the units of the data, so that features with a larger
-            variance have more weight, whatever the scaling and the training loss. If
-            all rows equal the mean, it is 1 for a perfect reconstruction and 0
-            otherwise.
+            variance have more weight, whatever the scaling and the training loss. With
+            categorical features it is computed in scaled units instead. If all rows
+            equal the mean, it is 1 for a perfect reconstruction and 0 otherwise.
         """
         model = self._fitted_model()
         X = self._check_X(X, "score")
@@ -585,6 +605,9 @@ class BaseAutoencoder(
             if target.sum().isnan():
                 # What is missing has no part in either.
                 residual, distance = residual.nan_to_num(), distance.nan_to_num()
+            if model.loss.blocks is not None:
+                scale = model.scaling.scale.to(residual)
+                residual, distance = residual / scale, distance / scale
             return residual.square().sum(dim=1), distance.square().sum(dim=1)
 
         left, total = (
@@ -600,7 +623,9 @@ class BaseAutoencoder(
         The module includes scaling, inverse link of the loss and coordinates of the
         code, and maps tensors in the units of the training data. It does not need the
         estimator. It can be trained further, used in other modules, or exported with
-        :func:`torch.export.export` and :func:`torch.onnx.export`.
+        :func:`torch.export.export` and :func:`torch.onnx.export`. A categorical feature
+        has a column for each of its categories, in the order of ``categories_``: 1 in
+        rows of the category and 0 in others, and probabilities in reconstructions.
 
         Parameters
         ----------
@@ -673,12 +698,39 @@ class BaseAutoencoder(
         check_is_fitted(self)
         return self._model
 
+    def _checked_training_rows(self, X, previous):
+        """Return rows for `fit`: categories as their positions among all of them."""
+        checks = {"ensure_min_samples": 2, "ensure_all_finite": "allow-nan"}
+        is_categorical = categorical_columns(X, self.categorical_features)
+        with _named_columns(X, is_categorical):
+            if is_categorical is None:
+                X = validate_data(self, X, dtype=DTYPES, **checks)
+                self._categories = None
+                return X
+            validate_data(self, X, skip_check_array=True)
+            if previous is None or self._categories is None:
+                self._categories = Categories(X, is_categorical)
+            return self._categories.codes(X, self, **checks)
+
     def _check_X(self, X, method):
-        return checked_rows(self, X, method)
+        categories = self._categories
+        with _named_columns(X, categories and categories.is_categorical):
+            if categories is None:
+                return checked_rows(self, X, method)
+            validate_data(self, X, reset=False, skip_check_array=True)
+            return categories.encode(categories.codes(X, self))
+
+    def _restored(self, encoded, like=None):
+        """Return encoded rows as they were given to `fit`; see `Categories.restore`."""
+        if self._categories is None:
+            return encoded
+        return self._categories.restore(self._categories.probable(encoded), like)
 
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)
         check_feature_names(self, X, reset=False)
+        if self._categories is not None:
+            return self._categories.codes(X, self, name).astype(dtype, copy=False)
         X = check_array(
             X,
             dtype=dtype,
@@ -696,6 +748,8 @@ class BaseAutoencoder(
     def _check_columns(self, X, name):
         """Check that each column has a value."""
         empty = np.isnan(X).all(axis=0)
+        if self._categories is not None:
+            empty = empty[self._categories.blocks.first]
         if empty.any():
             names = getattr(self, "feature_names_in_", None)
             columns = np.flatnonzero(empty)
@@ -727,12 +781,22 @@ def _warn_of_target(X, y):
     """Warn of a table in the place of ``y`` that may be meant as target."""
     if getattr(y, "shape", None) != X.shape or X.shape[1] == 1:
         return
-    if not np.array_equal(np.asarray(y), X):
+    if not np.array_equal(np.asarray(y), np.asarray(X)):
         warn_user(
             "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
             "call fit(X, X_target=y).",
             IgnoredTargetWarning,
         )
+
+
+@contextmanager
+def _named_columns(X, is_categorical):
+    """Name the columns of rows that are refused because they are not numbers."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        explain_refusal(X, is_categorical, error)
+        raise
 
 
 @contextmanager

@@ -13,7 +13,9 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill missing values with the reconstruction by an autoencoder.
 
     `transform` returns the rows as they are, with the values that the autoencoder
-    expects in the place of NaN. This is the method ``impute`` of
+    expects in the place of NaN. Categories are filled in, too: of a data frame those
+    with a categorical dtype, others if ``autoencoder`` has them as
+    ``categorical_features``. This is the method ``impute`` of
     :class:`AutoencoderTransformer` as a step of a pipeline, with the conventions of
     :class:`~sklearn.impute.KNNImputer` and :class:`~sklearn.impute.IterativeImputer`.
 
@@ -115,8 +117,9 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            The rows without NaN. float32 if ``X`` is float32, else float64.
+        ndarray or data frame of shape (n_samples, n_features)
+            The rows without NaN. float32 if ``X`` is float32, else float64. A data
+            frame if ``X`` is one and has categorical features.
         """
         check_is_fitted(self)
         return self.autoencoder_.impute(X)

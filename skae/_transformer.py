@@ -33,7 +33,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Number of components of the latent code. A float in (0, 1) is the smallest
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
-        ``min(n_samples, n_features)`` and at least 1. None is
+        ``min(n_samples, n_features)`` and at least 1 (rounded up, if there are
+        categorical features). None is
         ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
         network cannot improve on it. An int may exceed the number of features.
 
@@ -68,6 +69,21 @@ class AutoencoderTransformer(BaseAutoencoder):
         Distance between a row and its reconstruction, in scaled units, summed over
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
+
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Which features are categories, with the meanings of scikit-learn's
+        :class:`~sklearn.ensemble.HistGradientBoostingClassifier`.
+
+        - "from_dtype": columns of a data frame with a categorical or enumerated dtype
+          (pandas, Polars, PyArrow). In arrays none.
+        - array-like of names, indices, or of one bool per feature. The values may be
+          strings or numbers.
+        - None: none. Categories that are numbers are then taken as numbers.
+
+        Inside the model a category is a block of indicators, in a metric in which all
+        features weigh the same; the decoder gives probabilities, with cross-entropy as
+        loss. Missing categories, and those that `fit` has not seen, are missing
+        values. At most 1,000 categories per feature. See the user guide.
 
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
@@ -194,10 +210,12 @@ class AutoencoderTransformer(BaseAutoencoder):
         Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
-        Weighted mean of the training rows.
+        Weighted mean of the training rows. A categorical feature has one
+        entry for each category instead, its share of the rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        Number by which each feature is divided inside the model.
+        Number by which each feature is divided inside the model. A
+        categorical feature has one entry for each category instead.
 
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of each component of the code over the training rows, before
@@ -299,6 +317,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
         to callbacks during training only.
 
+    categories_ : list of length n_features_in_
+        The categories of each categorical feature, an array in the order of their
+        entries in ``mean_``; None for numbers. Only available if there are categorical
+        features.
+
     n_features_in_ : int
         Number of features seen in `fit`.
 
@@ -380,6 +403,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         corruption=None,
         penalty=None,
         loss=None,
+        categorical_features="from_dtype",
         scaling="auto",
         optimizer="adamw",
         lr=5e-3,
@@ -406,6 +430,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.corruption = corruption
         self.penalty = penalty
         self.loss = loss
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.optimizer = optimizer
         self.lr = lr
@@ -444,11 +469,12 @@ class AutoencoderTransformer(BaseAutoencoder):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_in_), float64
+        ndarray of shape (n_samples, n_features_in_), float64, or data frame
             Rows in the units of the training data. They are reconstructions of the
             codes, without the noise of the data around them: with
             :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson`,
-            probabilities and rates.
+            probabilities and rates. Categories are drawn by their probabilities; with
+            them rows are as they were given to `fit`.
 
         Raises
         ------
@@ -471,7 +497,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         """
         model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        return model.sample(n_samples, check_random_state(random_state), self._density)
+        random_state = check_random_state(random_state)
+        rows = model.sample(n_samples, random_state, self._density)
+        if self._categories is None:
+            return rows
+        return self._categories.restore(self._categories.drawn(rows, random_state))
 
     def _settings(self):
         settings = super()._settings()
@@ -506,7 +536,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         left_out = min(n_samples, n_features) - fit.axes.n_components
         self.noise_variance_ = 0.0
         if left_out > 0:
-            error = final.error @ np.square(self.scale_)
+            error = final.error @ np.square(fit.model.units.cpu().numpy())
             self.noise_variance_ = float(unbiased * error / left_out)
 
     def _whiten(self, fit):

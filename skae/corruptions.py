@@ -22,7 +22,15 @@ class Corruption(Component):
 
     A subclass implements `draw`, which draws random numbers, and ``__call__``, which
     applies them to rows.
+
+    Attributes
+    ----------
+    replaces_cells : bool
+        Whether an entry either is replaced or stays. All columns of a categorical
+        feature then share the random numbers of one: a category is replaced as a whole.
     """
+
+    replaces_cells = False
 
     @abstractmethod
     def draw(self, shape, generator):
@@ -135,6 +143,7 @@ class Masking(Corruption):
     0.7
     """
 
+    replaces_cells = True
     _parameter_constraints: dict = {"rate": _RATE}
 
     def __init__(self, rate=0.3):
@@ -178,6 +187,7 @@ class Dropout(Corruption):
     (tensor([0., 2.]), 1.0)
     """
 
+    replaces_cells = True
     _parameter_constraints: dict = {"rate": [Interval(Real, 0, 1, closed="left")]}
 
     def __init__(self, rate=0.2):
@@ -290,6 +300,7 @@ class Swap(Corruption):
     (True, True)
     """
 
+    replaces_cells = True
     _parameter_constraints: dict = {"rate": _RATE}
 
     def __init__(self, rate=0.15):

@@ -56,10 +56,18 @@ class Loss(Component):
         The degree of homogeneity: ``loss(t * r) == t**degree * loss(r)`` for a residual
         ``r`` and ``t > 0``. A homogeneous loss is the negative log-likelihood of a
         distribution with a free scale parameter. None if the loss is not homogeneous.
+    blocks : Blocks or None
+        Which columns are indicators of categories. None: no column is.
     """
 
     domain = (-inf, inf)
     degree: int | None = None
+    blocks = None
+
+    @property
+    def name(self):
+        """Name of the loss in messages."""
+        return type(self).__name__
 
     def check_domain(self, X, name):
         """Check that rows lie in the domain of the loss.

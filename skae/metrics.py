@@ -64,6 +64,9 @@ def reconstruction_scorer(estimator, X, y=None):
     """
     before, last, _ = _split_pipeline(estimator)
     check_is_fitted(last)
+    if hasattr(last, "categories_") and hasattr(last, "reconstruct"):
+        # Categories have no unit that steps before could be undone in.
+        return estimator.score(X)
     if not (hasattr(estimator, "inverse_transform") and hasattr(last, "mean_")):
         raise TypeError(
             "reconstruction_scorer needs an estimator with inverse_transform and "

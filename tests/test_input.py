@@ -48,7 +48,7 @@ BAD_ROWS = {
     "strings": (
         lambda X: np.full(X.shape, "a"),
         ValueError,
-        "could not convert string",
+        "columns that are not numbers",
     ),
     "complex": (lambda X: X + 1j, ValueError, "Complex data not supported"),
     "a vector": (lambda X: X[:, 0], ValueError, "Expected 2D array, got 1D"),

@@ -73,6 +73,9 @@ class PrincipalAxes:
         Which part of the spectrum is needed, as the estimators understand it.
     random_state : RandomState
         For the iteration on data that are large both ways.
+    most : int, default=None
+        Largest number of components that "auto" stands for. None is half of the rows or
+        of the columns, whichever are fewer.
 
     Attributes
     ----------
@@ -86,7 +89,7 @@ class PrincipalAxes:
         Sum of the variances of the features.
     """
 
-    def __init__(self, x, weight, n_components, random_state):
+    def __init__(self, x, weight, n_components, random_state, most=None):
         self._weight = weight
         if n_components is None:
             n_components = min(x.shape)
@@ -116,7 +119,8 @@ class PrincipalAxes:
             floor = noise * max(variances[0], 0.0)
             self.rank = int(np.count_nonzero(variances > floor))
             self._variances = variances[: self.rank]
-            self.n_components = self._resolve(n_components, min(x.shape))
+            most = min(x.shape) // 2 if most is None else min(most, len(x) // 2)
+            self.n_components = self._resolve(n_components, max(1, most))
             if dtype == np.float64 or self._exact_enough():
                 break
         axes = axes_of(min(self.n_components, self.rank))
@@ -128,7 +132,7 @@ class PrincipalAxes:
             axes = np.vstack([axes, more])
         _, self._axes = svd_flip(None, axes, u_based_decision=False)
 
-    def _resolve(self, n_components, smaller):
+    def _resolve(self, n_components, most):
         if isinstance(n_components, Integral):
             return int(n_components)
         if self.rank == 0:
@@ -139,7 +143,7 @@ class PrincipalAxes:
         needed = min(
             int(np.searchsorted(explained, share, side="right")) + 1, self.rank
         )
-        return min(needed, max(1, smaller // 2)) if n_components == "auto" else needed
+        return min(needed, most) if n_components == "auto" else needed
 
     def _exact_enough(self):
         """Return whether the error of single precision is small beside PCA's residual.

@@ -20,7 +20,7 @@ _NORMAL_IQR = 1.3489795003921634
 _ROUNDING = 1e-6, 1e-12
 
 
-def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
+def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=None):
     """Learn the map ``(x - center) / scale`` of each feature from rows.
 
     Parameters
@@ -39,6 +39,9 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
         False it is only centred. If True, values that differ from the constant by more
         than rounding are mapped to plus or minus the root of ``n_samples``, whatever
         their unit: one more row with such a value would have had that distance.
+    blocks : Blocks, default=None
+        Which columns are indicators of categories: those have the scaling of their
+        metric, whatever ``kind`` is.
 
     Returns
     -------
@@ -70,10 +73,11 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
             f"it ranges from {low.min():.6g} to {high.max():.6g}."
         )
     center, ones = mean, np.ones_like(mean)
+    number = ones > 0 if blocks is None else ~blocks.is_indicator
     if kind == "standard":
         scale = np.sqrt(variance)
     elif kind == "global":
-        scale = ones * np.sqrt(variance.mean())
+        scale = ones * np.sqrt(variance[number].mean() if number.any() else 1.0)
     elif kind == "minmax":
         center, scale = (low + high) / 2, (high - low) / 2
     elif kind == "robust":
@@ -83,6 +87,10 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False):
         center, scale = np.where(flat, [mean, np.sqrt(variance)], [center, scale])
     else:
         center, scale = 0 * mean, ones
+    if blocks is not None:
+        metric = blocks.metric(mean, len(rows))
+        center, scale = np.where(number, [center, scale], metric)
+        constant &= number
     limit = None
     if marks_changes and constant.any() and kind not in ("global", None):
         relative, absolute = _ROUNDING

@@ -183,11 +183,18 @@ class Autoencoder(Portable):
             draw = getattr(self, name).draw(shape[0], generator)
             if draw is not None:
                 draws[name] = draw
-        for name in ("corruption", "penalty"):
-            part = getattr(self, name)
-            if part is not None:
-                draws[name] = part.draw(shape, generator)
+        if self.corruption is not None:
+            draws["corruption"] = self._draw_corruption(shape, generator)
+        if self.penalty is not None:
+            draws["penalty"] = self.penalty.draw(shape, generator)
         return draws
+
+    def _draw_corruption(self, shape, generator):
+        blocks = self.loss.blocks
+        if blocks is None or not self.corruption.replaces_cells:
+            return self.corruption.draw(shape, generator)
+        drawn = self.corruption.draw((shape[0], blocks.n_features), generator)
+        return blocks.repeated(drawn)
 
     def forward(self, x, draws=None, mask=None, input=None, networks=None):
         """Pass rows through the model.

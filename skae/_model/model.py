@@ -99,9 +99,22 @@ class Model(RowModule):
         """Return rows, with their reconstruction in the place of missing entries."""
         return torch.where(x.isnan(), self(x), x)
 
+    @property
+    def units(self):
+        """Units of residuals, by column: those of the data.
+
+        Categories have none: where there are some, all residuals are in scaled units.
+        """
+        scale = self.scaling.scale
+        return scale if self.loss.blocks is None else torch.ones_like(scale)
+
     def squared_residuals(self, x):
-        """Return the squared residual of each entry, NaN of missing ones."""
-        return (x - self(x)).square_()
+        """Return the squared residual of each feature, NaN of missing ones."""
+        residual = x - self(x)
+        blocks = self.loss.blocks
+        if blocks is None:
+            return residual.square_()
+        return blocks.sums(residual.div_(self.scaling.scale.to(x.dtype)).square_())
 
     def mean_squared_residual(self, x):
         """Return the mean of the squared residuals of each row, of known entries."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._data.source import Subset
+from .._data.source import Resident, Subset
 from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from ._ensemble import fit_ensemble
@@ -73,9 +73,18 @@ def cross_fitted(fit, unchanged, how, events):
     for kept, rows in folds:
         first = train(plan.fold(kept, n_epochs), **events)
         fitted = fit_ensemble(first, **how, **events)
-        scores.append(fitted.ensemble.score(Subset(plan.rows, rows)))
+        scores.append(fitted.ensemble.score(_unseen(plan, kept, rows)))
     rows = np.concatenate([rows for _, rows in folds])
     # In the order of the table.
     order = np.argsort(rows, kind="stable")
     weight = None if plan.weight is None else plan.weight[rows[order]]
     return np.concatenate(scores)[order], weight
+
+
+def _unseen(plan, kept, rows):
+    """Return rows as a model of the others gets them."""
+    blocks = plan.settings.blocks
+    if blocks is None:
+        return Subset(plan.rows, rows)
+    x, seen = plan.rows.take(rows), plan.rows.take(kept)
+    return Resident(blocks.unseen_as_missing(x, seen))

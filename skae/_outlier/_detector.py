@@ -18,6 +18,7 @@ from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
 from ..exceptions import DependentRowsWarning
 from ..inspection import Explanation
+from ..inspection._explanation import furthest
 from . import _thresholds
 from ._cross_fitting import cross_fits, cross_fitted, n_folds
 from ._ensemble import fit_ensemble
@@ -40,7 +41,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Number of components of the latent code. A float in (0, 1) is the smallest
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
-        ``min(n_samples, n_features)`` and at least 1. None is
+        ``min(n_samples, n_features)`` and at least 1 (rounded up, if there are
+        categorical features). None is
         ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
         network cannot improve on it. An int may exceed the number of features.
 
@@ -129,6 +131,21 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Distance between a row and its reconstruction, in scaled units, summed over
         the features; see :mod:`skae.losses`. None is
         :class:`~skae.losses.SquaredError`.
+
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Which features are categories, with the meanings of scikit-learn's
+        :class:`~sklearn.ensemble.HistGradientBoostingClassifier`.
+
+        - "from_dtype": columns of a data frame with a categorical or enumerated dtype
+          (pandas, Polars, PyArrow). In arrays none.
+        - array-like of names, indices, or of one bool per feature. The values may be
+          strings or numbers.
+        - None: none. Categories that are numbers are then taken as numbers.
+
+        Inside the model a category is a block of indicators, in a metric in which all
+        features weigh the same; the decoder gives probabilities, with cross-entropy as
+        loss. Missing categories, and those that `fit` has not seen, are missing
+        values. At most 1,000 categories per feature. See the user guide.
 
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
@@ -274,10 +291,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Number of components of the latent code.
 
     mean_ : ndarray of shape (n_features_in_,)
-        Weighted mean of the training rows.
+        Weighted mean of the training rows. A categorical feature has one
+        entry for each category instead, its share of the rows.
 
     scale_ : ndarray of shape (n_features_in_,)
-        Number by which each feature is divided inside the model.
+        Number by which each feature is divided inside the model. A
+        categorical feature has one entry for each category instead.
 
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
@@ -357,6 +376,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
         to callbacks during training only.
 
+    categories_ : list of length n_features_in_
+        The categories of each categorical feature, an array in the order of their
+        entries in ``mean_``; None for numbers. Only available if there are categorical
+        features.
+
     n_features_in_ : int
         Number of features seen in `fit`.
 
@@ -430,6 +454,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         corruption=None,
         penalty=None,
         loss=None,
+        categorical_features="from_dtype",
         scaling="auto",
         optimizer="adamw",
         lr=5e-3,
@@ -459,6 +484,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.corruption = corruption
         self.penalty = penalty
         self.loss = loss
+        self.categorical_features = categorical_features
         self.scaling = scaling
         self.optimizer = optimizer
         self.lr = lr
@@ -736,12 +762,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Arrays of shape (n_samples, n_features); see
             :class:`~skae.inspection.Explanation`:
 
-            - ``value``: the rows, NaN where a value is missing.
+            - ``value``: the rows, NaN or None where a value is missing.
             - ``expected``: their reconstruction, the mean of those of the ensemble, in
-              the units of the training data.
+              the units of the training data; of categories the most probable one.
             - ``residual``: ``value - expected``, divided by the root mean square of the
               residual of the feature over the validation set, or over the training rows
-              if there are fewer than 500.
+              if there are fewer than 500. Of a category it is that of the indicator
+              furthest from zero.
             - ``share``: share of the feature in the anomaly score.
 
             ``code_share``, of shape (n_samples,), is the share of the score that is due
@@ -783,19 +810,29 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         1.0
         """
         index = X.index if hasattr(X, "iloc") else None
-        X = on_host(self._check_rows(X, "explain"))
+        given, X = X, on_host(self._check_rows(X, "explain"))
         parts, expected = self._ensemble.explain(X)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            n_features = self.n_features_in_
+            names = np.array([f"x{j}" for j in range(n_features)], dtype=object)
+        residual = (X - expected) / self._ensemble.residual_spread
+        if (categories := self._categories) is not None:
+            blocks = categories.blocks
+            parts = np.column_stack([blocks.sums(parts[:, :-1]), parts[:, -1]])
+            residual = np.column_stack(
+                [furthest(residual[:, blocks.columns(j)]) for j in range(len(names))]
+            )
+            X = categories.table(categories.codes(given, self))
+            expected = categories.table(categories.probable(expected))
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(
             parts, total, out=np.full_like(parts, 1 / parts.shape[1]), where=total > 0
         )
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{j}" for j in range(X.shape[1])], dtype=object)
         return Explanation(
             value=X,
             expected=expected,
-            residual=(X - expected) / self._ensemble.residual_spread,
+            residual=residual,
             share=parts[:, :-1],
             code_share=parts[:, -1],
             feature_names=names,
@@ -917,6 +954,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         vars(self).pop("calibration_scores_", None)
         if withheld is not None:
             X, weight, groups = withheld
+            if self._categories is not None:
+                X = self._categories.encode(X)
             scores = -self._ensemble.score(X)
             self._reference = _thresholds.Reference(scores, weight, groups)
             self.calibration_scores_ = self._reference.scores

@@ -13,7 +13,7 @@ from .._model.model import Model
 from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from ..anomaly_scores import View
-from ..anomaly_scores._base import deviation, spread
+from ..anomaly_scores._base import deviation, residual_spread
 from ._absence import fit_absence
 
 __all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
@@ -233,8 +233,10 @@ def _fit_member(fit, score, unit):
     scale = float(deviation(scores))
     scale = scale if scale > 0 and unit else 1.0
     has_missing = plan.settings.has_missing
-    absence = fit_absence(plan.rows, plan.weight, scores / scale, has_missing)
-    usual = spread(held_out.residual).numpy()
+    absence = fit_absence(
+        plan.rows, plan.weight, scores / scale, has_missing, plan.settings.blocks
+    )
+    usual = residual_spread(sample, held_out, plan.settings.blocks).numpy()
     member = Member(model, scorer, scale, usual, absence)
     in_precision = member.in_precision(plan.rows.dtype, torch.device("cpu"))
     with torch.inference_mode():

@@ -60,6 +60,8 @@ class Rows(torch.utils.data.Dataset):
         Which entries of ``source`` are known.
     completion : Completion, default=None
         What missing entries are taken as; required with ``known``.
+    blocks : Blocks, default=None
+        Columns that are hidden together.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Rows(torch.utils.data.Dataset):
         input=None,
         known=None,
         completion=None,
+        blocks=None,
     ):
         self.source = source
         self.weight = weight
@@ -77,6 +80,7 @@ class Rows(torch.utils.data.Dataset):
         self.input = input
         self.known = known
         self.completion = completion
+        self.blocks = blocks
 
     def __len__(self):
         return len(self.source if self.index is None else self.index)
@@ -114,7 +118,11 @@ class Rows(torch.utils.data.Dataset):
                 others = torch.randint(len(self), (len(x),), **how)
                 if self.index is not None:
                     others = self.index[others]
-                at_random = torch.rand(x.shape, **how) < _HIDDEN
+                if self.blocks is None:
+                    at_random = torch.rand(x.shape, **how) < _HIDDEN
+                else:
+                    features = torch.rand(len(x), self.blocks.n_features, **how)
+                    at_random = self.blocks.repeated(features) < _HIDDEN
                 x = x.masked_fill(at_random | ~self.known[others], torch.nan)
             rows = slice(start, start + len(x))
             seen[rows if self.index is None else self.index[rows]] = self.completion(x)
@@ -129,7 +137,15 @@ class Rows(torch.utils.data.Dataset):
         completion = self.completion
         if completion is not None:
             completion = deepcopy(completion).to(device)
-        return Rows(self.source.to(device), weight, index, given, known, completion)
+        return Rows(
+            self.source.to(device),
+            weight,
+            index,
+            given,
+            known,
+            completion,
+            self.blocks,
+        )
 
     def take(self, index):
         """Return some of the rows, their weights again of mean one, without a copy."""
@@ -138,7 +154,15 @@ class Rows(torch.utils.data.Dataset):
         if self.index is not None:
             index = self.index[index]
         weight = None if weight is None else weight / weight.mean()
-        return Rows(self.source, weight, index, self.input, self.known, self.completion)
+        return Rows(
+            self.source,
+            weight,
+            index,
+            self.input,
+            self.known,
+            self.completion,
+            self.blocks,
+        )
 
     def weight_array(self):
         """Return the weights as an ndarray of float64, or None."""

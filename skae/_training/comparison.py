@@ -138,7 +138,7 @@ def _compare(plan, axes, net, autoencoder, rows):
     """Compare a network with PCA and the best constant row.
 
     PCA is the linear network that training with the loss starts at: for losses of the
-    whole real line PCA itself, for others what their link makes of it. Each column of
+    whole real line PCA itself, for others what their link makes of it. Each feature of
     the constant row is its mean or its median, whichever has the smaller loss.
 
     Parameters
@@ -178,7 +178,8 @@ def _compare(plan, axes, net, autoencoder, rows):
             raw, *_ = module(x, input=given)
             entries = loss.per_entry(raw, x)
             terms.append(entries if known is None else entries * known)
-        return torch.cat(terms).cpu().double()
+        terms = torch.cat(terms).cpu().double()
+        return terms if loss.blocks is None else loss.blocks.sums(terms)
 
     weight = None if rows.weight is None else rows.weight.cpu().double()
     of_mean, of_median = entries(started(mean)), entries(started(median))

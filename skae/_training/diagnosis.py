@@ -55,7 +55,9 @@ def diagnose(fit):
         Fitted attributes by name, as the estimators document them.
     """
     plan, net, model = fit.plan, fit.net, fit.model
-    units = np.square(model.scaling.scale.cpu().numpy())
+    units = np.square(model.units.cpu().numpy())
+    blocks = plan.settings.blocks
+    n_features = len(units) if blocks is None else blocks.n_features
     # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
         fit.final.error,
@@ -84,7 +86,7 @@ def diagnose(fit):
         reported["components_"] = components
     return reported | {
         "kept_weights_": describe(net),
-        "pca_reconstruction_error_": float((pca_error * units).mean()),
+        "pca_reconstruction_error_": float(pca_error @ units / n_features),
         "explained_variance_ratio_": explained_variance_ratio(plan, model, fit.final),
         "diagnostics_": {
             "n_held_out": plan.n_validation,
@@ -288,8 +290,7 @@ def _has_code_of_pca(fit):
 
 
 def _losses(parts, loss, other):
-    name = type(parts.loss).__name__
-    return f"a mean loss ({name}) of {loss:.6g} instead of {other:.6g}"
+    return f"a mean loss ({parts.loss.name}) of {loss:.6g} instead of {other:.6g}"
 
 
 def _is_one_row(fit):

@@ -209,7 +209,7 @@ def explained_variance_ratio(plan, model, final):
     """
     x = final.x
     weight = None if plan.weight is None else plan.weight[final.sample]
-    units = np.square(model.scaling.scale.cpu().numpy())
+    units = np.square(model.units.cpu().numpy())
     code = final.code.take(final.sample).to(model.device)
     code = model.coordinates(code).cpu().numpy()
     k = code.shape[1]

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from .._data.affine import AffineMap
+from .._data.blocks import Blocks
 from .._data.holdout import Holdout
 from .._data.missing import Completion, completed_rows, fit_completion
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
 from .._model.autoencoder import Parts
+from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows
 from .device import resolve_device
 
@@ -43,6 +45,8 @@ class Settings:
         As `fit_scaling` takes it.
     has_missing : bool
         Whether entries of the rows of a fit are missing.
+    blocks : Blocks or None
+        Which columns of the rows are indicators of categories. None: no column is.
     """
 
     parts: Parts
@@ -66,6 +70,7 @@ class Settings:
     precision: str
     net_params: dict | None
     has_missing: bool = False
+    blocks: Blocks | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Plan:
     Attributes
     ----------
     settings : Settings
+    parts : Parts
+        The components of the model, the loss with cross-entropy for categories.
     scaling : AffineMap
     mean : ndarray of shape (n_features,)
         Weighted mean of the rows.
@@ -115,6 +122,7 @@ class Plan:
     """
 
     settings: Settings
+    parts: Parts
     scaling: AffineMap
     mean: np.ndarray
     axes: PrincipalAxes
@@ -133,11 +141,6 @@ class Plan:
     n_epochs: int | None
     seeds: tuple
     random_state: np.random.RandomState
-
-    @property
-    def parts(self):
-        """The components of the model."""
-        return self.settings.parts
 
     @property
     def has_pairs(self):
@@ -175,7 +178,8 @@ class Plan:
             weight = torch.from_numpy(weight.astype(np.float32))
         given = scaled_rows(self.rows, self.scaling) if self.has_pairs else None
         completion = None if self.known is None else self.completion
-        rows = Rows(self.x, weight, None, given, self.known, completion)
+        blocks = self.settings.blocks
+        rows = Rows(self.x, weight, None, given, self.known, completion, blocks)
         rows = rows.to(self.device)
         if self.X_val is not None:
             x, given = scaled_rows(self.X_val, self.scaling), None
@@ -184,7 +188,7 @@ class Plan:
             known = None
             if completion is not None:
                 x, known = completed_rows(x, completion)
-            validation = Rows(x, None, None, given, known, completion)
+            validation = Rows(x, None, None, given, known, completion, blocks)
             return Data(rows, validation.to(self.device))
         if self.validation is None:
             return Data(rows)
@@ -277,9 +281,17 @@ def prepare(
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     if scaling is None:
         scaling = fit_scaling(
-            settings.scaling, target, weight, marks_changes=settings.marks_changes
+            settings.scaling,
+            target,
+            weight,
+            marks_changes=settings.marks_changes,
+            blocks=settings.blocks,
         )
     scaling, mean = scaling
+    parts = settings.parts
+    if settings.blocks is not None:
+        loss = MixedLoss(parts.loss, settings.blocks, scaling.center, scaling.scale)
+        parts = replace(parts, loss=loss)
     x = scaled_rows(target, scaling)
     if n_components is None:
         n_components = settings.n_components
@@ -287,7 +299,11 @@ def prepare(
     if settings.has_missing:
         completion = fit_completion(x, weight)
         x, known = completed_rows(x, completion)
-    axes = PrincipalAxes(x, weight, n_components, random_state)
+    most = None
+    if settings.blocks is not None:
+        # A category tells more than a number: half of the features, rounded up.
+        most = -(-settings.blocks.n_features // 2)
+    axes = PrincipalAxes(x, weight, n_components, random_state, most)
     if completion is None:
         completion = Completion.of_axes(axes, x)
     seeds = draw_seeds(random_state)
@@ -298,6 +314,7 @@ def prepare(
         validation = _draw_validation(holdout, len(rows), fraction, random_state)
     return Plan(
         settings=settings,
+        parts=parts,
         scaling=scaling,
         mean=mean,
         axes=axes,

@@ -102,7 +102,7 @@ def range_mismatch(fit):
     linear = "let the decoder end in a linear layer"
     if _has_link(fit.model):
         return (
-            f"{says}, but {type(fit.plan.parts.loss).__name__} takes any number and "
+            f"{says}, but {fit.plan.parts.loss.name} takes any number and "
             f"applies an activation itself: {linear}."
         )
     settings, x = fit.plan.settings, fit.final.x

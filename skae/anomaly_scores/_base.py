@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from .._component import Component
 
-__all__ = ["AnomalyScore", "Joint", "Scorer", "View", "deviation", "spread"]
+__all__ = [
+    "AnomalyScore",
+    "Joint",
+    "Scorer",
+    "View",
+    "deviation",
+    "residual_spread",
+    "spread",
+]
 
 # Lower bounds of spreads. For residuals, relative to the largest of all columns: in a
 # column that is reconstructed exactly, or that never varied, every rounding error would
@@ -168,6 +176,28 @@ def spread(values, smallest=_SMALLEST_RESIDUAL):
     return root.clamp_min(smallest * largest) if largest > 0 else torch.ones_like(root)
 
 
+def residual_spread(rows, held_out, blocks=None):
+    """Return the RMS of the residual of each column on validation rows, clipped.
+
+    That of an indicator is at least what it would be with one more row whose category
+    is not the expected one: that no row had another does not make one impossible.
+
+    Parameters
+    ----------
+    rows, held_out : View
+        As `Scorer.start` takes them.
+    blocks : Blocks, default=None
+        Which columns are indicators.
+    """
+    found = spread(held_out.residual)
+    if blocks is None:
+        return found
+    step = rows.x.amax(dim=0) - rows.x.amin(dim=0)
+    least = step / (len(held_out.x) + 1) ** 0.5
+    indicator = torch.from_numpy(blocks.is_indicator)
+    return torch.where(indicator, torch.maximum(found, least), found)
+
+
 def deviation(scores):
     """Return the mean absolute deviation of each column from its median.
 
@@ -194,11 +224,14 @@ class Joint(nn.Module):
     whitening : float
         Each column is divided by its spread to this power: 0 keeps the metric of the
         data, 1 gives all columns unit spread.
+    blocks : Blocks, default=None
+        Which columns of the rows are indicators of categories.
     """
 
-    def __init__(self, whitening):
+    def __init__(self, whitening, blocks=None):
         super().__init__()
         self.whitening = whitening
+        self.blocks = blocks
 
     def start(self, rows, held_out):
         """Measure the spread of residuals on validation rows, of codes on all rows."""
@@ -208,7 +241,8 @@ class Joint(nn.Module):
         self.register_buffer("of_code", of_code**self.whitening)
         # Residuals that are rounding errors only must not be scaled up.
         rounding = _ROUNDING * spread(rows.x - rows.x.mean(dim=0))
-        of_residual = torch.maximum(spread(held_out.residual), rounding)
+        of_residual = residual_spread(rows, held_out, self.blocks)
+        of_residual = torch.maximum(of_residual, rounding)
         self.register_buffer("of_residual", of_residual**self.whitening)
 
     def forward(self, view):

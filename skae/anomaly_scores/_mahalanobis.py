@@ -43,13 +43,13 @@ class Mahalanobis(AnomalyScore):
 
     def build(self, loss):
         """Return a module that stores the covariance; see `AnomalyScore.build`."""
-        return _Mahalanobis()
+        return _Mahalanobis(loss.blocks)
 
 
 class _Mahalanobis(Scorer):
-    def __init__(self):
+    def __init__(self, blocks):
         super().__init__()
-        self.joint = Joint(whitening=1.0)
+        self.joint = Joint(whitening=1.0, blocks=blocks)
 
     def start(self, rows, held_out):
         self.joint.start(rows, held_out)

@@ -119,7 +119,11 @@ class Neighbors(AnomalyScore):
 
     def build(self, loss):
         """Return a module that stores training rows; see `AnomalyScore.build`."""
-        spaces = {"joint": lambda: Joint(_WHITENING), "data": _Data, "quantile": Ranks}
+        spaces = {
+            "joint": lambda: Joint(_WHITENING, loss.blocks),
+            "data": _Data,
+            "quantile": lambda: Ranks(loss.blocks),
+        }
         return _Neighbors(spaces[self.space](), self.n_neighbors, self.contamination)
 
 

@@ -95,8 +95,19 @@ class Ranks(nn.Module):
 
     Piecewise linear between at most 64 quantiles of the training rows. Beyond these it
     grows like the logarithm of the distance, so that it is finite and increases
-    strictly.
+    strictly. Indicators of categories, which have no order, stay as they are.
+
+    Parameters
+    ----------
+    blocks : Blocks, default=None
+        Which columns are indicators.
     """
+
+    def __init__(self, blocks=None):
+        super().__init__()
+        self.kept = None
+        if blocks is not None:
+            self.kept = torch.from_numpy(blocks.is_indicator)
 
     def start(self, rows, held_out):
         """Compute the quantiles of the training rows."""
@@ -126,7 +137,10 @@ class Ranks(nn.Module):
         x = view.x.to(self.slope.dtype)
         above = (self.slope * (x - self.inside.high).clamp_min(0)).log1p()
         below = (self.slope * (self.inside.low - x).clamp_min(0)).log1p()
-        return self.inside(x) + above - below
+        mapped = self.inside(x) + above - below
+        if self.kept is None:
+            return mapped
+        return torch.where(self.kept.to(x.device), x, mapped)
 
 
 class Surprise(nn.Module):

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import check_cv, validation_curve
 
 from .._compat.sklearn import num_samples
+from .._data.categories import categorical_columns
 from ..metrics import _split_pipeline, reconstruction_scorer
 from . import _plotting
 from ._plotting import Display, keywords
@@ -96,7 +97,7 @@ class CodeSizeDisplay(Display):
             pipeline that ends in such an estimator and whose other steps have
             `inverse_transform`. It is cloned, and need not be fitted. For the scores of
             PCA, :class:`~sklearn.decomposition.PCA` replaces the estimator or the last
-            step; they are left out if that is PCA itself.
+            step; they are left out if that is PCA itself, or ``X`` has categories.
         X : array-like of shape (n_samples, n_features)
             Rows to split into folds.
         y : array-like of shape (n_samples,), default=None
@@ -146,7 +147,8 @@ class CodeSizeDisplay(Display):
             return validation_curve(model, X, y, param_name=name, **options)[1]
 
         pca_scores = None
-        if not isinstance(last, PCA):
+        which = None if step else getattr(last, "categorical_features", None)
+        if not isinstance(last, PCA) and categorical_columns(X, which) is None:
             pca = PCA(random_state=0)
             # First, because PCA is fast and raises if a size is too large.
             pca_scores = scores(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ._explanation import Explanation, is_missing
+from .._data.categories import is_missing
+from ._explanation import Explanation
 from ._steps import Column, tables_of, transformers, undo_all
 from ._table import Table
 

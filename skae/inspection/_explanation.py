@@ -7,13 +7,13 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from .._compat.sklearn import Interval, validate_parameter_constraints
+from .._data.categories import is_missing
 
 __all__ = [
     "NEGLIGIBLE",
     "Explanation",
     "expected_text",
     "furthest",
-    "is_missing",
     "value_text",
 ]
 
@@ -271,14 +271,6 @@ def furthest(residual):
     """Return the residual furthest from zero in each row; NaN if all are."""
     largest = np.abs(np.nan_to_num(residual)).argmax(axis=1)
     return residual[np.arange(len(residual)), largest]
-
-
-def is_missing(value):
-    """Return whether a value is None, NaN, NaT or pandas.NA."""
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA is neither true nor false
-        return True
 
 
 def value_text(value):

@@ -14,7 +14,7 @@ from sklearn.preprocessing import (
 
 from .._compat.sklearn import BaseImputer
 from .._data.arrays import like, on_host
-from ._explanation import is_missing
+from .._data.categories import is_missing
 from ._table import names_out
 
 __all__ = ["Inverse", "inverse_of"]
