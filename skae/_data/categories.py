@@ -300,25 +300,27 @@ class Categories:
         template = self._template
         if template is None or (like is not None and frame is None):
             return self.table(codes)
-        columns = self._columns(codes)
+        names = nw.from_native(template).columns
+        columns = dict(zip(names, self._columns(codes), strict=True))
         space = nw.from_native(template).implementation
-        if space.is_pandas():
-            pd = nw.from_native(template).__native_namespace__()
-            index = like.index if frame is not None else pd.RangeIndex(len(codes))
-            series = {
-                name: pd.Series(column, index=index, dtype=template.dtypes.iloc[j])
-                for j, (name, column) in enumerate(
-                    zip(template.columns, columns, strict=True)
-                )
-            }
-            return pd.DataFrame(series, index=index)
-        schema = nw.from_native(template).schema
-        return nw.from_dict(
-            {
-                name: nw.new_series(name, list(column), dtype, backend=space)
-                for column, (name, dtype) in zip(columns, schema.items(), strict=True)
-            }
-        ).to_native()
+        library = nw.from_native(template).__native_namespace__()
+        if space.is_polars():
+            lists = {name: column.tolist() for name, column in columns.items()}
+            return library.DataFrame(lists, schema=template.schema)
+        if space.is_pyarrow():
+            return library.table(
+                [
+                    _arrow_column(library, columns[field.name], field.type)
+                    for field in template.schema
+                ],
+                schema=template.schema,
+            )
+        index = library.RangeIndex(len(codes)) if frame is None else like.index
+        series = {
+            name: library.Series(column, index=index, dtype=template[name].dtype)
+            for name, column in columns.items()
+        }
+        return library.DataFrame(series, index=index)
 
     def _columns(self, codes):
         """Return the values of each column of a frame, rounded where they were."""
@@ -336,6 +338,14 @@ class Categories:
             else:
                 columns.append(column)
         return columns
+
+
+def _arrow_column(pyarrow, values, dtype):
+    if not pyarrow.types.is_dictionary(dtype):
+        return pyarrow.array(values.tolist(), dtype)
+    # PyArrow does not make dictionaries from Python objects.
+    plain = pyarrow.array(values.tolist(), dtype.value_type)
+    return plain.dictionary_encode().cast(dtype)
 
 
 def explain_refusal(X, is_categorical, error):
