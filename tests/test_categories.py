@@ -605,9 +605,16 @@ def test_strings_and_dates_are_named_with_a_remedy(X):
     assert "days since" in str(info.value)
     with pytest.raises(ValueError, match=r"0 \(text\).*categorical_features=\[0\]"):
         AutoencoderTransformer().fit([["Paris", 1.0], ["Rome", 2.0]])
+    with pytest.raises(ValueError, match=r"'when'.*days since"):
+        AutoencoderTransformer().fit(words[["when"]])
     lines = pl.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
     with pytest.raises(ValueError, match="'a'"):
         AutoencoderTransformer().fit(lines)
+
+
+def test_names_of_columns_need_not_differ(X):
+    numbers = X[["temperature", "speed"]].set_axis(["a", "a"], axis=1)
+    assert AutoencoderTransformer(1, **QUICK).fit(numbers).n_components_ == 1
 
 
 def test_strings_in_new_rows_are_named(X):

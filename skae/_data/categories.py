@@ -4,12 +4,19 @@ from numbers import Real
 
 import narwhals as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from sklearn.utils import check_array
 
 from .arrays import foreign
 from .blocks import Blocks
 
-__all__ = ["Categories", "categorical_columns", "explain_refusal", "is_missing"]
+__all__ = [
+    "Categories",
+    "categorical_columns",
+    "explain_refusal",
+    "is_missing",
+    "refuse_dates",
+]
 
 # Categories of a feature, at most: with more it is rather an identifier, and the
 # networks would have a column for each of its values.
@@ -348,6 +355,22 @@ def _arrow_column(pyarrow, values, dtype):
     return plain.dictionary_encode().cast(dtype)
 
 
+def refuse_dates(X, is_categorical):
+    """Raise an error if columns are dates, which would be numbers of nanoseconds.
+
+    Parameters
+    ----------
+    X : array-like or data frame
+    is_categorical : ndarray of bool of shape (n_features,) or None
+        Features that need not be numbers.
+    """
+    found = [
+        column for column in _not_numbers(X, is_categorical) if column[1] == "date"
+    ]
+    if found:
+        raise ValueError(_refusal(found))
+
+
 def explain_refusal(X, is_categorical, error):
     """Raise an error that names the columns that are not numbers, if there are any.
 
@@ -360,37 +383,45 @@ def explain_refusal(X, is_categorical, error):
     error : Exception
         What was raised.
     """
+    found = _not_numbers(X, is_categorical)
+    if found:
+        raise ValueError(_refusal(found)) from error
+
+
+def _not_numbers(X, is_categorical):
+    """Return name, kind and dtype of the columns that are not numbers."""
     frame = _frame(X)
     if frame is not None:
+        names = list(frame.columns)
         kinds = [
             (name, "date" if dtype.is_temporal() else "text", str(dtype))
             for name, dtype in frame.schema.items()
             if not (dtype.is_numeric() or dtype == nw.Boolean)
         ]
-        names = list(frame.columns)
     elif isinstance(X, np.ndarray | list | tuple) and _as_array(X).ndim == 2:
         table = _as_array(X)
         names = list(range(table.shape[1]))
         kinds = [(j, kind, kind) for j in names if (kind := _kind(table[:, j]))]
     else:
-        return
-    known = set()
-    if is_categorical is not None:
-        if len(is_categorical) != len(names):
-            return  # what is wrong is their number
-        known = {names[j] for j in np.flatnonzero(is_categorical)}
-    found = [(name, *others) for name, *others in kinds if name not in known]
-    if not found:
-        return
+        return []
+    if is_categorical is None:
+        return kinds
+    if len(is_categorical) != len(names):
+        return []  # what is wrong is their number
+    known = {names[j] for j in np.flatnonzero(is_categorical)}
+    return [column for column in kinds if column[0] not in known]
+
+
+def _refusal(found):
     columns = ", ".join(f"{name!r} ({dtype})" for name, _, dtype in found)
     kinds = {kind for _, kind, _ in found}
     remedies = ", and ".join(text for kind, text in _REMEDIES.items() if kind in kinds)
     texts = [name for name, kind, _ in found if kind == "text"]
     example = f" Here: categorical_features={texts}." if texts else ""
-    raise ValueError(
+    return (
         f"X has columns that are not numbers: {columns}. {remedies.capitalize()}."
         f"{example}"
-    ) from error
+    )
 
 
 def _kind(column):
@@ -410,8 +441,11 @@ def _kind(column):
 
 def _frame(X):
     """Return a data frame of any library as one of narwhals, or None."""
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    return frame if isinstance(frame, nw.DataFrame) else None
+    try:
+        frame = nw.from_native(X, eager_only=True, pass_through=True)
+        return frame if isinstance(frame, nw.DataFrame) and frame.columns else None
+    except DuplicateError:
+        return None  # columns without names of their own
 
 
 def _as_array(X):
