@@ -364,10 +364,8 @@ def refuse_dates(X, is_categorical):
     is_categorical : ndarray of bool of shape (n_features,) or None
         Features that need not be numbers.
     """
-    found = [
-        column for column in _not_numbers(X, is_categorical) if column[1] == "date"
-    ]
-    if found:
+    found = _not_numbers(X, is_categorical)
+    if any(kind == "date" for _, kind, _ in found):
         raise ValueError(_refusal(found))
 
 
@@ -443,7 +441,7 @@ def _frame(X):
     """Return a data frame of any library as one of narwhals, or None."""
     try:
         frame = nw.from_native(X, eager_only=True, pass_through=True)
-        return frame if isinstance(frame, nw.DataFrame) and frame.columns else None
+        return frame if isinstance(frame, nw.DataFrame) and frame.schema else None
     except DuplicateError:
         return None  # columns without names of their own
 
