@@ -612,11 +612,6 @@ def test_strings_and_dates_are_named_with_a_remedy(X):
         AutoencoderTransformer().fit(lines)
 
 
-def test_names_of_columns_need_not_differ(X):
-    numbers = X[["temperature", "speed"]].set_axis(["a", "a"], axis=1)
-    assert AutoencoderTransformer(1, **QUICK).fit(numbers).n_components_ == 1
-
-
 def test_strings_in_new_rows_are_named(X):
     numbers = X[["temperature", "speed"]]
     model = AutoencoderTransformer(1, **QUICK).fit(numbers)

@@ -4,7 +4,6 @@ from numbers import Real
 
 import narwhals as nw
 import numpy as np
-from narwhals.exceptions import DuplicateError
 from sklearn.utils import check_array
 
 from .arrays import foreign
@@ -439,11 +438,8 @@ def _kind(column):
 
 def _frame(X):
     """Return a data frame of any library as one of narwhals, or None."""
-    try:
-        frame = nw.from_native(X, eager_only=True, pass_through=True)
-        return frame if isinstance(frame, nw.DataFrame) and frame.schema else None
-    except DuplicateError:
-        return None  # columns without names of their own
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    return frame if isinstance(frame, nw.DataFrame) else None
 
 
 def _as_array(X):
