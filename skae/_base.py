@@ -32,7 +32,12 @@ from ._compat.sklearn import (
     html_block,
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
-from ._data.categories import Categories, categorical_columns, explain_refusal
+from ._data.categories import (
+    Categories,
+    categorical_columns,
+    explain_refusal,
+    refuse_dates,
+)
 from ._data.holdout import Holdout, group_codes
 from ._data.source import Dense
 from ._data.validation import (
@@ -702,6 +707,8 @@ class BaseAutoencoder(
         """Return rows for `fit`: categories as their positions among all of them."""
         checks = {"ensure_min_samples": 2, "ensure_all_finite": "allow-nan"}
         is_categorical = categorical_columns(X, self.categorical_features)
+        if hasattr(X, "columns"):
+            refuse_dates(X, is_categorical)
         with _named_columns(X, is_categorical):
             if is_categorical is None:
                 X = validate_data(self, X, dtype=DTYPES, **checks)

@@ -347,10 +347,19 @@ def _as(kind, X):
     return pl.DataFrame(columns, schema=schema)
 
 
+def test_arrow_tables_come_back_as_they_went_in(X):
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.Table.from_pandas(X, preserve_index=False)
+    model = AutoencoderTransformer(2, **QUICK).fit(table)
+    assert model.impute(table).equals(table)
+    assert model.reconstruct(table).schema == table.schema
+
+
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
 @both
 def test_frames_come_back_as_they_went_in(X, estimator, kind):
     table = _as(kind, X)
+    # Polars has no categories that are numbers.
     which = "from_dtype" if kind == "pandas" else ["machine", "shift"]
     model = estimator(2, categorical_features=which, **QUICK).fit(table)
     for found in (
@@ -596,6 +605,8 @@ def test_strings_and_dates_are_named_with_a_remedy(X):
     assert "days since" in str(info.value)
     with pytest.raises(ValueError, match=r"0 \(text\).*categorical_features=\[0\]"):
         AutoencoderTransformer().fit([["Paris", 1.0], ["Rome", 2.0]])
+    with pytest.raises(ValueError, match=r"'when'.*days since"):
+        AutoencoderTransformer().fit(words[["when"]])
     lines = pl.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
     with pytest.raises(ValueError, match="'a'"):
         AutoencoderTransformer().fit(lines)

@@ -9,7 +9,13 @@ from sklearn.utils import check_array
 from .arrays import foreign
 from .blocks import Blocks
 
-__all__ = ["Categories", "categorical_columns", "explain_refusal", "is_missing"]
+__all__ = [
+    "Categories",
+    "categorical_columns",
+    "explain_refusal",
+    "is_missing",
+    "refuse_dates",
+]
 
 # Categories of a feature, at most: with more it is rather an identifier, and the
 # networks would have a column for each of its values.
@@ -300,25 +306,27 @@ class Categories:
         template = self._template
         if template is None or (like is not None and frame is None):
             return self.table(codes)
-        columns = self._columns(codes)
+        names = nw.from_native(template).columns
+        columns = dict(zip(names, self._columns(codes), strict=True))
         space = nw.from_native(template).implementation
-        if space.is_pandas():
-            pd = nw.from_native(template).__native_namespace__()
-            index = like.index if frame is not None else pd.RangeIndex(len(codes))
-            series = {
-                name: pd.Series(column, index=index, dtype=template.dtypes.iloc[j])
-                for j, (name, column) in enumerate(
-                    zip(template.columns, columns, strict=True)
-                )
-            }
-            return pd.DataFrame(series, index=index)
-        schema = nw.from_native(template).schema
-        return nw.from_dict(
-            {
-                name: nw.new_series(name, list(column), dtype, backend=space)
-                for column, (name, dtype) in zip(columns, schema.items(), strict=True)
-            }
-        ).to_native()
+        library = nw.from_native(template).__native_namespace__()
+        if space.is_polars():
+            lists = {name: column.tolist() for name, column in columns.items()}
+            return library.DataFrame(lists, schema=template.schema)
+        if space.is_pyarrow():
+            return library.table(
+                [
+                    _arrow_column(library, columns[field.name], field.type)
+                    for field in template.schema
+                ],
+                schema=template.schema,
+            )
+        index = library.RangeIndex(len(codes)) if frame is None else like.index
+        series = {
+            name: library.Series(column, index=index, dtype=template[name].dtype)
+            for name, column in columns.items()
+        }
+        return library.DataFrame(series, index=index)
 
     def _columns(self, codes):
         """Return the values of each column of a frame, rounded where they were."""
@@ -338,6 +346,28 @@ class Categories:
         return columns
 
 
+def _arrow_column(pyarrow, values, dtype):
+    if not pyarrow.types.is_dictionary(dtype):
+        return pyarrow.array(values.tolist(), dtype)
+    # PyArrow does not make dictionaries from Python objects.
+    plain = pyarrow.array(values.tolist(), dtype.value_type)
+    return plain.dictionary_encode().cast(dtype)
+
+
+def refuse_dates(X, is_categorical):
+    """Raise an error if columns are dates, which would be numbers of nanoseconds.
+
+    Parameters
+    ----------
+    X : array-like or data frame
+    is_categorical : ndarray of bool of shape (n_features,) or None
+        Features that need not be numbers.
+    """
+    found = _not_numbers(X, is_categorical)
+    if any(kind == "date" for _, kind, _ in found):
+        raise ValueError(_refusal(found))
+
+
 def explain_refusal(X, is_categorical, error):
     """Raise an error that names the columns that are not numbers, if there are any.
 
@@ -350,37 +380,45 @@ def explain_refusal(X, is_categorical, error):
     error : Exception
         What was raised.
     """
+    found = _not_numbers(X, is_categorical)
+    if found:
+        raise ValueError(_refusal(found)) from error
+
+
+def _not_numbers(X, is_categorical):
+    """Return name, kind and dtype of the columns that are not numbers."""
     frame = _frame(X)
     if frame is not None:
+        names = list(frame.columns)
         kinds = [
             (name, "date" if dtype.is_temporal() else "text", str(dtype))
             for name, dtype in frame.schema.items()
             if not (dtype.is_numeric() or dtype == nw.Boolean)
         ]
-        names = list(frame.columns)
     elif isinstance(X, np.ndarray | list | tuple) and _as_array(X).ndim == 2:
         table = _as_array(X)
         names = list(range(table.shape[1]))
         kinds = [(j, kind, kind) for j in names if (kind := _kind(table[:, j]))]
     else:
-        return
-    known = set()
-    if is_categorical is not None:
-        if len(is_categorical) != len(names):
-            return  # what is wrong is their number
-        known = {names[j] for j in np.flatnonzero(is_categorical)}
-    found = [(name, *others) for name, *others in kinds if name not in known]
-    if not found:
-        return
+        return []
+    if is_categorical is None:
+        return kinds
+    if len(is_categorical) != len(names):
+        return []  # what is wrong is their number
+    known = {names[j] for j in np.flatnonzero(is_categorical)}
+    return [column for column in kinds if column[0] not in known]
+
+
+def _refusal(found):
     columns = ", ".join(f"{name!r} ({dtype})" for name, _, dtype in found)
     kinds = {kind for _, kind, _ in found}
     remedies = ", and ".join(text for kind, text in _REMEDIES.items() if kind in kinds)
     texts = [name for name, kind, _ in found if kind == "text"]
     example = f" Here: categorical_features={texts}." if texts else ""
-    raise ValueError(
+    return (
         f"X has columns that are not numbers: {columns}. {remedies.capitalize()}."
         f"{example}"
-    ) from error
+    )
 
 
 def _kind(column):
