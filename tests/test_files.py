@@ -390,6 +390,99 @@ def test_modes_of_torch_are_no_matter(rows):
     assert_same_answers(copy.fit(rows), model, rows)
 
 
+def test_a_device_that_is_not_here(rows):
+    model = transformer().fit(rows)
+    schema, arrays = contents(saved(model))
+    for entry in schema["arrays"]:
+        if entry[0] != "array":
+            entry.append({"device": "cuda:77"})
+    layouts = schema["layouts"]
+    (net,) = (
+        row for row in schema["objects"] if layouts[row[0]]["class"] == "skae.Net"
+    )
+    net[1 + layouts[net[0]]["fields"].index("device")] = "cuda:77"
+    copy = loaded(container(schema, arrays))
+    assert copy.device_ == "cpu"
+    assert_equal(copy, model)
+    assert_same_answers(copy, model, rows)
+
+
+def test_arrays_of_any_layout_and_type():
+    rng = np.random.RandomState(0)
+    base = rng.uniform(size=(2, 3, 4))
+    values = {
+        "fortran": np.asfortranarray(base),
+        "axes": base.transpose(1, 2, 0),
+        "strided": base[:, ::2, 1:],
+        "backwards": base[::-1],
+        "constant": np.broadcast_to(3.0, (2, 3)),
+        "empty": np.empty((0, 3)),
+        "number": np.array(7, dtype=np.int16),
+        "big": np.arange(3, dtype=">i4"),
+        "truth": base > 0.5,
+        "half": base.astype(np.float16),
+        "unsigned": np.array([2**64 - 1], dtype=np.uint64),
+        "dates": np.array(["2026-11-29", "NaT"], dtype="M8[us]"),
+        "spans": np.array([3], dtype="m8[D]"),
+        "texts": np.array([["a", "äöü"], ["", "😀\n"]]),
+        "objects": np.array(["a", None, 3, np.nan, np.float32(0.1)], dtype=object),
+        "special": np.array([np.nan, np.inf, -0.0, 5e-324]),
+        "tensor": torch.arange(6.0).reshape(2, 3).T,
+        "bfloat16": torch.tensor([[1.5]], dtype=torch.bfloat16),
+        "strided tensor": torch.arange(8)[::2],
+        "gradient": torch.ones(2, requires_grad=True),
+        "frozen": nn.Parameter(torch.ones(()), requires_grad=False),
+    }
+    data = saved(transformer(net_params=values))
+    copy = loaded(data).net_params
+    contiguous = ("strided", "backwards", "constant", "strided tensor")
+    for name in contiguous:
+        value = values[name]
+        is_tensor = isinstance(value, torch.Tensor)
+        values[name] = value.contiguous() if is_tensor else value.copy()
+    values["big"] = values["big"].astype("i4")
+    assert_equal(copy, values)
+    for value in copy.values():
+        assert isinstance(value, torch.Tensor) or value.flags.writeable
+    for refused in (np.ones(2, complex), np.zeros(2, "S3"), np.ma.ones(2)):
+        with pytest.raises(UntrustedObjectError, match=r"net_params\.a"):
+            saved(transformer(net_params={"a": refused}))
+    with pytest.raises(UntrustedObjectError, match="tensor"):
+        saved(transformer(net_params={"a": torch.eye(2).to_sparse()}))
+
+
+def test_values_of_any_type():
+    values = {
+        "numbers": [-0.0, 1e-320, 2**70, np.nan, np.inf, -np.inf, 0.1 + 0.2, True],
+        "long": [[0.5] * 20, [2**70] * 20, list(range(20)), [True, False] * 10],
+        "mixed": [*range(20), 0.5],
+        "tuple": (1, (2, [3, ()])),
+        "keys": {1: "a", None: 2, (1, 2): 3, False: 4},
+        "sets": [{3, 1}, frozenset({"a"}), set()],
+        "records": [{"a": n, "b": {"c": [n]}} for n in range(20)],
+        "slice": slice(None, 3, np.int64(2)),
+        "types": [np.dtype("f4"), np.dtype("M8[ns]"), float, np.float32, nn.Linear],
+        "torch": [torch.float16, torch.device("cuda", 1), torch.relu],
+        "scalars": [np.float32(0.1), np.int8(-3), np.bool_(True), np.str_("ä")],
+        "generators": [np.random.default_rng(3), np.random.RandomState(4)],
+        "text": "\ud800 \0 ä",
+        "layouts": {"object": 3, "array": [], "": {}},
+    }
+    copy = loaded(saved(transformer(net_params=values)))
+    assert_equal(copy.net_params, values)
+    one, other = copy.net_params["generators"][0], values["generators"][0]
+    assert one.uniform() == other.uniform()
+
+
+def test_what_is_shared_stays_shared():
+    generator = np.random.RandomState(0)
+    model = make_pipeline(
+        QuantileTransformer(random_state=generator), transformer(random_state=generator)
+    )
+    copy = loaded(saved(model))
+    assert copy[0].random_state is copy[1].random_state
+
+
 @pytest.mark.slow
 def test_in_another_process(rows, tmp_path):
     model = detector(anomaly_score=None).fit(rows)
@@ -911,7 +1004,7 @@ def mutated(schema, rng):
     elif choice == 1 and isinstance(parent, list):
         parent.insert(key, parent[key])
     elif choice == 2:
-        parent[key] = others[0][others[1]]
+        parent[key] = json.loads(json.dumps(others[0][others[1]]))
     elif choice == 3 and isinstance(parent, dict):
         parent[rng.choice(["object", "array", "class", "x"])] = parent.pop(key)
     else:

@@ -18,6 +18,7 @@ from .notation import (
     BIT_GENERATORS,
     DATES,
     DEVICE,
+    DTYPE,
     EMPTY_MODULE,
     GENERATORS,
     LISTS,
@@ -215,7 +216,7 @@ class Decoder:
                 _require(name in SCALAR_NAMES and isinstance(number, plain), "scalar")
                 return np.dtype(name).type(number)
             case "dtype":
-                _require(type(content) is str and len(content) < 32, "dtype")
+                _require(DTYPE.fullmatch(content), "dtype")
                 return np.dtype(content)
             case "torch.dtype":
                 dtypes = {str(d).removeprefix("torch."): d for d in OF_TORCH}

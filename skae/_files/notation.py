@@ -21,6 +21,7 @@ __all__ = [
     "BIT_GENERATORS",
     "DATES",
     "DEVICE",
+    "DTYPE",
     "EMPTY_MODULE",
     "GENERATORS",
     "LISTS",
@@ -61,6 +62,7 @@ TORCH = {name: getattr(torch, dtype.name) for name, dtype in NUMPY.items()}
 TORCH["BF16"] = torch.bfloat16
 OF_NUMPY = {dtype: name for name, dtype in NUMPY.items()}
 OF_TORCH = {dtype: name for name, dtype in TORCH.items()}
+DTYPE = re.compile(r"[<>|=]?[?biufcmMOSU][0-9]{0,6}(\[[0-9]*[a-zA-Z]+\])?")
 # Dates are saved as integers.
 DATES = re.compile(r"[Mm]8\[[0-9]*[a-zA-Z]+\]")
 DEVICE = re.compile(r"(cpu|cuda|mps)(:[0-9]{1,3})?")

@@ -49,9 +49,9 @@ def save(estimator, file, *, trusted=None):
         :class:`~sklearn.pipeline.Pipeline` of them. Of a search save
         ``best_estimator_``.
     file : path-like or binary file
-        Where to save it. By convention the name ends with ``.skae``. A path is written
-        to another file in the same folder first, which then replaces it: an existing
-        file is whole at any time.
+        Where to save it, or a file that is open for writing. By convention the name
+        ends with ``.skae``. What has a path is written to another file in the same
+        folder first, which then replaces it: an existing file is whole at any time.
     trusted : dict, default=None
         Functions, classes and other objects that a file cannot hold, by names of your
         choice: the networks of :class:`~skae.architectures.Custom`, components of your
@@ -137,7 +137,8 @@ def load(file, *, trusted=None):
     Parameters
     ----------
     file : path-like or binary file
-        What :func:`save` has written.
+        What :func:`save` has written, or a file of it that is open for reading and can
+        be read in any order.
     trusted : dict, default=None
         Functions, classes and other objects by the names that :func:`save` was given.
         The file decides where they are used, and with which attributes: pass what you
@@ -213,7 +214,7 @@ def _load(file, trusted):
     # Tensors of an estimator must be like others even if the caller is in one of
     # torch's modes.
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), np.errstate(over="raise"):
             schema = _parsed(text)
             missing = sorted(set(schema["trusted"]) - set(trusted))
             if missing:
