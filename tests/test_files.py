@@ -224,20 +224,26 @@ def test_components_that_are_not_fitted(component):
     assert repr(copy) == repr(component)
 
 
+SLOTS = {
+    "architecture": Architecture,
+    "bottleneck": Bottleneck,
+    "corruption": Corruption,
+    "loss": Loss,
+    "penalty": Penalty,
+}
+# One of each class; the other settings are slow.
 FITTED = [
-    {slot: component}
-    for slot, kind in {
-        "architecture": Architecture,
-        "bottleneck": Bottleneck,
-        "corruption": Corruption,
-        "loss": Loss,
-        "penalty": Penalty,
-    }.items()
+    pytest.param(
+        {slot: component},
+        id=repr(component),
+        marks=[] if component in CONCRETE.values() else pytest.mark.slow,
+    )
+    for slot, kind in SLOTS.items()
     for component in of_kind(kind, SETTINGS)
 ]
 
 
-@pytest.mark.parametrize("parts", FITTED, ids=lambda p: repr(next(iter(p.values()))))
+@pytest.mark.parametrize("parts", FITTED)
 def test_every_component(parts, rows):
     if "KLSparsity" in repr(parts):
         parts = parts | {"bottleneck": Plain("sigmoid")}
@@ -731,6 +737,10 @@ def test_an_object_that_is_trusted_is_that_object(rows):
     model = transformer(net_params={"callbacks": [scoring, rate]})
     callbacks = loaded(saved(model, trusted), trusted).net_params["callbacks"]
     assert callbacks == [scoring, rate]
+    model = transformer(net_params={"callbacks": [rate]}).fit(rows)
+    copy = loaded(saved(model, trusted), trusted)
+    assert rate in dict(copy.net_.callbacks_).values()
+    assert_same_answers(copy, model, rows)
 
 
 @pytest.mark.parametrize("trusted", [[], {1: hook}, {"a": "text"}, {"a": None}, hook])

@@ -58,7 +58,9 @@ ESTIMATORS = {
                 **small,
             )
         ),
-        AutoencoderTransformer(2, bottleneck=VectorQuantized(8), **small),
+        AutoencoderTransformer(
+            2, architecture=MLP((4,)), bottleneck=VectorQuantized(8), **small
+        ),
     ),
 }
 METHODS = ("transform", "score_samples", "predict", "p_values")
