@@ -431,6 +431,7 @@ def test_arrays_of_any_layout_and_type():
         "dates": np.array(["2026-11-29", "NaT"], dtype="M8[us]"),
         "spans": np.array([3], dtype="m8[D]"),
         "texts": np.array([["a", "äöü"], ["", "😀\n"]]),
+        "short": np.array(["a", "b", "c" * 50])[:2],
         "objects": np.array(["a", None, 3, np.nan, np.float32(0.1)], dtype=object),
         "special": np.array([np.nan, np.inf, -0.0, 5e-324]),
         "tensor": torch.arange(6.0).reshape(2, 3).T,
@@ -453,6 +454,9 @@ def test_arrays_of_any_layout_and_type():
     for refused in (np.ones(2, complex), np.zeros(2, "S3"), np.ma.ones(2)):
         with pytest.raises(UntrustedObjectError, match=r"net_params\.a"):
             saved(transformer(net_params={"a": refused}))
+    long = np.broadcast_to(np.array("a" * 2**16), 2**9)
+    with pytest.raises(UntrustedObjectError, match="texts of more than 64 MiB"):
+        saved(transformer(net_params={"a": long}))
     with pytest.raises(UntrustedObjectError, match="tensor"):
         saved(transformer(net_params={"a": torch.eye(2).to_sparse()}))
 
@@ -1176,8 +1180,8 @@ def test_methods_of_modules_stay(rows):
         {"floats": 0},
         {"records": {"a": [1], "b": []}},
         {"records": {}},
-        {"texts": ["U999999", [1], ["a"]]},
         {"texts": ["O", [2], ["a"]]},
+        {"tuple": [{"texts": ["U90000", [1], ["a"]]}] * 200},
         {"texts": ["O", [-1], []]},
         {"texts": ["f8", [1], [1.0]]},
         {"torch.dtype": "load"},

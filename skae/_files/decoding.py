@@ -24,6 +24,7 @@ from .notation import (
     LISTS,
     MAX_DEPTH,
     MAX_KEYS,
+    MAX_TEXTS,
     NUMPY,
     OF_TORCH,
     PARTS,
@@ -60,6 +61,7 @@ class Decoder:
         self.table = [self._checked_entry(entry) for entry in _listed(schema["arrays"])]
         self._arrays = [None] * len(self.table)
         self._objects = []
+        self._text_bytes = 0
 
     # Arrays
 
@@ -258,12 +260,10 @@ class Decoder:
         for length in _listed(shape):
             _require(type(length) is int and length >= 0, "shape of texts")
         _require(math.prod(shape) == len(values), "shape of texts")
-        width = 0
         if dtype != "O":
             _require(all(type(value) is str for value in values), "texts")
-            width = max(map(len, values), default=0)
-            # Memory is the width times the number.
-            _require(int(dtype[1:]) <= max(1, 2 * width), "dtype of texts")
+        self._text_bytes += np.dtype(dtype).itemsize * len(values)
+        _require(self._text_bytes <= MAX_TEXTS, "size of texts")
         array = np.empty(len(values), dtype)
         for number, value in enumerate(values):
             array[number] = value

@@ -18,6 +18,7 @@ from .notation import (
     GENERATORS,
     LISTS,
     MAX_DEPTH,
+    MAX_TEXTS,
     OF_NUMPY,
     OF_TORCH,
     PARTS,
@@ -69,6 +70,7 @@ class Encoder:
         # Functions may be equal without being hashable, types may not: by identity.
         self._values = {id(value): name for name, value in known_values().items()}
         self._numbers = {}
+        self._text_bytes = 0
         self._references = {}
         self._kept = []
         self._path = []
@@ -183,6 +185,9 @@ class Encoder:
         others, values = {}, np.asarray(array)
         if values.dtype.kind in "OU":
             dtype = values.dtype.str.lstrip("<>|=")
+            self._text_bytes += values.nbytes
+            if self._text_bytes > MAX_TEXTS:
+                self._refuse("it has texts of more than 64 MiB", "Shorten them.")
             texts = self._all(values.ravel().tolist())
             return {"texts": [dtype, list(values.shape), texts]}
         if values.dtype.kind in "Mm":

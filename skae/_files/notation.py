@@ -27,6 +27,7 @@ __all__ = [
     "LISTS",
     "MAX_DEPTH",
     "MAX_KEYS",
+    "MAX_TEXTS",
     "NUMPY",
     "OF_NUMPY",
     "OF_TORCH",
@@ -43,6 +44,8 @@ __all__ = [
 MAX_DEPTH = 100
 # Of dictionaries whose keys are no texts: their hashes may be made to collide.
 MAX_KEYS = 10_000
+# Bytes of all arrays of texts, which have as many per entry as the longest.
+MAX_TEXTS = 2**26
 
 NUMPY = {
     "BOOL": np.dtype("bool"),

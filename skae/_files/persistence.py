@@ -179,7 +179,7 @@ def load(file, *, trusted=None):
     -----
     Time and memory are bounded by the size of the file: sizes are compared with it
     before anything is allocated, arrays are read into their final memory, and what is
-    not an array is limited in length and number, so that it takes less than 100 MiB.
+    not an array is limited in length and number, so that it takes less than 200 MiB.
 
     Examples
     --------
