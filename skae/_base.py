@@ -27,24 +27,31 @@ from ._compat.sklearn import (
     StrOptions,
     callback_state,
     check_feature_names,
-    check_sample_weight,
     fit_context,
     html_block,
 )
-from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
+from ._data.arrays import (
+    ArraysMixin,
+    as_double,
+    check_namespace,
+    float_dtypes,
+    on_host,
+    unwrapped,
+)
 from ._data.holdout import Holdout, group_codes
 from ._data.source import Dense
 from ._data.validation import (
     DTYPES,
     check_flat,
     checked_rows,
+    checked_weights,
     has_missing,
     weighted_rows,
 )
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
-from ._slots import check_slots, stand_in
+from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose
@@ -275,6 +282,7 @@ class BaseAutoencoder(
     def _validate_params(self):
         parameters = self.get_params(deep=False)
         check_slots(self._parameter_constraints, parameters, type(self).__name__)
+        check_integers(parameters, type(self).__name__)
         super()._validate_params()
 
     def _fit(
@@ -455,6 +463,7 @@ class BaseAutoencoder(
             If ``X`` does not have ``n_components_`` columns.
         """
         model = self._fitted_model()
+        X = unwrapped(X)
         if not issparse(X):
             check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
@@ -569,12 +578,7 @@ class BaseAutoencoder(
             X_target = self._check_X(X_target, "score")
             check_consistent_length(X, X_target)
             X = np.hstack([on_host(X), on_host(X_target)])
-        weight = check_sample_weight(
-            on_host(sample_weight),
-            np.empty(X.shape[0]),
-            dtype=np.float64,
-            ensure_non_negative=True,
-        )
+        weight = checked_weights(on_host(sample_weight), np.empty(X.shape[0]))
         mean = torch.from_numpy(on_host(self.mean_))
 
         def sums_of_squares(model, x):

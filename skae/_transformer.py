@@ -470,7 +470,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         (5, 3)
         """
         model = self._fitted_model()
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=2**48)
         return model.sample(n_samples, check_random_state(random_state), self._density)
 
     def _settings(self):
