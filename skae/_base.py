@@ -69,6 +69,9 @@ from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
+# What values are divided by where squares of them are too large: any are not, then.
+_LARGE_UNIT = 2.0**560
+
 
 class BaseAutoencoder(
     ArraysMixin,
@@ -581,19 +584,29 @@ class BaseAutoencoder(
         weight = checked_weights(on_host(sample_weight), np.empty(X.shape[0]))
         mean = torch.from_numpy(on_host(self.mean_))
 
-        def sums_of_squares(model, x):
+        def sums_of_squares(model, x, unit=1.0):
             double = x.dtype if x.device.type == "mps" else torch.float64
             x, target = x[:, :width], x[:, -width:]
             residual = (target - model(x)).to(double)
             distance = target.to(double) - mean.to(target)
             if target.sum().isnan():
                 # What is missing has no part in either.
-                residual, distance = residual.nan_to_num(), distance.nan_to_num()
+                missing = target.isnan()
+                residual, distance = (
+                    part.masked_fill(missing, 0.0) for part in (residual, distance)
+                )
+            if unit != 1:
+                # The network may leave the range of numbers, too.
+                residual = (residual / unit).nan_to_num(torch.inf, torch.inf, torch.inf)
+                distance = distance / unit
             return residual.square().sum(dim=1), distance.square().sum(dim=1)
 
-        left, total = (
-            weight @ on_host(as_double(sums)) for sums in model.map(sums_of_squares, X)
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            for unit in (1.0, _LARGE_UNIT):
+                sums = model.map(partial(sums_of_squares, unit=unit), X)
+                left, total = (weight @ on_host(as_double(part)) for part in sums)
+                if np.isfinite(left) and np.isfinite(total):
+                    break
         if total == 0:
             return 1.0 if left == 0 else 0.0
         return float(1 - left / total)

@@ -67,5 +67,5 @@ def test_without_dispatch_a_tensor_is_an_array_like(estimator, X):
 def test_without_dispatch_a_gradient_is_refused(estimator, X):
     model = estimator(2).fit(X)
     error = RuntimeError if estimator is PCA else ValueError
-    with pytest.raises(error, match="requires.* grad"):
+    with pytest.raises(error, match=r"requires.* grad"):
         model.transform(torch.from_numpy(X).requires_grad_())

@@ -792,10 +792,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = np.array([f"x{j}" for j in range(X.shape[1])], dtype=object)
+        with np.errstate(over="ignore"):
+            residual = (X - expected) / self._ensemble.residual_spread
         return Explanation(
             value=X,
             expected=expected,
-            residual=(X - expected) / self._ensemble.residual_spread,
+            residual=residual,
             share=parts[:, :-1],
             code_share=parts[:, -1],
             feature_names=names,
