@@ -106,12 +106,8 @@ class Model(RowModule):
         return torch.where(x.isnan(), self(x), x)
 
     def squared_residuals(self, x):
-        """Return the squared residual of each entry, NaN of missing ones.
-
-        It is infinite where the network leaves the range of numbers.
-        """
-        squares = (x - self(x)).square_()
-        return torch.where(squares.isnan() & ~x.isnan(), torch.inf, squares)
+        """Return the squared residual of each entry, NaN of missing ones."""
+        return (x - self(x)).square_()
 
     def mean_squared_residual(self, x):
         """Return the mean of the squared residuals of each row, of known entries."""
