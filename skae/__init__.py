@@ -12,6 +12,7 @@ from . import (
     metrics,
     penalties,
 )
+from ._files import load, save
 from ._imputer import AutoencoderImputer
 from ._outlier import AutoencoderOutlierDetector
 from ._transformer import AutoencoderTransformer
@@ -29,7 +30,9 @@ __all__ = [
     "displays",
     "exceptions",
     "inspection",
+    "load",
     "losses",
     "metrics",
     "penalties",
+    "save",
 ]

@@ -27,11 +27,17 @@ from ._compat.sklearn import (
     StrOptions,
     callback_state,
     check_feature_names,
-    check_sample_weight,
     fit_context,
     html_block,
 )
-from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
+from ._data.arrays import (
+    ArraysMixin,
+    as_double,
+    check_namespace,
+    float_dtypes,
+    on_host,
+    unwrapped,
+)
 from ._data.categories import (
     Categories,
     categorical_columns,
@@ -44,13 +50,14 @@ from ._data.validation import (
     DTYPES,
     check_flat,
     checked_rows,
+    checked_weights,
     has_missing,
     weighted_rows,
 )
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
-from ._slots import check_slots, stand_in
+from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose
@@ -67,6 +74,9 @@ from .losses import Loss
 from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
+
+# What values are divided by where squares of them are too large: any are not, then.
+_LARGE_UNIT = 2.0**560
 
 
 class BaseAutoencoder(
@@ -284,6 +294,7 @@ class BaseAutoencoder(
     def _validate_params(self):
         parameters = self.get_params(deep=False)
         check_slots(self._parameter_constraints, parameters, type(self).__name__)
+        check_integers(parameters, type(self).__name__)
         super()._validate_params()
 
     def _fit(
@@ -474,6 +485,7 @@ class BaseAutoencoder(
             If ``X`` does not have ``n_components_`` columns.
         """
         model = self._fitted_model()
+        X = unwrapped(X)
         if not issparse(X):
             check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
@@ -594,30 +606,35 @@ class BaseAutoencoder(
             X_target = self._check_X(X_target, "score")
             check_consistent_length(X, X_target)
             X = np.hstack([on_host(X), on_host(X_target)])
-        weight = check_sample_weight(
-            on_host(sample_weight),
-            np.empty(X.shape[0]),
-            dtype=np.float64,
-            ensure_non_negative=True,
-        )
+        weight = checked_weights(on_host(sample_weight), np.empty(X.shape[0]))
         mean = torch.from_numpy(on_host(self.mean_))
 
-        def sums_of_squares(model, x):
+        def sums_of_squares(model, x, unit=1.0):
             double = x.dtype if x.device.type == "mps" else torch.float64
             x, target = x[:, :width], x[:, -width:]
             residual = (target - model(x)).to(double)
             distance = target.to(double) - mean.to(target)
             if target.sum().isnan():
                 # What is missing has no part in either.
-                residual, distance = residual.nan_to_num(), distance.nan_to_num()
+                missing = target.isnan()
+                residual, distance = (
+                    part.masked_fill(missing, 0.0) for part in (residual, distance)
+                )
             if model.loss.blocks is not None:
                 scale = model.scaling.scale.to(residual)
                 residual, distance = residual / scale, distance / scale
+            if unit != 1:
+                # The network may leave the range of numbers, too.
+                residual = (residual / unit).nan_to_num(torch.inf, torch.inf, torch.inf)
+                distance = distance / unit
             return residual.square().sum(dim=1), distance.square().sum(dim=1)
 
-        left, total = (
-            weight @ on_host(as_double(sums)) for sums in model.map(sums_of_squares, X)
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            for unit in (1.0, _LARGE_UNIT):
+                sums = model.map(partial(sums_of_squares, unit=unit), X)
+                left, total = (weight @ on_host(as_double(part)) for part in sums)
+                if np.isfinite(left) and np.isfinite(total):
+                    break
         if total == 0:
             return 1.0 if left == 0 else 0.0
         return float(1 - left / total)

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from ._compat.sklearn import validate_parameter_constraints
-from ._slots import check_slots
+from ._slots import check_integers, check_slots
 
 __all__ = ["Affine", "Component", "Statistics", "weakest"]
 
@@ -40,6 +40,7 @@ class Component(BaseEstimator, ABC):
         parameters = self.get_params(deep=False)
         constraints, name = self._parameter_constraints, type(self).__name__
         check_slots(constraints, parameters, name)
+        check_integers(parameters, name)
         validate_parameter_constraints(constraints, parameters, name)
         for value in parameters.values():
             if isinstance(value, Component):

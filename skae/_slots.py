@@ -1,14 +1,18 @@
-"""Slots: the parameters that take a component, and what may be put into them."""
+"""Slots: the parameters that take a component, and what may be put into them.
+
+And what no parameter takes.
+"""
 
 import sys
 from inspect import Parameter, isabstract, signature
 from itertools import takewhile
+from numbers import Integral
 
 from sklearn.base import BaseEstimator
 
 from ._compat.sklearn import InvalidParameterError
 
-__all__ = ["check_slots", "stand_in"]
+__all__ = ["check_integers", "check_slots", "stand_in"]
 
 
 def check_slots(constraints, parameters, owner):
@@ -47,6 +51,35 @@ def check_slots(constraints, parameters, owner):
             f"component of {_public_module(kind)}: {_one_of(_choices(kind))}. "
             f"Got {got} instead."
         )
+
+
+def check_integers(parameters, owner):
+    """Check that integers have at most 64 bits, as those of NumPy and torch.
+
+    Parameters
+    ----------
+    parameters : dict
+        Values, by parameter.
+    owner : str
+        Name of the class whose parameters they are.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message names the parameter.
+    """
+    numbers = [
+        (name, number)
+        for name, value in parameters.items()
+        for number in (value if isinstance(value, (list, tuple)) else [value])
+    ]
+    for name, value in numbers:
+        if isinstance(value, Integral) and not -(2**63) <= value < 2**63:
+            got = repr(value) if abs(value) < 10**40 else "a longer integer"
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {owner} must be less than 2**63. Got {got} "
+                "instead."
+            )
 
 
 def stand_in(name, plain, parameters, constraints):

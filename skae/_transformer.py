@@ -496,7 +496,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         (5, 3)
         """
         model = self._fitted_model()
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=2**48)
         random_state = check_random_state(random_state)
         rows = model.sample(n_samples, random_state, self._density)
         if self._categories is None:

@@ -1,7 +1,10 @@
-"""Warnings of :mod:`skae`, one class for each problem that a fit can have.
+"""Warnings and errors of :mod:`skae`.
 
-All derive from :class:`FitWarning`, so that a single filter ignores them or turns them
-into errors.
+There is one warning for each problem that a fit can have. All derive from
+:class:`FitWarning`, so that a single filter ignores them or turns them into errors.
+
+Errors are those of Python and scikit-learn, but for files: :class:`InvalidFileError`,
+:class:`NewerFormatError` and :class:`UntrustedObjectError`.
 """
 
 __all__ = [
@@ -12,8 +15,11 @@ __all__ = [
     "FitWarning",
     "IgnoredTargetWarning",
     "InitialWeightsWarning",
+    "InvalidFileError",
+    "NewerFormatError",
     "OutOfMemoryWarning",
     "OvercompleteWarning",
+    "UntrustedObjectError",
     "WorseThanPCAWarning",
 ]
 
@@ -74,3 +80,22 @@ class IgnoredTargetWarning(FitWarning):
 
 class OutOfMemoryWarning(FitWarning):
     """The device ran out of memory; training restarted with half the batch size."""
+
+
+class InvalidFileError(ValueError):
+    """:func:`skae.load` got a file that :func:`skae.save` does not write.
+
+    It is damaged, was cut short, or was made by another program. Nothing was loaded.
+    """
+
+
+class NewerFormatError(InvalidFileError):
+    """:func:`skae.load` got a file of a later format: it needs a later skae."""
+
+
+class UntrustedObjectError(TypeError):
+    """An estimator has a part that a file cannot hold, or a file needs one.
+
+    A function, a class of your own or a callback, for example. The message names it,
+    and what to pass as ``trusted``.
+    """

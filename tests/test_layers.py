@@ -32,15 +32,15 @@ LAYERS = [
     {"_training"},
     {"_base", "_symbols", "inspection"},
     {"_outlier", "_transformer"},
-    {"__init__", "_imputer", "displays", "testing"},
+    {"_imputer", "displays", "testing"},
+    {"__init__", "_files"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Base classes, and what only they use, lie side by side in one layer.
 BESIDE = {
     ("_base", "_symbols"),
     ("_component", "_slots"),
-    ("__init__", "_imputer"),
-    ("__init__", "displays"),
+    ("__init__", "_files"),
     # `Explanation.plot`, when it is called.
     ("inspection", "displays"),
 }

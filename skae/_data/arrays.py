@@ -25,6 +25,7 @@ __all__ = [
     "on_host",
     "sides",
     "tensor_of",
+    "unwrapped",
 ]
 
 
@@ -88,12 +89,21 @@ def on_host(array):
     """Return a foreign array or a tensor as a NumPy array; others unchanged."""
     if isinstance(array, torch.Tensor):
         _check_no_gradient(array)
+        if array.device.type == "meta":
+            raise ValueError("A tensor on the device 'meta' has no values.")
         if array.dtype == torch.bfloat16:  # NumPy has no such dtype
             array = array.float()
         return array.cpu().numpy()
     if isinstance(array, np.ndarray) or foreign(array) is None:
         return array
     return array_api.move_to(array, xp=array_api.np_compat, device="cpu")
+
+
+def unwrapped(X):
+    """Return a tensor as a NumPy array where dispatch is off; others unchanged."""
+    if isinstance(X, torch.Tensor) and foreign(X) is None:
+        return on_host(X)
+    return X
 
 
 def tensor_of(X, device):

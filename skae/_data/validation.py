@@ -6,9 +6,16 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from .._compat.sklearn import check_sample_weight
-from .arrays import check_namespace, float_dtypes
+from .arrays import check_namespace, float_dtypes, unwrapped
 
-__all__ = ["DTYPES", "check_flat", "checked_rows", "has_missing", "weighted_rows"]
+__all__ = [
+    "DTYPES",
+    "check_flat",
+    "checked_rows",
+    "checked_weights",
+    "has_missing",
+    "weighted_rows",
+]
 
 # Accepted dtypes of rows; others are converted to the first.
 DTYPES = [np.float64, np.float32]
@@ -16,6 +23,9 @@ DTYPES = [np.float64, np.float32]
 _CHANNELS = (1, 3, 4)
 # Number of entries above which the time of the full validation is negligible.
 _FEW_ENTRIES = 4096
+# Weights beyond these limits are divided by the largest, so that sums of them, times
+# squares of values, are numbers.
+_LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-100, 1e100
 
 
 def checked_rows(estimator, X, method):
@@ -26,6 +36,7 @@ def checked_rows(estimator, X, method):
     """
     if _is_plain(estimator, X):
         return X
+    X = unwrapped(X)
     check_flat(X, "X")
     check_namespace(X, estimator, method)
     return validate_data(
@@ -109,6 +120,23 @@ def _is_plain(estimator, X):
     )
 
 
+def checked_weights(sample_weight, X):
+    """Return weights of rows, float64, of which only the ratios matter.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each row, or one is negative or not finite.
+    """
+    weight = check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    largest = weight.max(initial=0.0)
+    if largest == 0 or _LEAST_WEIGHT <= largest <= _LARGEST_WEIGHT:
+        return weight
+    return weight / largest
+
+
 def weighted_rows(X, sample_weight):
     """Return which rows have positive weight, and their weights.
 
@@ -130,9 +158,7 @@ def weighted_rows(X, sample_weight):
     """
     if sample_weight is None:
         return slice(None), None
-    weight = check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
+    weight = checked_weights(sample_weight, X)
     counts = weight > 0
     if np.count_nonzero(counts) < 2:
         raise ValueError(

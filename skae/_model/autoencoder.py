@@ -243,8 +243,10 @@ class Autoencoder(Portable):
         if training and self.penalty is not None:
 
             def encode(x):
-                # Row by row: the statistics of a batch are not of one row.
-                with self._norms("constant"):
+                # Row by row: the statistics of a batch are not of one row. In single
+                # precision: torch has no forward derivative of layer norms in another.
+                precise = torch.autocast(x.device.type, enabled=False)
+                with precise, self._norms("constant"):
                     return self._code(x, draws)
 
             terms = terms + self.penalty.per_sample(

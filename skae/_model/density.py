@@ -17,6 +17,8 @@ _MAX_ROWS = 2000
 _MAX_PARTS = 10
 # Rows per component of the code and part of the mixture that a covariance takes.
 _ROWS_PER_COMPONENT = 3
+# Largest codes that are kept as they are.
+_LEAST, _LARGEST = 1e-18, 1e18
 
 
 class CodeDensity:
@@ -41,7 +43,12 @@ class CodeDensity:
         n_kept = min(n_samples, _MAX_ROWS, max(_MAX_KEPT // k, 2 * _MAX_PARTS))
         kept = code.take(subsample(n_samples, n_kept, weight))
         kept = coordinates(kept.to(coordinates.center.device))
-        self._code = kept.cpu().numpy().astype(np.float32)
+        kept = kept.cpu().numpy().astype(np.float64)
+        largest = np.abs(kept).max(initial=0.0)
+        # So that single precision has the codes.
+        usual = largest == 0 or _LEAST <= largest <= _LARGEST
+        self._unit = 1.0 if usual else float(largest)
+        self._code = (kept / self._unit).astype(np.float32)
         self._mixture = None
 
     def sample(self, n_samples, random_state):
@@ -64,7 +71,7 @@ class CodeDensity:
         with config_context(array_api_dispatch=False):
             drawn, _ = mixture.sample(n_samples)
         # They come part by part.
-        return random_state.permutation(drawn) * scale
+        return random_state.permutation(drawn) * scale * self._unit
 
 
 def _fit_mixture(code):

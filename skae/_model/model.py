@@ -12,6 +12,8 @@ __all__ = ["Model"]
 
 # Largest scaled value in a `View`: what is farther out is no nearer to any other row.
 _FARTHEST = 1e15
+# Power of the largest number that scaled values may have: 7e28 and 3e231.
+_RANGE = 0.75
 
 
 class Model(RowModule):
@@ -59,8 +61,12 @@ class Model(RowModule):
         return self.autoencoder.loss
 
     def scaled(self, x):
-        """Return rows as the network sees them: scaled, without missing entries."""
-        return self.completed(self.scaling(x))
+        """Return rows as the network sees them: scaled, without missing entries.
+
+        They are small enough that the network does not leave the range of numbers.
+        """
+        limit = torch.finfo(x.dtype).max ** _RANGE
+        return self.completed(self.scaling(x).clamp(-limit, limit))
 
     def completed(self, x):
         """Return scaled rows without missing entries: the same ones if there is none.

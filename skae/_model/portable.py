@@ -26,6 +26,9 @@ class Portable(nn.Module):
     another precision (``_copies``) are not pickled.
     """
 
+    # Attributes that are in no file.
+    _transient = ("_copies",)
+
     def copy_in(self, dtype, device):
         """Return a copy in evaluation mode, made once; see `Copies.get`."""
         if "_copies" not in vars(self):
@@ -34,7 +37,8 @@ class Portable(nn.Module):
 
     def __getstate__(self):
         state = vars(self) | {"_device": torch.device("cpu")}
-        state.pop("_copies", None)
+        for name in self._transient:
+            state.pop(name, None)
         device = next((t.device for t in tensors_of(self)), torch.device("cpu"))
         if device.type != "cpu":
             on_cpu = nn.Module()

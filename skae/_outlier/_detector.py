@@ -816,7 +816,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         if names is None:
             n_features = self.n_features_in_
             names = np.array([f"x{j}" for j in range(n_features)], dtype=object)
-        residual = (X - expected) / self._ensemble.residual_spread
+        with np.errstate(over="ignore"):
+            residual = (X - expected) / self._ensemble.residual_spread
         if (categories := self._categories) is not None:
             blocks = categories.blocks
             parts = np.column_stack([blocks.sums(parts[:, :-1]), parts[:, -1]])

@@ -20,6 +20,8 @@ __all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
 
 # Rows that a scorer may learn from: of the training rows and of the validation rows.
 _MAX_ROWS = 8192
+# Scaled value from which an entry is no measurement but, for example, a fill value.
+_NO_VALUE = 1e12
 
 
 class Member(RowModule):
@@ -94,8 +96,29 @@ class Member(RowModule):
         if least is not score:
             added = self.absence.contributions(least - score, x)
             parts[:, :-1] = parts[:, :-1] + added.to(parts.dtype)
+        parts = _of_fill_values(parts, view.x)
         expected = self.model.loss.inverse_link(view.raw)
         return parts, self.model.scaling.inverse(expected)
+
+
+def _of_fill_values(parts, x):
+    """Return contributions to the score, those of fill values by their squares.
+
+    The networks carry such an entry to all columns, whose residuals are then as large:
+    they would name any of them.
+    """
+    far = x.abs()
+    largest = far.amax(dim=1, keepdim=True)
+    rows = (largest > _NO_VALUE).squeeze(1)
+    if not rows.any():
+        return parts
+    squares = (far[rows] / largest[rows]).square().to(parts.dtype)
+    limit = torch.finfo(parts.dtype).max ** 0.9  # sums of it are finite, too
+    total = parts[rows].sum(dim=1, keepdim=True).nan_to_num(limit, limit)
+    parts = parts.clone()
+    parts[rows, :-1] = total * squares / squares.sum(dim=1, keepdim=True)
+    parts[rows, -1] = 0.0
+    return parts
 
 
 class Ensemble:

@@ -12,7 +12,11 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from .._compat.sklearn import Interval, validate_parameter_constraints
+from .._compat.sklearn import (
+    Interval,
+    InvalidParameterError,
+    validate_parameter_constraints,
+)
 
 __all__ = [
     "FALSE_ALARMS",
@@ -106,6 +110,12 @@ def given(**rules):
         )
     accepted = {name: constraints for name, (constraints, _) in _RULES.items()}
     validate_parameter_constraints(accepted, rules, "calibrate")
+    if isinstance(rules.get("n_alerts"), bool):
+        # To Python it is an integer.
+        raise InvalidParameterError(
+            "The 'n_alerts' parameter of calibrate must be an int in the range "
+            f"[0, inf). Got {rules['n_alerts']} instead."
+        )
     for name, value in rules.items():
         _, threshold = _RULES[name]
         return partial(threshold, value)

@@ -1,6 +1,7 @@
 """The net of a fit, with the weights that training starts from."""
 
 from inspect import signature
+from numbers import Real
 
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ def make_net(plan, axes, seeds, previous=None):
         # Where there is one, not torch's default, which is not zero everywhere.
         own["optimizer__weight_decay"] = settings.weight_decay
     net_params = settings.net_params or {}
+    _check_net_params(net_params)
     taken = sorted(
         name
         for name in net_params
@@ -92,6 +94,31 @@ def make_net(plan, axes, seeds, previous=None):
             "such as 'callbacks' or 'optimizer__betas'."
         )
     return Net(**own, **net_params).initialize()
+
+
+def _check_net_params(net_params):
+    """Check what skorch would find wrong later, in words that do not name it."""
+
+    def refuse(what, got):
+        raise ValueError(f"The 'net_params' parameter must have {what}. Got {got!r}.")
+
+    for name in net_params:
+        if not isinstance(name, str):
+            refuse("names as keys", name)
+    averaging = net_params.get("averaging", 0.0)
+    number = isinstance(averaging, Real) and not isinstance(averaging, bool)
+    if not number or not 0 <= averaging < 1:
+        refuse("'averaging' in [0, 1)", averaging)
+    callbacks = net_params.get("callbacks")
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, list | tuple):
+        refuse("a list of callbacks as 'callbacks'", callbacks)
+    for callback in callbacks:
+        if isinstance(callback, tuple) and len(callback) == 2:
+            callback = callback[1]
+        if not hasattr(callback, "on_epoch_end"):
+            refuse("callbacks of skorch in 'callbacks'", callback)
 
 
 def statistics(plan, axes, seed):

@@ -17,6 +17,7 @@ from .._data.source import chunk_rows
 from .._gradient.flat_weights import FlatWeights
 from .._gradient.step import choose_step
 from .._model.autoencoder import Objective
+from .._model.portable import is_available
 from .batches import Batches, Rows
 from .device import multiplications, threads_for
 from .progress import Progress
@@ -40,9 +41,6 @@ OPTIMIZERS = {
     "radam": (torch.optim.RAdam, False),
     "sgd": (torch.optim.SGD, True),
 }
-
-# Attributes that only training needs.
-_TRANSIENT = ("generator_", "selection_", "step_", "weights_")
 
 
 class Net(NeuralNet):
@@ -77,6 +75,9 @@ class Net(NeuralNet):
     **kwargs
         As in :class:`skorch.NeuralNet`.
     """
+
+    # Attributes that only training needs.
+    _transient = ("generator_", "selection_", "step_", "weights_")
 
     def __init__(
         self,
@@ -407,7 +408,8 @@ class Net(NeuralNet):
         self.weights_.release()
         self.module_.eval()
         self.optimizer_ = None
-        for name in _TRANSIENT:
+        self.initialize_virtual_params()  # which are those of the optimiser
+        for name in self._transient:
             vars(self).pop(name, None)
         return self
 
@@ -415,7 +417,7 @@ class Net(NeuralNet):
         """Return a net with a copy of the current weights and history."""
         net = type(self).__new__(type(self))
         vars(net).update(vars(self), optimizer_=None)
-        for name in _TRANSIENT:
+        for name in self._transient:
             vars(net).pop(name, None)
         net.module_, net.history_ = deepcopy((self.module_, self.history))
         net.best_epoch_ = len(net.history)
@@ -439,9 +441,14 @@ class Net(NeuralNet):
     def __getstate__(self):
         # skorch would pickle the module apart from the model that shares it. The module
         # finds its way to another device by itself.
-        state = {k: v for k, v in vars(self).items() if k not in _TRANSIENT}
+        state = {k: v for k, v in vars(self).items() if k not in self._transient}
         state["__cuda_dependent_attributes__"] = pickle.dumps({})
         return state
+
+    def _after_loading(self):
+        # From a file of `skae.save`, whose reader calls it.
+        if not is_available(torch.device(self.device)):
+            self.device = "cpu"
 
 
 def _check_works_here(callback):

@@ -1,6 +1,8 @@
 """The plan of a fit: settings by value, and all that is known before training."""
 
 from dataclasses import dataclass, replace
+from math import isqrt
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ _AT_LEAST = (20, 50)
 # then trained again on all rows, and detectors take residuals of all of them for
 # residuals of validation rows; see tests/benchmarks/bench_constants.py.
 FEW_ROWS = 500
+# Numbers in the largest matrix of a code that is wider than the rows: 8 GiB.
+_MAX_CODE = 2**30
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,20 @@ class Plan:
         return replace(plan, batch_size=min(plan.batch_size, self.batch_size))
 
 
+def _check_code_size(n_components, n_features, symmetry):
+    """Check that a code that is wider than the rows fits into memory."""
+    if not isinstance(n_components, Integral) or n_components <= n_features:
+        return
+    # Where the code may be rotated, its covariances are needed.
+    per_component = n_components if symmetry == "rotation" else n_features
+    if n_components * per_component > _MAX_CODE:
+        most = isqrt(_MAX_CODE) if symmetry == "rotation" else _MAX_CODE // n_features
+        raise ValueError(
+            f"n_components={n_components} is too many for {n_features} features: with "
+            f"this bottleneck and penalty a code may have at most {most}."
+        )
+
+
 def prepare(
     settings,
     rows,
@@ -299,6 +317,7 @@ def prepare(
     if settings.has_missing:
         completion = fit_completion(x, weight)
         x, known = completed_rows(x, completion)
+    _check_code_size(n_components, x.shape[1], settings.parts.symmetry)
     most = None
     if settings.blocks is not None:
         # A category tells more than a number: half of the features, rounded up.

@@ -1,0 +1,183 @@
+"""Rows at the limits of numbers: outliers, without NaN and without warnings."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.anomaly_scores import (
+    Mahalanobis,
+    NegativeELBO,
+    Neighbors,
+    Reconstruction,
+)
+from skae.architectures import MLP, Conv
+from skae.bottlenecks import TopK, Variational, VectorQuantized
+from skae.losses import Huber
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+N_FEATURES = 6
+# The fill value of netCDF, numbers whose squares are too large, the largest numbers.
+CELLS = {
+    np.float32: [9.97e36, 1e20, 3.4e38, -3.4e38],
+    np.float64: [9.97e36, 1e200, 1.7e308, -1.7e308],
+}
+DETECTORS = {
+    "default": {"calibration_fraction": 0.0},
+    "reconstruction": {"anomaly_score": Reconstruction()},
+    "mahalanobis": {"anomaly_score": Mahalanobis()},
+    "elbo": {"anomaly_score": NegativeELBO(), "bottleneck": Variational()},
+    "code": {"anomaly_score": Neighbors()},
+    "data": {"anomaly_score": Neighbors(space="data")},
+    "huber": {"loss": Huber()},
+    "topk": {"n_components": 4, "bottleneck": TopK(2)},
+    "codes": {"bottleneck": VectorQuantized(8)},
+    "conv": {"architecture": Conv((1, N_FEATURES))},
+    "minmax": {"scaling": "minmax"},
+    "robust": {"scaling": "robust"},
+    "not scaled": {"scaling": None},
+    "ensemble": {"n_estimators": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.RandomState(0)
+    # With standard deviations below one, which scaling divides by.
+    return rng.normal(size=(300, 3)) @ rng.normal(size=(3, N_FEATURES)) / 20
+
+
+def detector(**params):
+    defaults = {"n_components": 2, "calibration_fraction": 0.2}
+    defaults |= {"max_epochs": 3, "random_state": 0}
+    return AutoencoderOutlierDetector(**defaults | params)
+
+
+def extremes(rows, dtype):
+    """Yield rows of which the second has an extreme value, and its column."""
+    for cell in CELLS[dtype]:
+        for column in (2, 5):
+            X = rows[:3].astype(dtype)
+            X[1, column] = cell
+            yield X, column
+
+
+# The precisions in turn; the others, and missing values, are slow.
+CASES = [
+    pytest.param(
+        name,
+        dtype,
+        missing,
+        id=f"{name}-{dtype.__name__}{'-missing' * missing}",
+        marks=[] if not missing and (n + m) % 2 == 0 else pytest.mark.slow,
+    )
+    for n, name in enumerate(DETECTORS)
+    for m, dtype in enumerate(CELLS)
+    for missing in (False, True)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "missing"), CASES)
+def test_detectors(name, dtype, missing, rows):
+    X = rows.astype(dtype)
+    if missing:
+        X[::7, 2] = np.nan
+    model = detector(**DETECTORS[name]).fit(X)
+    usual = model.predict(X[:3])[[0, 2]]
+    for X, column in extremes(rows, dtype):
+        score = model.score_samples(X)
+        assert not np.isnan(score).any()
+        assert score[1] < min(score[0], score[2])
+        assert model.decision_function(X)[1] < 0
+        prediction = model.predict(X)
+        assert prediction[1] == -1
+        if not missing:
+            np.testing.assert_array_equal(prediction[[0, 2]], usual)
+        if hasattr(model, "calibration_scores_"):
+            p_values = model.p_values(X)
+            assert p_values[1] == 1 / (len(model.calibration_scores_) + 1)
+        explanation = model.explain(X)
+        assert np.isfinite(explanation.share).all()
+        assert np.isfinite(explanation.expected).all()
+        assert explanation.share[1].argmax() == column
+        assert explanation.share[1, column] > 0.9
+        # What the network makes of it is a number.
+        assert np.isfinite(model.transform(X)).all()
+        assert np.isfinite(model.reconstruct(X)).all()
+        assert model.score(X) < 1
+        # Its error is none that has a square; that of the others has.
+        error = model.reconstruction_error(X)
+        assert not np.isnan(error).any()
+        assert np.isfinite(error[[0, 2]]).all()
+        assert not np.isnan(model.reconstruction_error(X, per_feature=True)).any()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"quantile": 0.05},
+        {"false_positive_rate": 0.05},
+        {"n_alerts": 3},
+        {"rule": lambda scores: np.median(scores) - 3 * np.std(scores)},
+    ],
+    ids=str,
+)
+def test_calibration_with_rows_that_cannot_be_scored(how, rows):
+    X = rows[:100].copy()
+    X[3, 2], X[7, 0] = 1.7e308, -1.7e308
+    model = detector().fit(rows)
+    model.calibrate(X, **how)
+    assert np.isfinite(model.offset_)
+    assert (model.predict(X)[[3, 7]] == -1).all()
+    if "rule" not in how:  # the two rows are in its mean
+        assert (model.predict(rows[:5] + 5.0) == -1).all()
+    assert np.mean(model.predict(rows) == 1) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        *((np.float64, factor) for factor in (1e39, 1e150, 1e-39)),
+        *((np.float32, factor) for factor in (1e20, 1e30, 1e-30)),
+    ],
+)
+def test_other_units(dtype, factor, rows):
+    usual = AutoencoderTransformer(
+        2, architecture=MLP((4,)), max_epochs=3, random_state=0
+    )
+    model = clone(usual)
+    usual.fit(rows.astype(dtype))
+    X = (rows * factor).astype(dtype)
+    model.fit(X)
+    rtol = 1e-3  # rounding of rows in single precision
+    np.testing.assert_allclose(model.score(X), usual.score(rows), rtol=rtol)
+    for name, given in (("transform", rows), ("reconstruct", rows)):
+        expected = getattr(usual, name)(given.astype(dtype))
+        found = getattr(model, name)(X).astype(np.float64) / factor
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-3)
+    drawn = model.sample(200, random_state=0) / factor
+    expected = usual.sample(200, random_state=0)
+    np.testing.assert_allclose(drawn.std(axis=0), expected.std(axis=0), rtol=0.2)
+
+
+def test_score_of_rows_whose_squares_are_too_large(rows):
+    model = AutoencoderTransformer(
+        2, architecture=MLP(()), max_epochs=3, random_state=0
+    ).fit(rows)
+    # A linear model: far from the mean only ratios matter.
+    expected = model.score(rows * 1e10)
+    np.testing.assert_allclose(model.score(rows * 1e200), expected, rtol=1e-6)
+    X = rows * 1e200
+    X[::5, 1] = np.nan
+    assert np.isfinite(model.score(X))
+
+
+def test_rows_that_cannot_be_fitted_are_named(rows):
+    for cls in (AutoencoderTransformer, AutoencoderOutlierDetector):
+        with pytest.raises(ValueError, match="squares are too large"):
+            cls(2).fit(rows * 1e200)
