@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skae
 from skae import (
     AutoencoderImputer,
     AutoencoderOutlierDetector,
@@ -29,6 +30,9 @@ from skae._model.autoencoder import Parts
 from skae._model.mixed_loss import MixedLoss
 from skae._outlier._absence import fit_absence
 from skae._training.batches import Rows
+from skae.anomaly_scores import View
+from skae.anomaly_scores._base import residual_spread
+from skae.anomaly_scores._ranks import Ranks
 from skae.architectures import MLP
 from skae.bottlenecks import TopK, Variational, VectorQuantized
 from skae.corruptions import Dropout, Gaussian, Masking, Swap
@@ -540,6 +544,8 @@ def test_categories_of_rows_without_weight_are_not_learnt(X, estimator):
     alone = estimator(2, **QUICK).fit(X)
     assert list(model.categories_[0]) == ["lathe", "mill", "saw"]
     np.testing.assert_array_equal(model.transform(X), alone.transform(X))
+    rows = X.iloc[:2].assign(machine="drill"), X.iloc[:2].assign(machine=None)
+    np.testing.assert_array_equal(*map(model.transform, rows))
 
 
 def test_categories_of_calibration_rows_are_not_learnt(X):
@@ -550,6 +556,27 @@ def test_categories_of_calibration_rows_are_not_learnt(X):
     assert len(detector.categories_[0]) == 450
     assert np.isfinite(detector.calibration_scores_).all()
     assert len(detector.calibration_scores_) == 150
+
+
+def test_ranks_leave_indicators_as_they_are():
+    _, x, _ = mixed_loss()
+    view = View(x, x, x, x, x[:, 0])
+    ranks = Ranks(Blocks([0, 3, 0, 2]))
+    ranks.start(view, view)
+    found = ranks(view)
+    indicator = torch.from_numpy(Blocks([0, 3, 0, 2]).is_indicator)
+    torch.testing.assert_close(found[:, indicator], x[:, indicator])
+    assert not torch.allclose(found[:, ~indicator], x[:, ~indicator])
+
+
+def test_the_spread_of_a_residual_allows_for_one_more_row():
+    loss, x, _ = mixed_loss()
+    indicator = torch.from_numpy(loss.blocks.is_indicator)
+    exact = View(x, x, x.masked_fill(indicator, 0.0), x, x[:, 0])
+    found = residual_spread(exact, exact, loss.blocks)
+    # One error of a whole step among the fifty rows and one more.
+    torch.testing.assert_close(found[indicator], 1 / loss.scale[indicator] / 51**0.5)
+    torch.testing.assert_close(found[~indicator], torch.ones(2).double())
 
 
 def test_hidden_cells_are_whole_categories():
@@ -672,6 +699,25 @@ def test_fits_are_reproducible_and_copied(X, fitted):
     np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
     copied = pickle.loads(pickle.dumps(fitted))
     pd.testing.assert_frame_equal(copied.reconstruct(X), fitted.reconstruct(X))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow", "array"])
+@both
+def test_files_hold_categories(X, estimator, kind, tmp_path):
+    which = "from_dtype" if kind in ("pandas", "pyarrow") else [0, 2]
+    if kind == "pyarrow":
+        pyarrow = pytest.importorskip("pyarrow")
+        table = pyarrow.Table.from_pandas(X, preserve_index=False)
+    else:
+        table = X.to_numpy(dtype=object) if kind == "array" else _as(kind, X)
+    model = estimator(2, categorical_features=which, **QUICK).fit(table)
+    skae.save(model, tmp_path / "model.skae")
+    loaded = skae.load(tmp_path / "model.skae")
+    found, expected = loaded.reconstruct(table), model.reconstruct(table)
+    assert type(found) is type(expected)
+    assert (
+        np.array_equal(found, expected) if kind == "array" else found.equals(expected)
+    )
 
 
 def test_warm_start_keeps_the_categories(X):

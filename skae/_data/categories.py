@@ -8,6 +8,7 @@ from sklearn.utils import check_array
 
 from .arrays import foreign
 from .blocks import Blocks
+from .frames import FrameKind, column_of, columns_of, frame_of
 
 __all__ = [
     "Categories",
@@ -49,7 +50,7 @@ def categorical_columns(X, categorical_features):
     """
     if categorical_features is None:
         return None
-    frame = _frame(X)
+    frame = frame_of(X)
     if isinstance(categorical_features, str):
         if frame is None:
             return None
@@ -122,11 +123,11 @@ class Categories:
 
     def __init__(self, X, is_categorical):
         self.is_categorical = is_categorical
-        frame = _frame(X)
-        # What rows are returned in: a frame without rows, or an array.
-        self._template = None if frame is None else frame.head(0).to_native()
+        frame = frame_of(X)
+        # What rows are returned in: a frame, or an array.
+        self._kind = None if frame is None else FrameKind(frame)
         self._all = [
-            _sorted(_objects(X, j)) if categorical else None
+            _sorted(column_of(_table(X), j)) if categorical else None
             for j, categorical in enumerate(is_categorical)
         ]
         for j in np.flatnonzero(is_categorical):
@@ -168,7 +169,7 @@ class Categories:
         table = self._checked_shape(X, name)
         if len(numbers):
             found = check_array(
-                _selected(table, numbers),
+                columns_of(table, numbers),
                 dtype=[np.float64, np.float32],
                 estimator=estimator,
                 **checks,
@@ -187,12 +188,12 @@ class Categories:
             place = {value: float(k) for k, value in enumerate(self._all[j])}
             codes[:, j] = [
                 np.nan if is_missing(value) else place.get(value, np.nan)
-                for value in _objects(table, j)
+                for value in column_of(table, j)
             ]
         return codes
 
     def _checked_shape(self, X, name):
-        table = X if _frame(X) is not None else _as_array(X)
+        table = _table(X)
         if len(np.shape(table)) != 2:
             raise ValueError(
                 f"Expected 2D array, got {len(np.shape(table))}D array instead: {name} "
@@ -302,56 +303,18 @@ class Categories:
             and bools are rounded. An array is of floats, or of objects where a category
             is not a number.
         """
-        frame = None if like is None else _frame(like)
-        template = self._template
-        if template is None or (like is not None and frame is None):
+        if self._kind is None or (like is not None and frame_of(like) is None):
             return self.table(codes)
-        names = nw.from_native(template).columns
-        columns = dict(zip(names, self._columns(codes), strict=True))
-        space = nw.from_native(template).implementation
-        library = nw.from_native(template).__native_namespace__()
-        if space.is_polars():
-            lists = {name: column.tolist() for name, column in columns.items()}
-            return library.DataFrame(lists, schema=template.schema)
-        if space.is_pyarrow():
-            return library.table(
-                [
-                    _arrow_column(library, columns[field.name], field.type)
-                    for field in template.schema
-                ],
-                schema=template.schema,
-            )
-        index = library.RangeIndex(len(codes)) if frame is None else like.index
-        series = {
-            name: library.Series(column, index=index, dtype=template[name].dtype)
-            for name, column in columns.items()
-        }
-        return library.DataFrame(series, index=index)
-
-    def _columns(self, codes):
-        """Return the values of each column of a frame, rounded where they were."""
-        dtypes = nw.from_native(self._template).schema.dtypes()
         columns = []
-        for j, (values, dtype) in enumerate(zip(self._all, dtypes, strict=True)):
+        for j, values in enumerate(self._all):
             column = codes[:, j]
             if values is not None:
-                objects = np.empty(len(column), dtype=object)
                 known = ~np.isnan(column)
-                objects[known] = values[_index(column[known])]
-                columns.append(objects)
-            elif dtype.is_integer() or dtype == nw.Boolean:
-                columns.append(_rounded(column, bool if dtype == nw.Boolean else int))
-            else:
-                columns.append(column)
-        return columns
-
-
-def _arrow_column(pyarrow, values, dtype):
-    if not pyarrow.types.is_dictionary(dtype):
-        return pyarrow.array(values.tolist(), dtype)
-    # PyArrow does not make dictionaries from Python objects.
-    plain = pyarrow.array(values.tolist(), dtype.value_type)
-    return plain.dictionary_encode().cast(dtype)
+                found = values[_index(column[known])]
+                column = np.full(len(codes), None, dtype=object)
+                column[known] = found
+            columns.append(column)
+        return self._kind.frame(columns, getattr(like, "index", None))
 
 
 def refuse_dates(X, is_categorical):
@@ -387,7 +350,7 @@ def explain_refusal(X, is_categorical, error):
 
 def _not_numbers(X, is_categorical):
     """Return name, kind and dtype of the columns that are not numbers."""
-    frame = _frame(X)
+    frame = frame_of(X)
     if frame is not None:
         names = list(frame.columns)
         kinds = [
@@ -436,12 +399,6 @@ def _kind(column):
     return None
 
 
-def _frame(X):
-    """Return a data frame of any library as one of narwhals, or None."""
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    return frame if isinstance(frame, nw.DataFrame) else None
-
-
 def _as_array(X):
     """Return rows as an array; mixed lists as one of objects."""
     if isinstance(X, np.ndarray):
@@ -450,24 +407,13 @@ def _as_array(X):
     return table if table.dtype.kind in "fiub" else np.array(X, dtype=object)
 
 
-def _selected(table, columns):
-    """Return some columns of a frame or an array."""
-    frame = _frame(table)
-    if frame is None:
-        return table[:, columns]
-    return frame[:, columns.tolist()].to_native()
-
-
-def _objects(X, j):
-    """Return the values of a column as a list of objects."""
-    frame = _frame(X)
-    if frame is None:
-        return _as_array(X)[:, j].tolist()
-    return frame[:, int(j)].to_list()
+def _table(X):
+    """Return a frame as it is, and other rows as an array."""
+    return _as_array(X) if frame_of(X) is None else X
 
 
 def _name(X, j):
-    frame = _frame(X)
+    frame = frame_of(X)
     return f"x{j}" if frame is None else frame.columns[j]
 
 
@@ -498,11 +444,3 @@ def _index(codes):
 def _present(codes, n):
     """Return which of ``n`` categories occur in a column of codes."""
     return np.flatnonzero(np.bincount(_index(codes[~np.isnan(codes)]), minlength=n))
-
-
-def _rounded(column, kind):
-    """Return numbers as Python integers or bools; missing ones are None."""
-    rounded = np.empty(len(column), dtype=object)
-    for i, value in enumerate(column.tolist()):
-        rounded[i] = None if value != value else kind(round(value))
-    return rounded

@@ -17,6 +17,9 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from .._component import Component
+from .._data.blocks import Blocks
+from .._data.categories import Categories
+from .._data.frames import FrameKind
 from .._imputer import AutoencoderImputer
 from .._model.density import CodeDensity
 from .._outlier import AutoencoderOutlierDetector
@@ -34,8 +37,11 @@ _OWN = (
     AutoencoderImputer,
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
+    Blocks,
+    Categories,
     CodeDensity,
     Ensemble,
+    FrameKind,
     Net,
     Reference,
     Trial,
