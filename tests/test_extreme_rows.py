@@ -125,7 +125,7 @@ def test_detectors(name, dtype, missing, rows):
         {"n_alerts": 3},
         {"rule": lambda scores: np.median(scores) - 3 * np.std(scores)},
     ],
-    ids=str,
+    ids=["default", "quantile", "rate", "alerts", "rule"],
 )
 def test_calibration_with_rows_that_cannot_be_scored(how, rows):
     X = rows[:100].copy()
