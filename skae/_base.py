@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -33,9 +33,11 @@ from ._compat.sklearn import (
 )
 from ._data.arrays import ArraysMixin, as_double, check_namespace, float_dtypes, on_host
 from ._data.holdout import Holdout, group_codes
-from ._data.source import Dense
+from ._data.source import source_of
+from ._data.sparse_table import canonical, joined
 from ._data.validation import (
     DTYPES,
+    are_missing,
     check_flat,
     checked_rows,
     has_missing,
@@ -172,10 +174,11 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
             converted to float64. Values that are NaN are missing, here and in all
-            methods: they have no part in the fit. See the user guide.
+            methods: they have no part in the fit. Sparse matrices and arrays are
+            converted to CSR, and read in batches. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -183,19 +186,20 @@ class BaseAutoencoder(
             Non-negative weight of each row in every mean: centre, scale, principal
             axes, training and validation objective. Equal weights are the same as none.
             Rows of weight zero are dropped before anything is learnt.
-        X_val : array-like of shape (n_validation, n_features), default=None
-            Validation set, to be used instead of rows that are held out of ``X``. Its
-            rows are not weighted. In a pipeline they must have been transformed by the
-            steps before the estimator.
-        X_target : array-like of shape (n_samples, n_features), default=None
-            What to reconstruct from each row of ``X``, instead of the row itself: its
-            clean version, for example. It has the same features in the same units.
+        X_val : {array-like, sparse matrix}, default=None
+            Validation set of shape (n_validation, n_features), to be used instead of
+            rows that are held out of ``X``. Its rows are not weighted. In a pipeline
+            they must have been transformed by the steps before the estimator.
+        X_target : {array-like, sparse matrix}, default=None
+            What to reconstruct from each row of ``X``, of the same shape, instead of
+            the row itself: its clean version, for example. It has the same features in
+            the same units.
             `transform` and `reconstruct` take rows like those of ``X``; `reconstruct`
             and `inverse_transform` return rows like those of ``X_target``. Centre,
             scale and principal axes are those of ``X_target``: training starts at their
             PCA, applied to ``X``. A corruption acts on ``X``. Pairs share their weight,
             and are held out together.
-        X_val_target : array-like of shape (n_validation, n_features), default=None
+        X_val_target : {array-like, sparse matrix}, default=None
             What to reconstruct from each row of ``X_val``; required with ``X_val`` and
             ``X_target``.
         groups : array-like of shape (n_samples,), default=None
@@ -292,8 +296,14 @@ class BaseAutoencoder(
             delattr(self, name)
         check_flat(X, "X", self)
         X = validate_data(
-            self, X, dtype=DTYPES, ensure_min_samples=2, ensure_all_finite="allow-nan"
+            self,
+            X,
+            accept_sparse="csr",
+            dtype=DTYPES,
+            ensure_min_samples=2,
+            ensure_all_finite="allow-nan",
         )
+        X = canonical(X)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
@@ -334,11 +344,11 @@ class BaseAutoencoder(
         )
         plan = prepare(
             settings,
-            Dense(X),
+            source_of(X),
             sample_weight,
-            _source(X_val),
-            target=_source(X_target),
-            X_val_target=_source(X_val_target),
+            source_of(X_val),
+            target=source_of(X_target),
+            X_val_target=source_of(X_val_target),
             holdout=holdout,
             random_state=check_random_state(self.random_state),
             **known,
@@ -424,7 +434,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -472,7 +482,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -489,7 +499,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data, NaN where a value is missing.
 
         Returns
@@ -516,7 +526,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
         per_feature : bool, default=False
             Whether to return the error of each feature instead of the mean over the
@@ -541,15 +551,15 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
         y : object
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weight of each row. None weights all rows equally.
-        X_target : array-like of shape (n_samples, n_features), default=None
-            What the reconstruction is compared with; clean versions of noisy rows, for
-            example. None is ``X``.
+        X_target : {array-like, sparse matrix}, default=None
+            What the reconstruction is compared with, of the shape of ``X``; clean
+            versions of noisy rows, for example. None is ``X``.
 
         Returns
         -------
@@ -568,7 +578,7 @@ class BaseAutoencoder(
         if X_target is not None:
             X_target = self._check_X(X_target, "score")
             check_consistent_length(X, X_target)
-            X = np.hstack([on_host(X), on_host(X_target)])
+            X = joined(on_host(X), on_host(X_target))
         weight = check_sample_weight(
             on_host(sample_weight),
             np.empty(X.shape[0]),
@@ -663,6 +673,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         # Sparse codes are always SciPy matrices.
         sparse = getattr(self.bottleneck, "sparse_output", False)
@@ -681,6 +692,7 @@ class BaseAutoencoder(
         check_feature_names(self, X, reset=False)
         X = check_array(
             X,
+            accept_sparse="csr",
             dtype=dtype,
             input_name=name,
             estimator=self,
@@ -691,11 +703,11 @@ class BaseAutoencoder(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
                 "both must have the same features."
             )
-        return X
+        return canonical(X)
 
     def _check_columns(self, X, name):
         """Check that each column has a value."""
-        empty = np.isnan(X).all(axis=0)
+        empty = are_missing(X)
         if empty.any():
             names = getattr(self, "feature_names_in_", None)
             columns = np.flatnonzero(empty)
@@ -711,23 +723,23 @@ class BaseAutoencoder(
         if X is None:
             raise ValueError(f"{name} was given without {of}.")
         target = self._check_width(target, name, X.dtype)
-        if len(target) != len(X):
+        if target.shape[0] != X.shape[0]:
             raise ValueError(
-                f"{name} has {len(target)} rows, but {of} has {len(X)}: both must have "
-                "one row per sample."
+                f"{name} has {target.shape[0]} rows, but {of} has {X.shape[0]}: both "
+                "must have one row per sample."
             )
         return target
-
-
-def _source(rows):
-    return None if rows is None else Dense(rows)
 
 
 def _warn_of_target(X, y):
     """Warn of a table in the place of ``y`` that may be meant as target."""
     if getattr(y, "shape", None) != X.shape or X.shape[1] == 1:
         return
-    if not np.array_equal(np.asarray(y), X):
+    if issparse(X):
+        same = (X != csr_array(y)).nnz == 0
+    else:
+        same = not issparse(y) and np.array_equal(np.asarray(y), X)
+    if not same:
         warn_user(
             "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
             "call fit(X, X_target=y).",

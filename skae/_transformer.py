@@ -33,7 +33,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Number of components of the latent code. A float in (0, 1) is the smallest
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
-        ``min(n_samples, n_features)`` and at least 1. None is
+        ``min(n_samples, n_features)`` and at least 1; and at most 128 for a sparse
+        table that has more than 4,096 rows and more than 4,096 columns. None is
         ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
         network cannot improve on it. An int may exceed the number of features.
 

@@ -112,7 +112,12 @@ def fit_absence(rows, weight, scores, has_missing):
     """
     n_rows, n_features = rows.shape
     count, kept = np.zeros(n_features), np.zeros((1, n_features), dtype=bool)
-    if has_missing:
+    table = rows.stored()
+    if has_missing and table is not None:
+        missing = table.missing()
+        count = (np.ones(n_rows) if weight is None else weight) @ missing
+        kept = missing[subsample(n_rows, _MAX_ROWS, weight)]
+    elif has_missing:
         for chunk, x in rows.chunks():
             missing = x.isnan().numpy()
             share = np.ones(len(missing)) if weight is None else weight[chunk]
