@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -45,9 +45,11 @@ from ._data.categories import (
     refuse_dates,
 )
 from ._data.holdout import Holdout, group_codes
-from ._data.source import Dense
+from ._data.source import source_of
+from ._data.sparse_table import canonical, joined
 from ._data.validation import (
     DTYPES,
+    are_missing,
     check_flat,
     checked_rows,
     checked_weights,
@@ -189,11 +191,12 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like or data frame of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} or data frame of shape (n_samples, n_features)
             Training rows, at least two. float32 and float64 are kept; other types are
             converted to float64. Values that are NaN are missing, here and in all
             methods: they have no part in the fit. Categories are taken as
-            ``categorical_features`` says. See the user guide.
+            ``categorical_features`` says. Sparse matrices and arrays are converted to
+            CSR, and read in batches. See the user guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -201,19 +204,20 @@ class BaseAutoencoder(
             Non-negative weight of each row in every mean: centre, scale, principal
             axes, training and validation objective. Equal weights are the same as none.
             Rows of weight zero are dropped before anything is learnt.
-        X_val : array-like of shape (n_validation, n_features), default=None
-            Validation set, to be used instead of rows that are held out of ``X``. Its
-            rows are not weighted. In a pipeline they must have been transformed by the
-            steps before the estimator.
-        X_target : array-like of shape (n_samples, n_features), default=None
-            What to reconstruct from each row of ``X``, instead of the row itself: its
-            clean version, for example. It has the same features in the same units.
+        X_val : {array-like, sparse matrix}, default=None
+            Validation set of shape (n_validation, n_features), to be used instead of
+            rows that are held out of ``X``. Its rows are not weighted. In a pipeline
+            they must have been transformed by the steps before the estimator.
+        X_target : {array-like, sparse matrix}, default=None
+            What to reconstruct from each row of ``X``, of the same shape, instead of
+            the row itself: its clean version, for example. It has the same features in
+            the same units.
             `transform` and `reconstruct` take rows like those of ``X``; `reconstruct`
             and `inverse_transform` return rows like those of ``X_target``. Centre,
             scale and principal axes are those of ``X_target``: training starts at their
             PCA, applied to ``X``. A corruption acts on ``X``. Pairs share their weight,
             and are held out together.
-        X_val_target : array-like of shape (n_validation, n_features), default=None
+        X_val_target : {array-like, sparse matrix}, default=None
             What to reconstruct from each row of ``X_val``; required with ``X_val`` and
             ``X_target``.
         groups : array-like of shape (n_samples,), default=None
@@ -359,11 +363,11 @@ class BaseAutoencoder(
         )
         plan = prepare(
             settings,
-            Dense(X),
+            source_of(X),
             sample_weight,
-            _source(X_val),
-            target=_source(X_target),
-            X_val_target=_source(X_val_target),
+            source_of(X_val),
+            target=source_of(X_target),
+            X_val_target=source_of(X_val_target),
             holdout=holdout,
             random_state=check_random_state(self.random_state),
             **known,
@@ -452,7 +456,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -503,7 +507,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -522,7 +526,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data, NaN where a value is missing.
 
         Returns
@@ -550,7 +554,7 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
         per_feature : bool, default=False
             Whether to return the error of each feature instead of the mean over the
@@ -578,15 +582,15 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
         y : object
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weight of each row. None weights all rows equally.
-        X_target : array-like of shape (n_samples, n_features), default=None
-            What the reconstruction is compared with; clean versions of noisy rows, for
-            example. None is ``X``.
+        X_target : {array-like, sparse matrix}, default=None
+            What the reconstruction is compared with, of the shape of ``X``; clean
+            versions of noisy rows, for example. None is ``X``.
 
         Returns
         -------
@@ -605,7 +609,7 @@ class BaseAutoencoder(
         if X_target is not None:
             X_target = self._check_X(X_target, "score")
             check_consistent_length(X, X_target)
-            X = np.hstack([on_host(X), on_host(X_target)])
+            X = joined(on_host(X), on_host(X_target))
         weight = checked_weights(on_host(sample_weight), np.empty(X.shape[0]))
         mean = torch.from_numpy(on_host(self.mean_))
 
@@ -710,6 +714,7 @@ class BaseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         # Sparse codes are always SciPy matrices.
         sparse = getattr(self.bottleneck, "sparse_output", False)
@@ -728,9 +733,9 @@ class BaseAutoencoder(
             refuse_dates(X, is_categorical)
         with _named_columns(X, is_categorical):
             if is_categorical is None:
-                X = validate_data(self, X, dtype=DTYPES, **checks)
                 self._categories = None
-                return X
+                checks |= {"accept_sparse": "csr", "dtype": DTYPES}
+                return canonical(validate_data(self, X, **checks))
             validate_data(self, X, skip_check_array=True)
             if previous is None or self._categories is None:
                 self._categories = Categories(X, is_categorical)
@@ -757,6 +762,7 @@ class BaseAutoencoder(
             return self._categories.codes(X, self, name).astype(dtype, copy=False)
         X = check_array(
             X,
+            accept_sparse="csr",
             dtype=dtype,
             input_name=name,
             estimator=self,
@@ -767,11 +773,11 @@ class BaseAutoencoder(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
                 "both must have the same features."
             )
-        return X
+        return canonical(X)
 
     def _check_columns(self, X, name):
         """Check that each column has a value."""
-        empty = np.isnan(X).all(axis=0)
+        empty = are_missing(X)
         if self._categories is not None:
             empty = empty[self._categories.blocks.first]
         if empty.any():
@@ -789,23 +795,23 @@ class BaseAutoencoder(
         if X is None:
             raise ValueError(f"{name} was given without {of}.")
         target = self._check_width(target, name, X.dtype)
-        if len(target) != len(X):
+        if target.shape[0] != X.shape[0]:
             raise ValueError(
-                f"{name} has {len(target)} rows, but {of} has {len(X)}: both must have "
-                "one row per sample."
+                f"{name} has {target.shape[0]} rows, but {of} has {X.shape[0]}: both "
+                "must have one row per sample."
             )
         return target
-
-
-def _source(rows):
-    return None if rows is None else Dense(rows)
 
 
 def _warn_of_target(X, y):
     """Warn of a table in the place of ``y`` that may be meant as target."""
     if getattr(y, "shape", None) != X.shape or X.shape[1] == 1:
         return
-    if not np.array_equal(np.asarray(y), np.asarray(X)):
+    if issparse(X):
+        same = (X != csr_array(y)).nnz == 0
+    else:
+        same = not issparse(y) and np.array_equal(np.asarray(y), np.asarray(X))
+    if not same:
         warn_user(
             "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
             "call fit(X, X_target=y).",

@@ -1,7 +1,9 @@
 """Base class of all components, and statistics of the training rows for their start."""
 
 from abc import ABC
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -72,16 +74,23 @@ class Statistics:
     noise_variance : float
         Mean variance along the axes that are not kept, as in probabilistic PCA
         (Tipping & Bishop, 1999).
-    rows : Tensor of shape (n_rows, n_features)
-        Subsample of at most a few thousand rows. The number of times a row is in it is
-        about proportional to its sample weight.
+    read : callable
+        Returns ``rows``; not called if nobody asks for them.
     """
 
     mean: Tensor
     axes: Tensor
     variances: Tensor
     noise_variance: float
-    rows: Tensor
+    read: Callable[[], Tensor]
+
+    @cached_property
+    def rows(self):
+        """Subsample of at most a few thousand rows, (n_rows, n_features).
+
+        The number of times a row is in it is about proportional to its sample weight.
+        """
+        return self.read()
 
     def pca(self, spread=None):
         """Return the affine maps of PCA from rows to codes and from codes to rows.

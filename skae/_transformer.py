@@ -34,7 +34,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
         ``min(n_samples, n_features)`` and at least 1 (rounded up, if there are
-        categorical features). None is
+        categorical features); and at most 128 for a sparse table that has more than
+        4,096 rows and more than 4,096 columns. None is
         ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
         network cannot improve on it. An int may exceed the number of features.
 

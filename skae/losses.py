@@ -15,6 +15,7 @@ from torch import nn
 
 from ._compat.sklearn import Interval
 from ._component import Affine, Component
+from ._data.sparse_table import entries
 
 __all__ = [
     "AbsoluteError",
@@ -74,7 +75,7 @@ class Loss(Component):
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features)
+        X : ndarray or sparse matrix of shape (n_samples, n_features)
             Rows, at least one. NaN, where an entry is missing, is in every domain.
         name : str
             Name of ``X`` in the error message.
@@ -87,6 +88,7 @@ class Loss(Component):
         low, high = self.domain
         if (low, high) == (-inf, inf):
             return
+        X = entries(X)
         least, most = X.min(), X.max()
         if least != least:
             known = X[X == X]

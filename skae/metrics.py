@@ -5,6 +5,7 @@ from inspect import signature
 from numbers import Real
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array, check_is_fitted
@@ -30,7 +31,7 @@ def reconstruction_scorer(estimator, X, y=None):
         Fitted, with `transform`, `inverse_transform` and ``mean_``: an estimator of
         skae, :class:`~sklearn.decomposition.PCA`, or a pipeline that ends in one of
         them and whose other steps have `inverse_transform`. Pipelines may be nested.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples, in the units of the first step.
     y : object
         Ignored.
@@ -108,7 +109,10 @@ def _named_steps(estimator, name):
 def _reconstructed(estimator, X):
     """Return samples and their reconstruction, both as NumPy arrays of floats."""
     # As arrays: a reconstruction may lack the column names of the samples.
-    values = check_array(on_host(X), dtype=[np.float64, np.float32])
+    values = check_array(
+        on_host(X), accept_sparse="csr", dtype=[np.float64, np.float32]
+    )
+    values = values.toarray() if sparse.issparse(values) else values
     reconstruction = on_host(estimator.inverse_transform(estimator.transform(X)))
     return values, np.asarray(reconstruction)
 

@@ -95,11 +95,13 @@ def expected_failed_checks(estimator):
 
     Repeating a row changes which rows share a batch, and so every step that follows.
     """
+    reason = (
+        "rows of weight two and rows given twice make other batches; the centre, "
+        "the scale, the start and the objective are equal (test_sample_weight)"
+    )
     return {
-        "check_sample_weight_equivalence_on_dense_data": (
-            "rows of weight two and rows given twice make other batches; the centre, "
-            "the scale, the start and the objective are equal (test_sample_weight)"
-        )
+        f"check_sample_weight_equivalence_on_{kind}_data": reason
+        for kind in ("dense", "sparse")
     }
 
 

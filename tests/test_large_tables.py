@@ -103,7 +103,7 @@ def test_iteration_comes_as_near_as_the_randomised_decomposition(
     weight = weight / weight.mean() if weighted else None
     _, _, best = _pca_of(X, 3, weight)
     axes = _axes(X, weight, 3, np.random.RandomState(seed))
-    monkeypatch.setattr(_pca, "_by_rows", None)  # not called
+    monkeypatch.setattr(_pca, "_axes_from", None)  # not called
     monkeypatch.setattr(_pca, "_largest", None)
     roots = np.sqrt(np.ones(len(X)) if weight is None else weight)[:, np.newaxis]
     rows = (X - np.average(X, axis=0, weights=weight)) * roots
@@ -136,7 +136,7 @@ def test_single_precision_is_left_where_it_would_show(
     X = _table(rng, shape, np.r_[9.0, 3.0, 0.2, np.full(25, noise)])
     used, spectrum = [], _pca._spectrum
     monkeypatch.setattr(
-        _pca, "_spectrum", lambda *args: used.append(args[2]) or spectrum(*args)
+        _pca, "_spectrum", lambda *args: used.append(args[1]) or spectrum(*args)
     )
     axes = _axes(X, None, 3, None)
     assert used == dtypes

@@ -7,8 +7,8 @@ that there is here. The others of that file do not apply:
 =============================================  ========================================
 Test of scikit-learn                           Reason
 =============================================  ========================================
-pca_sparse, pca_sparse_fit_transform,          Sparse rows are refused.
-sparse_pca_solver_error,
+pca_sparse, pca_sparse_fit_transform,          Sparse rows are tested in
+sparse_pca_solver_error,                       ``test_sparse.py``.
 sparse_pca_auto_arpack_singular_values_...
 n_components_mle, n_components_mle_error,      There is no ``n_components="mle"``;
 pca_dim, infer_dim_1, infer_dim_2,             ``test_pca_validation`` sees that it is

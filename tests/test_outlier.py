@@ -104,7 +104,7 @@ def test_tags():
     assert tags.estimator_type == "outlier_detector"
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
     assert not tags.non_deterministic
-    assert not tags.input_tags.sparse
+    assert tags.input_tags.sparse
     assert tags.input_tags.allow_nan
 
 

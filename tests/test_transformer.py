@@ -260,5 +260,5 @@ def test_tags():
     assert tags.requires_fit
     assert not tags.non_deterministic
     assert not tags.target_tags.required
-    assert not tags.input_tags.sparse
+    assert tags.input_tags.sparse
     assert tags.input_tags.allow_nan

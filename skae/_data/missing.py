@@ -13,16 +13,18 @@ those of a table that was filled once and for all.
    analysis methods", Journal de la SFdS 153, 2012, for the view as iterated PCA.
 """
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from .affine import DoubleConstants
 from .principal_axes import PrincipalAxes
-from .source import Resident
+from .source import Chunked, Resident, is_small
 from .subsample import subsample
 
-__all__ = ["Completion", "completed_rows", "fit_completion"]
+__all__ = ["Completion", "Known", "completed_rows", "fit_completion"]
 
 # Components, at most; entries of the matrices that say what a known entry of each
 # column tells of them.
@@ -173,6 +175,10 @@ def fit_completion(rows, weight=None):
 
 def _bounds(rows):
     """Return the least and the largest known entry of each column."""
+    table = rows.stored()
+    if table is not None:
+        *_, low, high = table.statistics()
+        return low, high
     low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     for _, x in rows.chunks():
         x = x.numpy()
@@ -259,6 +265,52 @@ def _uncertain(completion, root, known):
     return total / len(index)
 
 
+class Completed(Chunked):
+    """Rows of another source, completed when they are read.
+
+    Parameters
+    ----------
+    rows : Source
+        Scaled rows, NaN where an entry is missing.
+    completion : Completion
+        On the device of the rows.
+    """
+
+    def __init__(self, rows, completion):
+        self._rows, self._completion = rows, completion
+        self.shape, self.dtype, self.device = rows.shape, rows.dtype, rows.device
+
+    def take(self, index):
+        """Return rows; see `Source.take`."""
+        return self._completion(self._rows.take(index))
+
+    def to(self, device):
+        """Return the same rows for a device."""
+        rows = self._rows.to(device)
+        return Completed(rows, deepcopy(self._completion).to(rows.device))
+
+
+class Known:
+    """Which entries of the rows of a source are known, read when they are asked for.
+
+    Parameters
+    ----------
+    rows : Source
+        NaN where an entry is missing.
+    """
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __getitem__(self, index):
+        """Return a Tensor of bool, for some of the rows."""
+        return ~self._rows.take(index).isnan()
+
+    def to(self, device):
+        """Return the same for a device."""
+        return Known(self._rows.to(device))
+
+
 def completed_rows(rows, completion):
     """Return rows without missing entries, and which entries are known.
 
@@ -270,9 +322,12 @@ def completed_rows(rows, completion):
 
     Returns
     -------
-    filled : Resident
-    known : Tensor of bool of shape (n_samples, n_features)
+    filled : Resident or Completed
+    known : Tensor of bool of shape (n_samples, n_features) or Known
+        A large sparse table is completed when it is read.
     """
+    if rows.stored() is not None and not is_small(rows):
+        return Completed(rows, completion), Known(rows)
     filled = torch.empty(rows.shape, dtype=rows.dtype)
     known = torch.empty(rows.shape, dtype=torch.bool)
     for chunk, x in rows.chunks():

@@ -9,7 +9,7 @@ from scipy import linalg
 from sklearn.utils.extmath import svd_flip
 
 from .._component import Statistics
-from .moments import moments, products
+from .centered import ChunkProducts, SparseProducts, TurnedProducts, centered
 from .subsample import subsample
 
 __all__ = ["PrincipalAxes"]
@@ -41,13 +41,20 @@ _NOISE = 1e-6
 # Square of that norm for a column's direction, below which the column is not tried: it
 # is far above the square of rounding noise, and far below the mean over all columns.
 _LEAST_LEFT = 1e-8
+# Entries above which, and share of stored ones up to which, a sparse table is
+# decomposed by its stored entries. Others are read in chunks, as dense rows are: their
+# axes are those of dense rows to the last bit, which training depends on.
+_MIN_ENTRIES = 2**22
+_MAX_DENSITY = 0.05
+# Rows and columns of a sparse table up to which its whole spectrum is computed, in half
+# a minute. For dense rows there is no such limit, which are few where they are wide.
+_MAX_WHOLE = 4096
+# Number of components that "auto" stands for, at most, where both are more.
+_MAX_AUTO = 128
 # Leverage above which a row lies outside the span of the others.
 _ALONE = 1 - 1e-6
 # Weight of the variance of a column relative to the leave-one-out residuals.
 _TRUST = 1e-3
-# Rows of a block of scalar products of rows: with fewer, reading would take longer
-# than multiplying.
-_MIN_BLOCK = 256
 # Error of the variances in single precision, as a share of the largest one: above all
 # that tests/benchmarks/bench_constants.py measures. Usual spectra stay below 3e-8,
 # columns of zeros and ones reach 6e-7 there, and 2.6e-6 if there are 8,000 of them.
@@ -56,8 +63,11 @@ _SINGLE_ERROR = 4e-6
 # how much it may change the residual that is read off the spectrum.
 _MAX_EXCESS = 1e-4
 _MAX_SHIFT = 1e-3
-# Rows that the parts may look at before training.
+# Rows that the parts may look at before training; and where a sparse table is wide,
+# entries and rows.
 _MAX_ROWS = 4096
+_MAX_READ = 2**24
+_MIN_ROWS = 256
 
 
 class PrincipalAxes:
@@ -94,19 +104,30 @@ class PrincipalAxes:
         if n_components is None:
             n_components = min(x.shape)
         large = x.shape[0] * x.shape[1] > _FEW_ENTRIES
+        table = x.stored() if large else None
+        if table is not None and not _is_sparse(table):
+            table = None
+        most = min(x.shape) // 2 if most is None else min(most, len(x) // 2)
+        self._most = max(1, most)
         n_axes = share = None
         if large and isinstance(n_components, Integral):
             n_axes = min(int(n_components), *x.shape)
+        elif table is not None and n_components == "auto" and _is_vast(table):
+            n_axes = self._most = _MAX_AUTO
         elif large:
             share = _share_of(n_components)
         # Large tables in single precision are multiplied in it first, at twice the
         # speed.
-        single = large and x.dtype == torch.float32
+        single = large and x.dtype == torch.float32 and table is None
         for dtype in (np.float32, np.float64) if single else (np.float64,):
             too_large = None if dtype == np.float64 else "raise"
             try:
                 with np.errstate(over=too_large, invalid=too_large):
-                    spectrum = _spectrum(x, weight, dtype, n_axes, share, random_state)
+                    if table is None:
+                        rows = ChunkProducts(x, weight, dtype)
+                    else:
+                        rows = SparseProducts(table, weight)
+                    spectrum = _spectrum(rows, dtype, n_axes, share, random_state)
             except FloatingPointError:
                 continue  # as double precision will not
             self.mean, self._variance, variances, axes_of = spectrum
@@ -119,8 +140,7 @@ class PrincipalAxes:
             floor = noise * max(variances[0], 0.0)
             self.rank = int(np.count_nonzero(variances > floor))
             self._variances = variances[: self.rank]
-            most = min(x.shape) // 2 if most is None else min(most, len(x) // 2)
-            self.n_components = self._resolve(n_components, max(1, most))
+            self.n_components = self._resolve(n_components)
             if dtype == np.float64 or self._exact_enough():
                 break
         axes = axes_of(min(self.n_components, self.rank))
@@ -132,7 +152,7 @@ class PrincipalAxes:
             axes = np.vstack([axes, more])
         _, self._axes = svd_flip(None, axes, u_based_decision=False)
 
-    def _resolve(self, n_components, most):
+    def _resolve(self, n_components):
         if isinstance(n_components, Integral):
             return int(n_components)
         if self.rank == 0:
@@ -143,7 +163,7 @@ class PrincipalAxes:
         needed = min(
             int(np.searchsorted(explained, share, side="right")) + 1, self.rank
         )
-        return min(needed, most) if n_components == "auto" else needed
+        return min(needed, self._most) if n_components == "auto" else needed
 
     def _exact_enough(self):
         """Return whether the error of single precision is small beside PCA's residual.
@@ -196,13 +216,16 @@ class PrincipalAxes:
         kept = min(k, self.rank)
         variances[:kept] = self._variances[:kept]
         left_out = max(n_features - kept, 1)
-        index = torch.from_numpy(subsample(len(x), _MAX_ROWS, self._weight))
+        n_rows = _MAX_ROWS
+        if x.stored() is not None:
+            n_rows = min(n_rows, max(_MIN_ROWS, _MAX_READ // n_features))
+        index = torch.from_numpy(subsample(len(x), n_rows, self._weight))
         return Statistics(
             mean=torch.from_numpy(self.mean),
             axes=torch.from_numpy(axes),
             variances=torch.from_numpy(variances),
             noise_variance=max(self.total_variance - variances.sum(), 0.0) / left_out,
-            rows=x.take(index),
+            read=lambda: x.take(index),
         )
 
     @property
@@ -218,24 +241,36 @@ class PrincipalAxes:
         return np.maximum(self._variance - explained, 0.0)
 
 
+def _is_sparse(table):
+    """Return whether products of stored entries are the faster ones."""
+    n_entries = np.prod(table.matrix.shape)
+    return n_entries > _MIN_ENTRIES and table.matrix.nnz <= _MAX_DENSITY * n_entries
+
+
+def _is_vast(table):
+    """Return whether a whole spectrum is out of reach."""
+    return min(table.matrix.shape) > _MAX_WHOLE
+
+
 def _share_of(n_components):
     """Return the share of the variance that a number of components stands for."""
     return 0.9 if n_components == "auto" else n_components
 
 
-def _spectrum(x, weight, dtype, n_axes, share, random_state):
+def _spectrum(rows, dtype, n_axes, share, random_state):
     """Decompose rows, in the way that is the fastest for their shape.
 
     Parameters
     ----------
-    x, weight, random_state
-        As `PrincipalAxes` takes them.
+    rows : ChunkProducts or SparseProducts
     dtype : dtype
         Precision of the products of rows.
     n_axes : int or None
         How many axes are needed; all where it is None.
     share : float or None
         Share of the total variance up to which they are needed instead.
+    random_state
+        As `PrincipalAxes` takes it.
 
     Returns
     -------
@@ -247,26 +282,43 @@ def _spectrum(x, weight, dtype, n_axes, share, random_state):
     axes_of : callable
         Returns that many axes, an ndarray of shape (n_axes, n_features).
     """
-    n_samples, n_features = x.shape
-    smaller = min(x.shape)
+    n_samples, n_features = rows.shape
+    smaller = min(rows.shape)
     n_directions = smaller if n_axes is None else n_axes + _N_MORE
     if smaller > _MAX_EXACT and 4 * n_directions * _N_PASSES < smaller:
-        return _by_iteration(x, weight, dtype, n_directions, random_state)
+        return _by_iteration(rows, n_directions, random_state)
     if smaller > _MAX_EXACT and share is not None:
-        found = _by_share(x, weight, dtype, share)
+        found = _by_share(rows, dtype, share)
         if found is not None:
             return found
+        if isinstance(rows, SparseProducts) and smaller > _MAX_WHOLE:
+            raise ValueError(
+                f"n_components={share} asks for so many components that the whole "
+                f"spectrum of a sparse X of shape {rows.shape} would be needed: pass "
+                "their number, an int, or 'auto'."
+            )
     if n_features <= n_samples:
-        mean, covariance = moments(x, weight, dtype, products)
+        mean, covariance = rows.covariance()
         variances, vectors = _largest(covariance, n_axes)
         variance = np.diag(covariance)
         return mean, variance, variances, lambda k: vectors[:, :k].T
+    mean, variance = rows.moments()
     if n_samples * n_features <= _FEW_ENTRIES:
-        mean, variance = moments(x, weight)
-        (_, rows), *_ = _centered(x, weight, dtype, mean, n_samples)
-        _, singular, axes = linalg.svd(rows, full_matrices=False)
+        _, singular, axes = linalg.svd(rows.whole(), full_matrices=False)
         return mean, variance, singular**2 / n_samples, lambda k: axes[:k]
-    return _by_rows(x, weight, dtype, n_axes)
+    # Few rows of many features: by the scalar products of the rows.
+    variances, vectors = _largest(rows.gram() / n_samples, n_axes)
+    return mean, variance, variances, _axes_from(rows, vectors)
+
+
+def _axes_from(rows, vectors):
+    """Return a function that returns that many axes, from directions of the rows."""
+
+    def axes_of(k):
+        axes = rows.combined(vectors[:, :k])
+        return axes / linalg.norm(axes, axis=1, keepdims=True)
+
+    return axes_of
 
 
 def _largest(products, n_axes):
@@ -277,29 +329,7 @@ def _largest(products, n_axes):
     return values[::-1], vectors[:, ::-1]
 
 
-def _by_rows(x, weight, dtype, n_axes):
-    """Decompose few rows of many features: by the scalar products of the rows."""
-    n_samples, _ = x.shape
-    mean, variance = moments(x, weight, dtype)
-    gram = np.empty((n_samples, n_samples))
-    for above, rows in _centered(x, weight, dtype, mean, _MIN_BLOCK):
-        for left, others in _centered(x, weight, dtype, mean, _MIN_BLOCK):
-            if left.start > above.start:
-                break
-            gram[above, left] = rows @ others.T
-            gram[left, above] = gram[above, left].T
-    variances, vectors = _largest(gram / n_samples, n_axes)
-
-    def axes_of(k):
-        axes = np.zeros((k, x.shape[1]))
-        for block, rows in _centered(x, weight, dtype, mean, _MIN_BLOCK):
-            axes += vectors[block, :k].T.astype(dtype) @ rows
-        return axes / linalg.norm(axes, axis=1, keepdims=True)
-
-    return mean, variance, variances, axes_of
-
-
-def _by_iteration(x, weight, dtype, n_directions, random_state):
+def _by_iteration(rows, n_directions, random_state):
     """Decompose rows that are large both ways: by a block Krylov iteration.
 
     The covariance itself is never there, only its product with some directions, in
@@ -310,16 +340,21 @@ def _by_iteration(x, weight, dtype, n_directions, random_state):
     .. [1] Musco & Musco, "Randomized Block Krylov Methods for Stronger and Faster
        Approximate Singular Value Decomposition", NeurIPS 2015.
     """
-    mean, variance = moments(x, weight, dtype)
+    mean, variance = rows.moments()
+    n_samples, n_features = rows.shape
+    # Of few rows that are wide, the products with all features take the longest.
+    turned = isinstance(rows, SparseProducts) and n_samples < n_features
     for basis, images in _growing(  # noqa: B007 - the last ones are used
-        x, weight, dtype, mean, n_directions, random_state, _N_PASSES
+        TurnedProducts(rows) if turned else rows, n_directions, random_state, _N_PASSES
     ):
         pass
-    variances, vectors = _largest(basis.T @ images / len(x), n_directions)
+    variances, vectors = _largest(basis.T @ images / n_samples, n_directions)
+    if turned:
+        return mean, variance, variances, _axes_from(rows, basis @ vectors)
     return mean, variance, variances, _axes_in(basis, vectors)
 
 
-def _by_share(x, weight, dtype, share):
+def _by_share(rows, dtype, share):
     """Decompose rows as far as a share of the variance needs it, by the iteration.
 
     The total variance is known exactly, so that the others need not be: the iteration
@@ -333,8 +368,11 @@ def _by_share(x, weight, dtype, share):
         As `_spectrum` returns it; None where many axes are needed, or where the number
         remains in doubt: all are then found faster at once.
     """
-    smaller = min(x.shape)
-    mean, variance = moments(x, weight, dtype)
+    n_samples, n_features = rows.shape
+    smaller = min(rows.shape)
+    if isinstance(rows, SparseProducts):
+        smaller = min(smaller, _MAX_WHOLE)
+    mean, variance = rows.moments()
     total = variance.sum()
     wanted = share * total
     n_passes = smaller // (_MAX_SPACE * _N_DIRECTIONS)
@@ -342,14 +380,12 @@ def _by_share(x, weight, dtype, share):
     random_state = np.random.RandomState(0)
     error = _SINGLE_ERROR if dtype == np.float32 else _DOUBLE_ERROR
     before = None
-    for basis, images in _growing(
-        x, weight, dtype, mean, _N_DIRECTIONS, random_state, n_passes
-    ):
-        images = images / len(x)
+    for basis, images in _growing(rows, _N_DIRECTIONS, random_state, n_passes):
+        images = images / n_samples
         if before is None:
             # The sum of k variances is at most the root of k times the sum of all
             # squares, and random directions show how large that is.
-            squares = np.square(images).sum() * x.shape[1] / basis.shape[1]
+            squares = np.square(images).sum() * n_features / basis.shape[1]
             least = wanted**2 / squares if squares > 0 else np.inf
             before = np.zeros(1)
         else:
@@ -379,21 +415,19 @@ def _axes_in(basis, vectors):
     return lambda k: (basis @ vectors[:, :k]).T
 
 
-def _growing(x, weight, dtype, mean, n_directions, random_state, n_passes):
+def _growing(rows, n_directions, random_state, n_passes):
     """Yield a growing basis, and its product with n times the covariance matrix.
 
     Each pass over the rows adds the images of the last directions to the basis.
     """
-    block = random_state.normal(size=(x.shape[1], n_directions))
-    basis, images = np.empty((x.shape[1], 0)), np.empty((x.shape[1], 0))
+    n_features = rows.shape[1]
+    block = random_state.normal(size=(n_features, n_directions))
+    basis, images = np.empty((n_features, 0)), np.empty((n_features, 0))
     for _ in range(n_passes):
         block = _orthogonal(block, basis)
         if block.shape[1] == 0:
             break  # the space is all there is
-        image = np.zeros_like(block)
-        directions = block.astype(dtype)
-        for _, rows in _centered(x, weight, dtype, mean):
-            image += rows.T @ (rows @ directions)
+        image = rows.image(block)
         basis, images = np.hstack([basis, block]), np.hstack([images, image])
         yield basis, images
         block = image
@@ -480,7 +514,7 @@ def _unseen(x, weight, mean, axes, variances):
     """
     n_samples, n_features = x.shape
     total = np.zeros(n_features)
-    for chunk, rows in _centered(x, weight, np.float64, mean):
+    for chunk, rows in centered(x, weight, np.float64, mean):
         scores = rows @ axes.T
         share = 1.0 if weight is None else weight[chunk]
         leverage = (np.square(scores) / variances).sum(axis=1) + share
@@ -524,13 +558,3 @@ def _spanned(basis, wanted, count):
         found = np.hstack([found, block])
         space = np.hstack([space, block])
     return found
-
-
-def _centered(x, weight, dtype, mean, least=1):
-    """Yield slices, and their rows: centred, times the root of their weight."""
-    mean = mean.astype(dtype)
-    for rows, chunk in x.chunks(least=least):
-        chunk = chunk.numpy().astype(dtype, copy=False) - mean
-        if weight is not None:
-            chunk *= np.sqrt(weight[rows]).astype(dtype)[:, np.newaxis]
-        yield rows, chunk

@@ -102,8 +102,11 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
 
 def _quartiles(rows, weight):
     """Return the median, and the interquartile range in units of that of a normal."""
-    drawn = rows.take(subsample(len(rows), _MAX_ROWS, weight)).numpy()
-    drawn = drawn.astype(np.float64)
+    index, table = subsample(len(rows), _MAX_ROWS, weight), rows.stored()
+    if table is not None:
+        first, median, third = table.take(index).quantiles([0.25, 0.5, 0.75])
+        return median, (third - first) / _NORMAL_IQR
+    drawn = rows.take(index).numpy().astype(np.float64)
     missing = np.isnan(drawn)
     quantile = np.quantile
     if missing.any():
@@ -124,6 +127,9 @@ def unit_of(scaling):
 
 def _statistics(rows, weight, dtype):
     """Return mean, variance, smallest and largest value of each feature: one pass."""
+    table = rows.stored()
+    if table is not None:
+        return table.statistics(weight)
     collected, low, high = Moments(dtype=dtype), np.inf, -np.inf
     for chunk, x in rows.chunks():
         x = x.numpy()

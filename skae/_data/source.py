@@ -2,7 +2,7 @@
 
 Moments, axes, training and inference read rows through these classes only. A further
 kind of rows (in files, on other machines) is a further class with the members of
-`Source`, and an entry in `BaseAutoencoder.fit`, which checks arrays.
+`Source`, and an entry in `source_of` for what `BaseAutoencoder.fit` has checked.
 """
 
 import math
@@ -10,8 +10,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from scipy import sparse
+
+from .sparse_table import SparseTable
 
 __all__ = [
+    "Chunked",
     "Dense",
     "Resident",
     "Scaled",
@@ -19,7 +23,9 @@ __all__ = [
     "Sparse",
     "Subset",
     "chunk_rows",
+    "is_small",
     "scaled_rows",
+    "source_of",
 ]
 
 # Numbers in a chunk: few enough to stay in a processor's cache from one operation to
@@ -86,14 +92,17 @@ class Source(Protocol):
     def to(self, device):
         """Return the same rows, for a device."""
 
+    def stored(self):
+        """Return the rows as a `SparseTable`, or None where they are dense."""
+
 
 def _as_array(index):
     """Return an index as NumPy takes it: one row by a tensor stays one row."""
     return index if isinstance(index, slice) else np.asarray(index)
 
 
-class _Chunked:
-    """What the sources here share: chunks are slices that are taken."""
+class Chunked:
+    """What sources share: chunks are slices that are taken."""
 
     def __len__(self):
         return self.shape[0]
@@ -105,8 +114,12 @@ class _Chunked:
             rows = slice(start, min(start + step, len(self)))
             yield rows, self.take(rows)
 
+    def stored(self):
+        """Return a sparse table of the rows; see `Source.stored`."""
+        return None
 
-class _OnHost(_Chunked):
+
+class _OnHost(Chunked):
     """Rows that lie in the memory of the host, or in a file that is mapped to it."""
 
     def __init__(self, X):
@@ -146,15 +159,19 @@ class Sparse(_OnHost):
     Parameters
     ----------
     X : sparse matrix or array of shape (n_samples, n_columns)
-        In CSR format, float32 or float64.
+        In canonical CSR format, float32 or float64.
     """
 
     def take(self, index):
         """Return rows; see `Source.take`."""
         return torch.from_numpy(self._X[_as_array(index)].toarray())
 
+    def stored(self):
+        """Return a sparse table of the rows; see `Source.stored`."""
+        return SparseTable.of(self._X)
 
-class Resident(_Chunked):
+
+class Resident(Chunked):
     """Rows of a tensor, on its device.
 
     Parameters
@@ -178,7 +195,7 @@ class Resident(_Chunked):
         return Resident(self.x.to(device))
 
 
-class Subset(_Chunked):
+class Subset(Chunked):
     """Some rows of another source, without a copy.
 
     Parameters
@@ -201,8 +218,13 @@ class Subset(_Chunked):
         """Return the same rows for a device."""
         return Subset(self._rows.to(device), self._index)
 
+    def stored(self):
+        """Return a sparse table of the rows; see `Source.stored`."""
+        table = self._rows.stored()
+        return None if table is None else table.take(self._index)
 
-class Scaled(_Chunked):
+
+class Scaled(Chunked):
     """Rows of another source, scaled when they are read, in single precision.
 
     Parameters
@@ -241,6 +263,11 @@ class Scaled(_Chunked):
             return self.resident(device)
         return Scaled(self._rows, self._scaling, device)
 
+    def stored(self):
+        """Return a sparse table of the rows; see `Source.stored`."""
+        table = self._rows.stored()
+        return None if table is None else table.scaled(self._scaling)
+
     def resident(self, device="cpu"):
         """Return all rows, scaled chunk by chunk."""
         x = torch.empty(self.shape, dtype=torch.float32, device=device)
@@ -254,6 +281,13 @@ class Scaled(_Chunked):
         return math.prod(self.shape) * 4 <= free / 2
 
 
+def source_of(X):
+    """Return the rows of an array or a sparse matrix as a source; None of None."""
+    if X is None:
+        return None
+    return Sparse(X) if sparse.issparse(X) else Dense(X)
+
+
 def scaled_rows(rows, scaling):
     """Return rows as the network sees them, in single precision.
 
@@ -265,8 +299,15 @@ def scaled_rows(rows, scaling):
     Returns
     -------
     Resident or Scaled
-        A small table is scaled in advance; of a large one there is no second copy.
+        A small table is scaled in advance; of a large one there is no second copy. A
+        sparse table of more than a chunk is large.
     """
     scaled = Scaled(rows, scaling)
-    large = math.prod(rows.shape) * 4 > _SMALL
-    return scaled if large else scaled.resident()
+    dense = rows.stored() is None
+    small = is_small(rows) if dense else math.prod(rows.shape) <= _BUDGET
+    return scaled.resident() if small else scaled
+
+
+def is_small(rows):
+    """Return whether a copy of rows, in single precision, takes little memory."""
+    return math.prod(rows.shape) * 4 <= _SMALL

@@ -3,13 +3,16 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from .._compat.sklearn import check_sample_weight
 from .arrays import check_namespace, float_dtypes, unwrapped
+from .sparse_table import canonical, entries
 
 __all__ = [
     "DTYPES",
+    "are_missing",
     "check_flat",
     "checked_rows",
     "checked_weights",
@@ -39,19 +42,29 @@ def checked_rows(estimator, X, method):
     X = unwrapped(X)
     check_flat(X, "X")
     check_namespace(X, estimator, method)
-    return validate_data(
+    X = validate_data(
         estimator,
         X,
+        accept_sparse="csr",
         dtype=float_dtypes(X, DTYPES),
         reset=False,
         ensure_all_finite="allow-nan",
     )
+    return canonical(X)
 
 
 def has_missing(X):
-    """Return whether an array of finite numbers or NaN has a NaN."""
+    """Return whether a table of finite numbers or NaN has a NaN."""
     # The smallest of numbers of which one is NaN is NaN.
-    return bool(np.isnan(X.min()))
+    return bool(np.isnan(entries(X).min()))
+
+
+def are_missing(X):
+    """Return for each column whether all its entries are NaN, an ndarray of bool."""
+    if not sparse.issparse(X):
+        return np.isnan(X).all(axis=0)
+    missing = X.indices[np.isnan(X.data)]
+    return np.bincount(missing, minlength=X.shape[1]) == X.shape[0]
 
 
 def check_flat(X, name, to_fit=None):
@@ -142,7 +155,7 @@ def weighted_rows(X, sample_weight):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or sparse matrix of shape (n_samples, n_features)
     sample_weight : array-like of shape (n_samples,) or None
 
     Returns

@@ -1,6 +1,9 @@
 """Winsorizing: a few wild values of a column are replaced before anything is learnt."""
 
 import numpy as np
+from scipy import sparse
+
+from .sparse_table import SparseTable, dense_column
 
 __all__ = ["winsorized"]
 
@@ -28,12 +31,12 @@ def winsorized(X):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
         Finite, or NaN where an entry is missing.
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features)
+    ndarray or CSR matrix of shape (n_samples, n_features)
         ``X`` itself where there is nothing to replace.
 
     References
@@ -49,7 +52,10 @@ def winsorized(X):
     >>> float(winsorized(X).max())
     99.0
     """
-    most = int(_MOST * len(X)) or int(len(X) >= _MIN_ROWS)
+    n_samples = X.shape[0]
+    most = int(_MOST * n_samples) or int(n_samples >= _MIN_ROWS)
+    if sparse.issparse(X):
+        return _winsorized_table(X, most)
     replaced = None
     for j in _suspects(X, most):
         column = X[:, j].astype(np.float64)
@@ -60,17 +66,63 @@ def winsorized(X):
     return X if replaced is None else replaced
 
 
+def _winsorized_table(X, most):
+    """Return a sparse matrix without wild values."""
+    n_samples = X.shape[0]
+    columns = X.tocsc()
+    replaced = {}
+    for j in _suspects(X, most):
+        stored = columns.data[columns.indptr[j] : columns.indptr[j + 1]]
+        n_zeros = n_samples - len(stored)
+        if n_zeros > len(stored):
+            # The median is zero, and as many zeros as make it so are enough: what does
+            # not differ from the median adds to no distance.
+            if np.count_nonzero(stored) <= most:
+                continue
+            values = np.append(stored, np.zeros(len(stored) + 1))
+        else:
+            values = dense_column(columns, j)
+        values = values.astype(np.float64)
+        bounds = _bounds(values[~np.isnan(values)], most)
+        if bounds is not None:
+            replaced[j] = dense_column(columns, j).clip(*bounds)
+    if not replaced:
+        return X
+    return _with_columns(X, replaced)
+
+
+def _with_columns(X, replaced):
+    """Return a CSR matrix with some columns, by position, replaced by dense ones."""
+    stored = X.tocoo()
+    others = ~np.isin(stored.col, list(replaced))
+    data, rows, columns = (
+        [part[others]] for part in (stored.data, stored.row, stored.col)
+    )
+    for j, column in replaced.items():
+        there = np.flatnonzero(column)
+        data.append(column[there])
+        rows.append(there)
+        columns.append(np.full(len(there), j))
+    index = np.concatenate(rows), np.concatenate(columns)
+    return type(X)((np.concatenate(data), index), shape=X.shape)
+
+
 def _suspects(X, most):
     """Return the columns in which so few values may dominate the variance."""
     if most == 0:
         return ()
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = X.mean(axis=0, dtype=np.float64)
-        variance = X.var(axis=0, dtype=np.float64)
-        reach = np.maximum(X.max(axis=0) - mean, mean - X.min(axis=0))
+        if sparse.issparse(X):
+            mean, variance, low, high = SparseTable.of(X).statistics()
+            mean[X.indices[np.isnan(X.data)]] = np.nan
+        else:
+            mean = X.mean(axis=0, dtype=np.float64)
+            variance = X.var(axis=0, dtype=np.float64)
+            low, high = X.min(axis=0), X.max(axis=0)
+        reach = np.maximum(high - mean, mean - low)
         # About the mean, which wild values draw to themselves, not the median: hence
         # less than the half that is asked for. Not so what overflows.
-        spared = most * reach**2 < len(X) * variance / 4
+        spared = most * reach**2 < X.shape[0] * variance / 4
     # Nor does what is missing.
     return np.flatnonzero((~spared & (reach > 0)) | np.isnan(mean))
 
@@ -81,7 +133,7 @@ def _bounds(column, most):
         return None
     with np.errstate(over="ignore"):
         distance = np.abs(column - np.median(column))
-    if not np.isfinite(distance).all():
+    if not 0 < distance.max() < np.inf:
         return None
     distance /= distance.max()
     first = len(column) - most - 1

@@ -5,7 +5,7 @@ import numpy as np
 from .._data.affine import AffineMap
 from .._data.source import chunk_rows
 
-__all__ = ["LEAST_SPREAD", "N_PROBES", "fit_coordinates", "slopes_of"]
+__all__ = ["LEAST_SPREAD", "N_PROBES", "fit_coordinates", "rotation", "slopes_of"]
 
 # Rows on which the decoder's sensitivity is measured; a mean over more changes little.
 N_PROBES = 256
@@ -68,7 +68,21 @@ def fit_coordinates(symmetry, decode, code, probes, unit):
             scale = 1 / np.where(lengths > 0, lengths, 1.0)
         # Zero stays zero: it means that a component is not used.
         return AffineMap(np.zeros(k), scale[order], order=order)
-    metric, jacobian = slopes_of(decode, probes, spread)
+    return rotation(code, *slopes_of(decode, probes, spread), unit)
+
+
+def rotation(code, metric, jacobian, unit):
+    """Return the coordinates of a code that may be rotated; see `fit_coordinates`.
+
+    Parameters
+    ----------
+    code : Moments
+    metric : ndarray of shape (n_components, n_components)
+    jacobian : ndarray of shape (n_components, n_outputs)
+        Of the decoder, as `slopes_of` returns them.
+    unit : float
+    """
+    second = code.second
     lengths, directions = np.linalg.eigh(metric)
     # Directions that the decoder ignores get a small length instead of none, so that
     # the map stays invertible.
@@ -79,7 +93,7 @@ def fit_coordinates(symmetry, decode, code, probes, unit):
     axes = axes[:, ::-1]
     loadings = axes.T @ (directions / lengths).T @ jacobian
     largest = np.argmax(np.abs(loadings), axis=1)
-    axes = axes * np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
+    axes = axes * np.where(loadings[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
     return AffineMap(
         code.mean,
         matrix=unit * (stretch @ axes),

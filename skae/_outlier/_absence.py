@@ -124,7 +124,12 @@ def fit_absence(rows, weight, scores, has_missing, blocks=None):
     """
     n_rows, n_features = rows.shape
     count, kept = np.zeros(n_features), np.zeros((1, n_features), dtype=bool)
-    if has_missing or blocks is not None:
+    table = rows.stored()
+    if has_missing and table is not None:
+        missing = table.missing()
+        count = (np.ones(n_rows) if weight is None else weight) @ missing
+        kept = missing[subsample(n_rows, _MAX_ROWS, weight)]
+    elif has_missing or blocks is not None:
         missing = _missing(rows, blocks)
         for chunk, x in rows.chunks():
             share = np.ones(len(x)) if weight is None else weight[chunk]

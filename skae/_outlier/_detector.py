@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import OutlierMixin
 from sklearn.utils import check_random_state
 
@@ -42,7 +43,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         number with which PCA explains more than that share of the variance of the
         scaled data. "auto" is the same as 0.9, but at most half of
         ``min(n_samples, n_features)`` and at least 1 (rounded up, if there are
-        categorical features). None is
+        categorical features); and at most 128 for a sparse table that has more than
+        4,096 rows and more than 4,096 columns. None is
         ``min(n_samples, n_features)``, the default of PCA, which then loses nothing: a
         network cannot improve on it. An int may exceed the number of features.
 
@@ -509,7 +511,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -530,7 +532,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -546,7 +548,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -573,7 +575,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), default=None
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
             Rows that were not used in `fit`, such as the last weeks of a stream. All
             are normal, unless ``y`` or ``n_alerts`` is given. The normal ones become
             the calibration rows of `p_values`, except with ``n_alerts``.
@@ -711,7 +713,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -753,7 +755,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows in the units of the training data.
 
         Returns
@@ -811,6 +813,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         """
         index = X.index if hasattr(X, "iloc") else None
         given, X = X, on_host(self._check_rows(X, "explain"))
+        X = X.toarray() if issparse(X) else X
         parts, expected = self._ensemble.explain(X)
         names = getattr(self, "feature_names_in_", None)
         if names is None:
@@ -889,12 +892,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"calibration_fraction={self.calibration_fraction}: pass "
                 "calibration_fraction=0, and new rows to calibrate."
             )
-        n_withheld = max(1, round(self.calibration_fraction * len(X)))
-        if len(X) - n_withheld < 2:
+        n_samples = X.shape[0]
+        n_withheld = max(1, round(self.calibration_fraction * n_samples))
+        if n_samples - n_withheld < 2:
             raise ValueError(
                 f"calibration_fraction={self.calibration_fraction} leaves "
-                f"{len(X) - n_withheld} of {len(X)} rows to train on: at least 2 are "
-                "required."
+                f"{n_samples - n_withheld} of {n_samples} rows to train on: at least 2 "
+                "are required."
             )
         if holdout.is_splitter:
             raise ValueError(
@@ -903,13 +907,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"or calibration_fraction=0. Got {self.validation_split!r}."
             )
         random_state = check_random_state(self.random_state)
-        out = holdout.draw(len(X), n_withheld, random_state)
-        if out is None or len(X) - len(out) < 2:
+        out = holdout.draw(n_samples, n_withheld, random_state)
+        if out is None or n_samples - len(out) < 2:
             raise ValueError(
                 f"calibration_fraction={self.calibration_fraction} would hold back all "
                 "of the groups: pass a smaller one."
             )
-        kept = np.setdiff1d(np.arange(len(X)), out)
+        kept = np.setdiff1d(np.arange(n_samples), out)
         if sample_weight is None:
             self._withheld = X[out], None, holdout.of(out).groups
             return kept, None

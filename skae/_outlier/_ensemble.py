@@ -22,6 +22,9 @@ __all__ = ["Ensemble", "FittedEnsemble", "Member", "fit_ensemble"]
 _MAX_ROWS = 8192
 # Scaled value from which an entry is no measurement but, for example, a fill value.
 _NO_VALUE = 1e12
+# Where a sparse table is wide: entries of these rows, and how many there are anyway.
+_MAX_ENTRIES = 2**24
+_MIN_ROWS = 512
 
 
 class Member(RowModule):
@@ -282,9 +285,11 @@ def _views(model, rows, weight):
     sample : View
         Each row about as often as its weight says.
     """
-    n_rows = len(rows)
-    if n_rows > _MAX_ROWS:
-        return None, _view(model, Subset(rows, subsample(n_rows, _MAX_ROWS, weight)))
+    n_rows, most = len(rows), _MAX_ROWS
+    if rows.stored() is not None:
+        most = min(most, max(_MIN_ROWS, _MAX_ENTRIES // rows.shape[1]))
+    if n_rows > most:
+        return None, _view(model, Subset(rows, subsample(n_rows, most, weight)))
     view = _view(model, rows)
     return view, _sampled(view, weight)
 

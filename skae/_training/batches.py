@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._data.missing import Known
 from .._data.source import Resident, chunk_rows
 
 __all__ = ["Batch", "Batches", "Data", "Rows"]
@@ -56,7 +57,7 @@ class Rows(torch.utils.data.Dataset):
         Which rows of the source, in which order; all of them by default.
     input : Source, default=None
         Rows to reconstruct those of ``source`` from. None is the same.
-    known : Tensor of bool of shape (n_rows, n_features), default=None
+    known : Tensor of bool of shape (n_rows, n_features) or Known, default=None
         Which entries of ``source`` are known.
     completion : Completion, default=None
         What missing entries are taken as; required with ``known``.
@@ -108,25 +109,36 @@ class Rows(torch.utils.data.Dataset):
         """
         if self.completion is None:
             return self
+        if isinstance(self.known, Known):
+            given = _Hidden(self, generator)
+            return Rows(self.source, self.weight, self.index, given, self.known)
         seen = torch.empty(self.source.shape, device=self.source.device)
         step = chunk_rows(seen.shape[1])
         for start in range(0, len(self), step):
-            x, _, known, given = self[start : start + step]
-            x = torch.where(known, x, torch.nan) if given is None else given
-            if generator is not None:
-                how = {"generator": generator, "device": generator.device}
-                others = torch.randint(len(self), (len(x),), **how)
-                if self.index is not None:
-                    others = self.index[others]
-                if self.blocks is None:
-                    at_random = torch.rand(x.shape, **how) < _HIDDEN
-                else:
-                    features = torch.rand(len(x), self.blocks.n_features, **how)
-                    at_random = self.blocks.repeated(features) < _HIDDEN
-                x = x.masked_fill(at_random | ~self.known[others], torch.nan)
-            rows = slice(start, start + len(x))
-            seen[rows if self.index is None else self.index[rows]] = self.completion(x)
+            rows = slice(start, min(start + step, len(self)))
+            rows = rows if self.index is None else self.index[rows]
+            seen[rows] = self.seen(rows, generator)
         return Rows(self.source, self.weight, self.index, Resident(seen), self.known)
+
+    def seen(self, rows, generator):
+        """Return what the encoder gets of rows of the source; see `hidden`."""
+        known = self.known[rows]
+        if self.input is None:
+            x = torch.where(known, self.source.take(rows), torch.nan)
+        else:
+            x = self.input.take(rows)
+        if generator is not None:
+            how = {"generator": generator, "device": generator.device}
+            others = torch.randint(len(self), (len(x),), **how)
+            if self.index is not None:
+                others = self.index[others]
+            if self.blocks is None:
+                at_random = torch.rand(x.shape, **how) < _HIDDEN
+            else:
+                features = torch.rand(len(x), self.blocks.n_features, **how)
+                at_random = self.blocks.repeated(features) < _HIDDEN
+            x = x.masked_fill(at_random | ~self.known[others], torch.nan)
+        return self.completion(x)
 
     def to(self, device):
         """Return the same rows on a device."""
@@ -167,6 +179,16 @@ class Rows(torch.utils.data.Dataset):
     def weight_array(self):
         """Return the weights as an ndarray of float64, or None."""
         return None if self.weight is None else self.weight.double().cpu().numpy()
+
+
+class _Hidden:
+    """What the encoder gets of rows, hidden when they are read: `Rows.input`."""
+
+    def __init__(self, rows, generator):
+        self._rows, self._generator = rows, generator
+
+    def take(self, index):
+        return self._rows.seen(index, self._generator)
 
 
 class Data(NamedTuple):

@@ -16,6 +16,7 @@ from ..exceptions import (
 )
 from ..losses import SquaredError
 from . import remedies
+from .affine_pass import is_linear
 from .comparison import on_training_rows, on_unseen_rows
 from .final_pass import explained_variance_ratio, pca_residual
 from .outcome import Unchanged, describe, why_unchanged
@@ -189,9 +190,7 @@ def _warn_of_initial_weights(fit, pca_error, variance):
 def _exceeds_pca(fit, pca_error, variance):
     """Return whether something better than PCA could have been learnt."""
     module, parts = fit.net.module_, fit.plan.parts
-    networks = (module.encoder, module.decoder)
-    linear = all(getattr(network, "branch", network) is None for network in networks)
-    if linear and parts.is_plain and isinstance(parts.loss, SquaredError):
+    if is_linear(module) and parts.is_plain and isinstance(parts.loss, SquaredError):
         return False
     return pca_error > _rounding(fit, variance)
 

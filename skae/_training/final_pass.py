@@ -12,6 +12,7 @@ from .._data.source import Dense
 from .._data.subsample import subsample
 from .._model.coordinates import N_PROBES, fit_coordinates
 from .._model.model import Model
+from .affine_pass import AffinePass, affine_maps
 
 __all__ = ["FinalPass", "explained_variance_ratio", "final_pass", "pca_residual"]
 
@@ -20,6 +21,7 @@ _MAX_PASSES = 40  # rows decoded in all, in passes over the table
 _MAX_ENTRIES = 2**24  # numbers decoded in all
 _MAX_HELD = 2**22  # numbers in the rows that are kept for it
 _MIN_ROWS = 200  # so many are taken in any case
+_FEW_ROWS = 16  # where it is known without, for `FinalPass.x`
 # Reconstructions of missing entries before the last one, where none were missing in
 # training. With more, they move towards what the network says of any row.
 _PASSES = 2
@@ -42,6 +44,8 @@ class FinalPass:
         Indices of the rows that follow.
     x : ndarray of shape (n_sampled, n_features)
         Some of the rows of the target, scaled.
+    gains : ndarray of shape (n_components,) or None
+        What `explained_variance_ratio` returns, where it is known.
     """
 
     code: Dense
@@ -49,6 +53,7 @@ class FinalPass:
     error: np.ndarray
     sample: np.ndarray
     x: np.ndarray
+    gains: np.ndarray | None = None
 
 
 def final_pass(plan, autoencoder, k):
@@ -73,6 +78,10 @@ def final_pass(plan, autoencoder, k):
     completion = deepcopy(plan.completion)
     raw = Model(scaling, autoencoder, AffineMap.identity(k), completion)
     raw = raw.to(plan.device)
+    table = None if plan.has_pairs else plan.x.stored()
+    maps = None if table is None else affine_maps(autoencoder)
+    if maps is not None:
+        return _affine_pass(plan, raw, AffinePass.of(table, weight, maps))
     rotates = parts.symmetry == "rotation"
     moments = Moments(products if rotates else squares)
     affordable = min(
@@ -115,6 +124,25 @@ def final_pass(plan, autoencoder, k):
         error=error / plan.n_known,
         sample=sample,
         x=x,
+    )
+    return model, final
+
+
+def _affine_pass(plan, raw, found):
+    """Return the model and the final pass of an affine model of sparse rows."""
+    coordinates = found.coordinates(unit_of(raw.scaling)).to(raw.device)
+    model = Model(
+        raw.scaling, raw.autoencoder, coordinates, raw.completion, n_passes=_PASSES
+    )
+    sample = subsample(len(found.code), _FEW_ROWS)
+    dtype = np.float32 if plan.rows.dtype.itemsize == 4 else np.float64
+    final = FinalPass(
+        code=Dense(found.code.astype(dtype)),
+        variance=_variance(found.moments, coordinates),
+        error=found.error,
+        sample=sample,
+        x=plan.x.take(sample).cpu().numpy(),
+        gains=found.gains(coordinates, np.square(raw.scaling.scale.cpu().numpy())),
     )
     return model, final
 
@@ -207,6 +235,8 @@ def explained_variance_ratio(plan, model, final):
     -------
     ndarray of shape (n_components,)
     """
+    if final.gains is not None:
+        return final.gains
     x = final.x
     weight = None if plan.weight is None else plan.weight[final.sample]
     units = np.square(model.units.cpu().numpy())

@@ -10,6 +10,8 @@ from .._component import Statistics
 from .._data.affine import AffineMap
 from .._data.principal_axes import PrincipalAxes
 from .._data.source import scaled_rows
+from ..losses import SquaredError
+from .affine_pass import is_linear
 from .net import Net
 
 __all__ = ["make_net", "statistics"]
@@ -46,6 +48,18 @@ def make_net(plan, axes, seeds, previous=None):
         and not has_validation
     ):
         # Nothing could tell a gain from noise: the start is the best there is.
+        max_epochs = 0
+    if (
+        starts_fitted
+        and settings.early_stopping
+        and parts.is_plain
+        and plan.x.stored() is not None
+        and not plan.has_pairs
+        and is_linear(module)
+        and isinstance(parts.loss, SquaredError)
+    ):
+        # No linear network is better than PCA. For dense rows, too, but they leave it
+        # to training, whose epochs are fast.
         max_epochs = 0
     if previous is not None:
         _continue_from(module, previous.autoencoder)
@@ -152,7 +166,7 @@ def statistics(plan, axes, seed):
     left = centered.square().mean(dim=0).sum() - variances.sum()
     left_out = max(len(mean) - int(found.axes.any(dim=1).sum()), 1)
     noise_variance = max(float(left), 0.0) / left_out
-    of_noise = Statistics(mean, found.axes, variances, noise_variance, rows)
+    of_noise = Statistics(mean, found.axes, variances, noise_variance, lambda: rows)
     return of_noise, units
 
 

@@ -1,5 +1,6 @@
 """Outcome of training: which weights were kept, and why."""
 
+import math
 from enum import Enum
 
 __all__ = ["Unchanged", "describe", "why_unchanged"]
@@ -13,6 +14,7 @@ class Unchanged(Enum):
 
     NO_WEIGHTS = "no network has weights to train"
     FEW_ROWS = "too few rows to validate"
+    LINEAR = "no linear network is better"
     DIVERGED = "loss not finite"
     LOW_RATE = "lr too low"
     NO_GAIN = "no epoch was better"
@@ -37,7 +39,8 @@ def why_unchanged(net):
     if not any(p.requires_grad for p in net.module_.parameters()):
         return Unchanged.NO_WEIGHTS
     if len(net.history) == 0:
-        return Unchanged.FEW_ROWS
+        validated = math.isfinite(net.initial_loss_)
+        return Unchanged.LINEAR if validated else Unchanged.FEW_ROWS
     if net.diverged_:
         return Unchanged.DIVERGED
     # Either would do without random draws, and without a gain in training only.

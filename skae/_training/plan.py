@@ -98,7 +98,7 @@ class Plan:
         scaling and axes are of these.
     x : Source
         The target, scaled; where entries were missing, completed.
-    known : Tensor of bool of shape (n_samples, n_features) or None
+    known : Tensor of bool of shape (n_samples, n_features), Known or None
         Which entries of the target are known. None where no entry is missing, neither
         there nor in the rows.
     completion : Completion
@@ -156,8 +156,12 @@ class Plan:
         """Number of known entries of each column of the target, by their weight."""
         if self.known is None:
             return len(self.rows)
-        known = self.known.numpy()
-        count = known.sum(axis=0) if self.weight is None else self.weight @ known
+        if isinstance(self.known, torch.Tensor):
+            known = self.known.numpy()
+            count = known.sum(axis=0) if self.weight is None else self.weight @ known
+        else:
+            share = np.ones(len(self.rows)) if self.weight is None else self.weight
+            count = share.sum() - share @ self.target.stored().missing()
         return np.maximum(count, 1e-300)
 
     @property

@@ -90,7 +90,7 @@ class AnomalyScoreDisplay(Display):
             threshold is minus ``offset_``. Without ``offset_`` there is no threshold.
             If the detector has only `decision_function`, that is the score, and the
             threshold is 0.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to score.
         y : array-like of shape (n_samples,), default=None
             Labels. Outliers are marked by True (others False), by 1 (others 0) or by -1

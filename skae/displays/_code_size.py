@@ -98,7 +98,7 @@ class CodeSizeDisplay(Display):
             `inverse_transform`. It is cloned, and need not be fitted. For the scores of
             PCA, :class:`~sklearn.decomposition.PCA` replaces the estimator or the last
             step; they are left out if that is PCA itself, or ``X`` has categories.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to split into folds.
         y : array-like of shape (n_samples,), default=None
             Passed to ``fit``, and to ``cv`` to make the folds.

@@ -92,7 +92,7 @@ class ExplanationDisplay(Display):
             Fitted, with `explain`: :class:`~skae.AutoencoderOutlierDetector`, or a
             pipeline that ends in one, for which columns and values are those of
             :func:`skae.inspection.explain`.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows, of which one is explained.
         row : int, default=0
             Position in ``X`` of the row to explain.

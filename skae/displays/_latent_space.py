@@ -87,7 +87,7 @@ class LatentSpaceDisplay(Display):
         estimator : estimator or Pipeline
             Fitted, with `transform`. If it, or the last step of the pipeline, has
             ``explained_variance_ratio_``, the labels of the axes contain the shares.
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to transform.
         y : array-like of shape (n_samples,), default=None
             Labels or numbers that define the colours. The name of a pandas Series is
