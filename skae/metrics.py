@@ -7,11 +7,11 @@ from numbers import Real
 import numpy as np
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ._data.arrays import on_host
 from ._data.labels import outlier_labels
+from ._pipelines import split_pipeline
 
 __all__ = ["make_outlier_scorer", "one_standard_error", "reconstruction_scorer"]
 
@@ -63,7 +63,7 @@ def reconstruction_scorer(estimator, X, y=None):
     >>> round(reconstruction_scorer(pipeline, X), 6)
     1.0
     """
-    before, last, _ = _split_pipeline(estimator)
+    before, last, _ = split_pipeline(estimator)
     check_is_fitted(last)
     if hasattr(last, "categories_") and hasattr(last, "reconstruct"):
         # Categories have no unit that steps before could be undone in.
@@ -83,27 +83,6 @@ def reconstruction_scorer(estimator, X, y=None):
     if total == 0:
         return 1.0 if squares == 0 else 0.0
     return float(1 - squares / total)
-
-
-def _split_pipeline(estimator):
-    """Return the steps before the last one, the last step, and its name.
-
-    Nested pipelines are flattened, and ``"passthrough"`` and None are left out before
-    the last step. The name is the one that ``set_params`` of ``estimator`` takes, such
-    as ``"pipeline__pca"``. An estimator that is no pipeline is the last step, named "".
-    """
-    *before, (last, name) = _named_steps(estimator, "")
-    return [step for step, _ in before if step not in (None, "passthrough")], last, name
-
-
-def _named_steps(estimator, name):
-    if not isinstance(estimator, Pipeline):
-        return [(estimator, name)]
-    return [
-        named
-        for key, step in estimator.steps
-        for named in _named_steps(step, f"{name}__{key}".removeprefix("__"))
-    ]
 
 
 def _reconstructed(estimator, X):

@@ -7,16 +7,14 @@ from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from ._ensemble import fit_ensemble
 
-__all__ = ["cross_fits", "cross_fitted", "n_folds"]
+__all__ = ["cross_fits", "cross_fitted"]
 
 # Rows that count as few per component and per column, up to as many in all; see
 # tests/benchmarks/bench_constants.py.
 _ROWS_PER_COMPONENT = 20
 _ROWS_PER_COLUMN = 10
 _MAX_ROWS = 2000
-# Parts into which few rows are split, each scored by a model of the others, and the
-# fewest rows that are split.
-_N_FOLDS = 5
+# The fewest rows that are split.
 _MIN_ROWS = 10
 
 
@@ -34,11 +32,6 @@ def cross_fits(plan):
     needed = max(_ROWS_PER_COMPONENT * k, _ROWS_PER_COLUMN * width)
     few = n < max(FEW_ROWS, min(needed, _MAX_ROWS))
     return plan.X_val is None and n >= _MIN_ROWS and (few or not plan.holdout.is_plain)
-
-
-def n_folds(plan):
-    """Return how many times cross-fitting fits, at most."""
-    return plan.holdout.n_folds(len(plan.rows), _N_FOLDS)
 
 
 def cross_fitted(fit, unchanged, how, events):
@@ -68,7 +61,7 @@ def cross_fitted(fit, unchanged, how, events):
     n_epochs = None if plan.settings.warm_start else fit.net.best_epoch_
     if n_epochs == 0 and not unchanged:
         n_epochs = None
-    folds = plan.holdout.folds(len(plan.rows), _N_FOLDS, plan.random_state)
+    folds = plan.folds()
     scores = []
     for kept, rows in folds:
         first = train(plan.fold(kept, n_epochs), **events)

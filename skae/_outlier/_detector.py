@@ -21,7 +21,7 @@ from ..exceptions import DependentRowsWarning
 from ..inspection import Explanation
 from ..inspection._explanation import furthest
 from . import _thresholds
-from ._cross_fitting import cross_fits, cross_fitted, n_folds
+from ._cross_fitting import cross_fits, cross_fitted
 from ._ensemble import fit_ensemble
 
 __all__ = ["AutoencoderOutlierDetector"]
@@ -937,7 +937,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         super()._validate_params()
 
     def _n_networks(self, plan):
-        return self.n_estimators * (1 + n_folds(plan) * self._cross_fits(plan))
+        return self.n_estimators * (1 + plan.n_folds * self._cross_fits(plan))
 
     def _cross_fits(self, plan):
         """Return whether the threshold is set from scores of cross-fitted models."""

@@ -23,8 +23,6 @@ _MAX_ENTRIES = 2**22
 _MIN_ROWS = 200
 # Rows per column from which a few rows hardly turn the axes of PCA.
 _MANY_ROWS = 10
-# Folds, of which one is held out, where a network is trained for the comparison only.
-_N_FOLDS = 5
 
 
 class Comparison(NamedTuple):
@@ -116,7 +114,7 @@ def on_unseen_rows(fit):
         return None
     # Of its own: a check must not change the fit.
     plan = replace(plan, random_state=_random_state())
-    kept, held_out = plan.holdout.folds(n_rows, _N_FOLDS, plan.random_state)[0]
+    kept, held_out = plan.folds()[0]
     fold = replace(plan.validated_on(kept, held_out), n_epochs=len(net.history))
     trained = train(fold)
     return _compare(

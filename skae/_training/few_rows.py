@@ -13,7 +13,6 @@ from .selection import is_clear_gain
 
 __all__ = ["has_few_rows", "train_on_all_rows"]
 
-_N_FOLDS = 5
 # Standard errors by which gains must exceed zero: more than elsewhere, because those
 # of so few rows are far from normally distributed, and each fold is judged at its own
 # best epoch, so that they are too large on average.
@@ -73,7 +72,7 @@ def train_on_all_rows(net, plan, axes, seeds):
 
 def _cross_validated(net, plan, axes):
     """Return the number of epochs that gains, clear of noise; 0 if none does."""
-    folds = plan.holdout.folds(len(plan.rows), _N_FOLDS, plan.random_state)
+    folds = plan.folds()
     gains, epochs = [], []
     for kept, rows in folds:
         fold = plan.validated_on(kept, rows)

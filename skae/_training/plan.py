@@ -29,6 +29,8 @@ _AT_LEAST = (20, 50)
 # then trained again on all rows, and detectors take residuals of all of them for
 # residuals of validation rows; see tests/benchmarks/bench_constants.py.
 FEW_ROWS = 500
+# Parts into which rows are split, of which each is held out once.
+_N_FOLDS = 5
 # Numbers in the largest matrix of a code that is wider than the rows: 8 GiB.
 _MAX_CODE = 2**30
 
@@ -206,6 +208,15 @@ class Plan:
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""
         return replace(self, validation=None, n_epochs=n_epochs)
+
+    @property
+    def n_folds(self):
+        """Number of folds, at most."""
+        return self.holdout.n_folds(len(self.rows), _N_FOLDS)
+
+    def folds(self):
+        """Return training and test rows of each fold, as splitters do."""
+        return self.holdout.folds(len(self.rows), _N_FOLDS, self.random_state)
 
     def fold(self, kept, n_epochs):
         """Return a plan for some of the rows: scaling and axes are learnt anew.

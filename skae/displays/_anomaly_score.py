@@ -12,7 +12,7 @@ from sklearn.utils import (
 
 from .._data.arrays import on_host
 from .._data.labels import outlier_labels
-from ..metrics import _split_pipeline
+from .._pipelines import split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -281,7 +281,7 @@ class AnomalyScoreDisplay(Display):
 def _abnormality(detector, X):
     """Return the scores of rows, and the threshold or None."""
     if hasattr(detector, "score_samples"):
-        offset = getattr(_split_pipeline(detector)[1], "offset_", None)
+        offset = getattr(split_pipeline(detector)[1], "offset_", None)
         # It is an array of one element in OneClassSVM.
         offset = offset.item() if hasattr(offset, "item") else offset
         return -detector.score_samples(X), None if offset is None else -offset

@@ -9,7 +9,8 @@ from sklearn.model_selection import check_cv, validation_curve
 
 from .._compat.sklearn import num_samples
 from .._data.categories import categorical_columns
-from ..metrics import _split_pipeline, reconstruction_scorer
+from .._pipelines import split_pipeline
+from ..metrics import reconstruction_scorer
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -131,7 +132,7 @@ class CodeSizeDisplay(Display):
             If ``n_components`` are not positive integers, or too large for PCA.
         """
         cls._check(estimator, "inverse_transform")
-        _, last, step = _split_pipeline(estimator)
+        _, last, step = split_pipeline(estimator)
         if "n_components" not in last.get_params(deep=False):
             raise TypeError(
                 "CodeSizeDisplay needs an estimator with n_components, or a Pipeline "

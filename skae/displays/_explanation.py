@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_scalar
 
+from .._pipelines import split_pipeline
 from ..inspection import explain
 from ..inspection._explanation import (
     NEGLIGIBLE,
@@ -12,7 +13,6 @@ from ..inspection._explanation import (
     expected_text,
     value_text,
 )
-from ..metrics import _split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -115,7 +115,7 @@ class ExplanationDisplay(Display):
         ValueError
             If ``row`` is not a position in ``X``, or ``top_k`` is not positive.
         """
-        cls._check(_split_pipeline(detector)[1], "explain")
+        cls._check(split_pipeline(detector)[1], "explain")
         _check_row(row, X.shape[0] if hasattr(X, "shape") else len(X))
         X = X[row : row + 1]
         explanation = explain(detector, X)

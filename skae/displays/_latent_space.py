@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
 from .._data.arrays import on_host
-from ..metrics import _split_pipeline
+from .._pipelines import split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -129,7 +129,7 @@ class LatentSpaceDisplay(Display):
         code = code if sparse.issparse(code) else np.asarray(code)
         code = code[:, components]
         shares = getattr(
-            _split_pipeline(estimator)[1], "explained_variance_ratio_", None
+            split_pipeline(estimator)[1], "explained_variance_ratio_", None
         )
         name = getattr(y, "name", None)
         display = cls(

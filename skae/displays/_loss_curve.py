@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._base import BaseAutoencoder
-from ..metrics import _split_pipeline
+from .._pipelines import split_pipeline
 from . import _plotting
 from ._plotting import Display, keywords
 
@@ -112,7 +112,7 @@ class LossCurveDisplay(Display):
             If there is not exactly one estimator of skae.
         """
         cls._check()
-        before, last, _ = _split_pipeline(estimator)
+        before, last, _ = split_pipeline(estimator)
         models = [s for s in [*before, last] if isinstance(s, BaseAutoencoder)]
         if len(models) != 1:
             raise TypeError(

@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from .._compat.sklearn import input_indices
-from ..metrics import _named_steps
+from .._pipelines import named_steps
 from ._explanation import furthest
 from ._inverse import inverse_of
 from ._table import Table, names_out
@@ -55,7 +55,7 @@ def transformers(estimator, name=""):
     """Return the steps of a pipeline with their names, those of inner ones as well."""
     return [
         (step, key)
-        for step, key in _named_steps(estimator, name)
+        for step, key in named_steps(estimator, name)
         if step not in (None, "passthrough")
     ]
 
