@@ -138,6 +138,8 @@ class BaseAutoencoder(
 
     # Meaning of scaling="auto", for a loss that is defined on the whole real line.
     _auto_scaling: str
+    # The categories of the rows that it was fitted to; None where all are numbers.
+    _categories: Categories | None = None
     # Whether a change of a column that was constant counts, whatever its unit.
     _marks_changes = False
     # Accepted values of the parameter `part` of `to_torch`.
@@ -315,7 +317,7 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         check_flat(X, "X", self)
-        table, X = X, self._checked_training_rows(X, previous)
+        table, X = X, self._checked_training_rows(X, X_target, previous)
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
@@ -534,7 +536,7 @@ class BaseAutoencoder(
         ndarray or data frame of shape (n_samples, n_features)
             The rows as they are, with the values of `reconstruct` in the place of NaN.
             float32 if ``X`` is float32, else float64. With categorical features a data
-            frame, if ``X`` is one; a category that `fit` has not seen is replaced, too.
+            frame with the dtypes of ``X``, if that is one.
 
         Examples
         --------
@@ -547,7 +549,10 @@ class BaseAutoencoder(
         array([[1.5, 1. , 0.1]])
         """
         model = self._fitted_model()
-        return self._restored(model.map(Model.impute, self._check_X(X, "impute")), X)
+        rows = model.map(Model.impute, self._check_X(X, "impute"))
+        if self._categories is None:
+            return rows
+        return self._categories.filled(X, self._categories.probable(rows))
 
     def reconstruction_error(self, X, per_feature=False):
         """Return the squared reconstruction error of rows.
@@ -725,20 +730,31 @@ class BaseAutoencoder(
         check_is_fitted(self)
         return self._model
 
-    def _checked_training_rows(self, X, previous):
+    def _checked_training_rows(self, X, X_target, previous):
         """Return rows for `fit`: categories as their positions among all of them."""
         checks = {"ensure_min_samples": 2, "ensure_all_finite": "allow-nan"}
         is_categorical = categorical_columns(X, self.categorical_features)
-        if hasattr(X, "columns"):
-            refuse_dates(X, is_categorical)
+        before = self._categories if previous is not None else None
+        if previous is not None:
+            same = np.array_equal(
+                [] if before is None else before.is_categorical,
+                [] if is_categorical is None else is_categorical,
+            )
+            if not same:
+                raise ValueError(
+                    "warm_start=True continues from a network for other categorical "
+                    "features: pass warm_start=False to begin anew."
+                )
+        refuse_dates(X, is_categorical)
         with _named_columns(X, is_categorical):
             if is_categorical is None:
                 self._categories = None
                 checks |= {"accept_sparse": "csr", "dtype": DTYPES}
                 return canonical(validate_data(self, X, **checks))
             validate_data(self, X, skip_check_array=True)
-            if previous is None or self._categories is None:
-                self._categories = Categories(X, is_categorical)
+            if before is None:
+                tables = [X] if X_target is None else [X, X_target]
+                self._categories = Categories(tables, is_categorical)
             return self._categories.codes(X, self, **checks)
 
     def _check_X(self, X, method):
@@ -758,8 +774,9 @@ class BaseAutoencoder(
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)
         check_feature_names(self, X, reset=False)
-        if self._categories is not None:
-            return self._categories.codes(X, self, name).astype(dtype, copy=False)
+        if (categories := self._categories) is not None:
+            with _named_columns(X, categories.is_categorical):
+                return categories.codes(X, self, name).astype(dtype, copy=False)
         X = check_array(
             X,
             accept_sparse="csr",
@@ -805,7 +822,7 @@ class BaseAutoencoder(
 
 def _warn_of_target(X, y):
     """Warn of a table in the place of ``y`` that may be meant as target."""
-    if getattr(y, "shape", None) != X.shape or X.shape[1] == 1:
+    if getattr(y, "shape", None) != np.shape(X) or np.shape(X)[1] == 1:
         return
     if issparse(X):
         same = (X != csr_array(y)).nnz == 0

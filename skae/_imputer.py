@@ -3,7 +3,7 @@
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._compat.sklearn import HasMethods, fit_context
+from ._compat.sklearn import HasMethods, StrOptions, fit_context
 from ._transformer import AutoencoderTransformer
 
 __all__ = ["AutoencoderImputer"]
@@ -13,9 +13,7 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill missing values with the reconstruction by an autoencoder.
 
     `transform` returns the rows as they are, with the values that the autoencoder
-    expects in the place of NaN. Categories are filled in, too: of a data frame those
-    with a categorical dtype, others if ``autoencoder`` has them as
-    ``categorical_features``. This is the method ``impute`` of
+    expects in the place of NaN. Categories are filled in, too. This is the method ``impute`` of
     :class:`AutoencoderTransformer` as a step of a pipeline, with the conventions of
     :class:`~sklearn.impute.KNNImputer` and :class:`~sklearn.impute.IterativeImputer`.
 
@@ -27,6 +25,10 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ``AutoencoderTransformer(0.98, scaling="standard")``: every column counts
         equally, and the code has more components than for compression, because small
         directions tell of missing values, too.
+
+    categorical_features : "from_dtype" or array-like, default="from_dtype"
+        Which features are categories, instead of those of ``autoencoder``; see
+        :class:`AutoencoderTransformer`. "from_dtype" leaves what ``autoencoder`` has.
 
     random_state : int, RandomState instance or None, default=None
         Seed that the clone gets as its ``random_state``. None leaves that of
@@ -63,11 +65,15 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "autoencoder": [HasMethods(["fit", "impute"]), None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"})],
         "random_state": ["random_state"],
     }
 
-    def __init__(self, autoencoder=None, *, random_state=None):
+    def __init__(
+        self, autoencoder=None, *, categorical_features="from_dtype", random_state=None
+    ):
         self.autoencoder = autoencoder
+        self.categorical_features = categorical_features
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -97,6 +103,8 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if autoencoder is None:
             autoencoder = AutoencoderTransformer(0.98, scaling="standard")
         autoencoder = clone(autoencoder)
+        if not isinstance(self.categorical_features, str):
+            autoencoder.set_params(categorical_features=self.categorical_features)
         if self.random_state is not None:
             autoencoder.set_params(random_state=self.random_state)
         autoencoder.fit(X, sample_weight=sample_weight)

@@ -83,8 +83,8 @@ class AutoencoderTransformer(BaseAutoencoder):
 
         Inside the model a category is a block of indicators, in a metric in which all
         features weigh the same; the decoder gives probabilities, with cross-entropy as
-        loss. Missing categories, and those that `fit` has not seen, are missing
-        values. At most 1,000 categories per feature. See the user guide.
+        loss. Categories that fewer than two training rows have, and missing ones, are
+        missing values. At most 1,000 categories per feature. See the user guide.
 
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
@@ -319,9 +319,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         to callbacks during training only.
 
     categories_ : list of length n_features_in_
-        The categories of each categorical feature, an array in the order of their
-        entries in ``mean_``; None for numbers. Only available if there are categorical
-        features.
+        The categories of each categorical feature that at least two training rows
+        have, an array in the order of their entries in ``mean_``; None for numbers.
+        Only available if there are categorical features.
 
     n_features_in_ : int
         Number of features seen in `fit`.

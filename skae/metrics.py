@@ -87,6 +87,11 @@ def reconstruction_scorer(estimator, X, y=None):
 
 def _reconstructed(estimator, X):
     """Return samples and their reconstruction, both as NumPy arrays of floats."""
+    if hasattr(estimator, "categories_"):
+        raise TypeError(
+            "Rows with categories cannot be drawn as numbers: compare X with "
+            "reconstruct(X), or draw an explanation (ExplanationDisplay)."
+        )
     # As arrays: a reconstruction may lack the column names of the samples.
     values = check_array(
         on_host(X), accept_sparse="csr", dtype=[np.float64, np.float32]

@@ -36,7 +36,7 @@ from skae.anomaly_scores._ranks import Ranks
 from skae.architectures import MLP
 from skae.bottlenecks import TopK, Variational, VectorQuantized
 from skae.corruptions import Dropout, Gaussian, Masking, Swap
-from skae.displays import CodeSizeDisplay, ExplanationDisplay
+from skae.displays import CodeSizeDisplay, ExplanationDisplay, ReconstructionDisplay
 from skae.inspection import explain
 from skae.losses import AbsoluteError, Bernoulli, Huber, Poisson, SquaredError, Trimmed
 from skae.metrics import reconstruction_scorer
@@ -451,6 +451,59 @@ def test_frames_without_categories_are_as_ever(X):
     assert isinstance(model.reconstruct(numbers), np.ndarray)
 
 
+def test_what_is_known_is_not_changed_by_impute(X):
+    ids = np.arange(len(X)) + 2**60 + 1
+    table = X.assign(id=ids, small=np.arange(len(X), dtype=float) % 7 + 0.6)
+    model = AutoencoderTransformer(2, **QUICK).fit(table.astype({"small": int}))
+    given = table.copy()
+    given.loc[[1000, 1001], "machine"] = None
+    filled = model.impute(given)
+    pd.testing.assert_frame_equal(filled.iloc[2:], table.iloc[2:])
+    pd.testing.assert_series_equal(filled["id"], table["id"])
+    words = table.to_numpy(dtype=object)
+    words[0, 1] = None
+    model = AutoencoderTransformer(2, categorical_features=[0, 2], **QUICK).fit(words)
+    np.testing.assert_array_equal(model.impute(words)[1:], words[1:])
+
+
+def test_integers_stay_within_their_dtype(X):
+    rng = np.random.RandomState(0)
+    table = X.assign(n=rng.poisson(1, len(X)).astype("uint8"), m=np.int8(127))
+    model = AutoencoderTransformer(scaling="standard", **QUICK).fit(table)
+    drawn = model.sample(500, random_state=0)
+    assert list(drawn.dtypes) == list(table.dtypes)
+    assert drawn["n"].min() == 0
+    assert (model.reconstruct(table)["m"] == 127).all()
+
+
+def test_categories_that_are_not_named_are_numbers(X):
+    table = X.assign(k=pd.Categorical(np.arange(len(X)) % 3))
+    table.loc[1000, "k"] = None
+    names = ["machine", "shift"]
+    model = AutoencoderTransformer(2, categorical_features=names, **QUICK).fit(table)
+    assert np.isfinite(model.reconstruct(table)["k"].astype(float)).all()
+    assert model.impute(table)["k"].notna().all()
+
+
+def test_categories_of_the_target_are_learnt(X):
+    noisy = X.assign(machine=X["machine"].replace("saw", "mill"))
+    model = AutoencoderTransformer(2, **QUICK).fit(noisy, X_target=X)
+    assert list(model.categories_[0]) == ["lathe", "mill", "saw"]
+
+
+def test_lists_have_categories():
+    rows = [[["a", "b", "c"][i % 3], float(i)] for i in range(60)]
+    model = AutoencoderTransformer(1, categorical_features=[0], **QUICK).fit(rows)
+    assert model.reconstruct(rows).shape == (60, 2)
+
+
+def test_warm_start_needs_the_same_categorical_features():
+    A = np.c_[np.arange(300) % 3, np.arange(300) % 7].astype(float)
+    model = AutoencoderTransformer(1, warm_start=True, **QUICK).fit(A)
+    with pytest.raises(ValueError, match="other categorical features"):
+        model.set_params(categorical_features=[0]).fit(A)
+
+
 def test_sampled_categories_are_drawn_by_their_probability():
     # Independent of everything: the decoder knows the shares only.
     rng = np.random.RandomState(0)
@@ -468,8 +521,8 @@ def test_sampled_categories_are_drawn_by_their_probability():
 
 def test_probabilities_are_those_of_drawn_categories():
     table = np.array([["a"], ["b"], ["c"]], dtype=object)
-    categories = Categories(table, np.array([True]))
-    categories.keep(np.arange(3.0)[:, None])
+    categories = Categories([table], np.array([True]))
+    categories.keep(np.repeat(np.arange(3.0), 2)[:, None])
     encoded = np.tile([0.2, 0.0, 0.8], (10_000, 1))
     drawn = categories.drawn(encoded, np.random.RandomState(0))
     np.testing.assert_allclose(
@@ -489,7 +542,7 @@ def test_an_unseen_category_is_a_missing_one(X, estimator):
     missing["machine"] = None
     unseen["machine"] = "drill"
     np.testing.assert_array_equal(model.transform(missing), model.transform(unseen))
-    assert not (model.impute(unseen)["machine"] == "drill").any()
+    assert (model.impute(unseen)["machine"] == "drill").all()  # it is not missing
     if estimator is AutoencoderOutlierDetector:
         np.testing.assert_array_equal(
             model.score_samples(missing), model.score_samples(unseen)
@@ -521,23 +574,42 @@ def test_an_unseen_category_counts_in_proportion_to_how_common_they_are():
     assert flagged[1] == 1
 
 
-def test_a_category_of_one_row_costs_what_unseen_ones_cost():
-    codes = np.r_[np.zeros(50), np.ones(40), np.arange(2, 12)].astype(int)
-    encoded = one_hot(codes, 12)
-    absence = fit_absence(
-        Dense(encoded), None, torch.arange(100.0), False, Blocks([12])
-    )
-    expected = np.zeros(12)
-    expected[0] = -np.log(10.5 / 101)
-    np.testing.assert_allclose(absence.cost, expected)
+def test_a_category_of_one_row_is_missing():
+    codes = np.r_[np.zeros(50), np.ones(40), np.arange(2, 12)][:, None]
+    categories = Categories([codes], np.array([True]))
+    categories.keep(codes)
+    encoded = categories.encode(codes)
+    np.testing.assert_array_equal(encoded[:90], one_hot(codes[:90, 0].astype(int), 2))
+    assert np.isnan(encoded[90:]).all()
+    absence = fit_absence(Dense(encoded), None, torch.arange(100.0), True, Blocks([2]))
+    np.testing.assert_allclose(absence.cost, [-np.log(10.5 / 101), 0])
     # A tenth of the training rows is so.
-    np.testing.assert_allclose(absence.usual[-10:], expected[0])
+    np.testing.assert_allclose(absence.usual[-10:], absence.cost[0])
     np.testing.assert_allclose(absence.usual[:-10], 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_rare_categories_do_not_raise_false_alarms(seed):
+    def draw(n, rng):
+        x = rng.normal(size=n)
+        return pd.DataFrame(
+            {
+                "c": pd.Categorical([f"k{i}" for i in rng.choice(100, n)]),
+                "x": x,
+                "y": x + 0.3 * rng.normal(size=n),
+                "z": rng.normal(size=n),
+            }
+        )
+
+    rng = np.random.RandomState(seed)
+    detector = AutoencoderOutlierDetector(random_state=0, max_epochs=30)
+    detector.fit(draw(300, rng))
+    assert np.mean(detector.predict(draw(1000, rng)) == -1) < 0.08
 
 
 @both
 def test_categories_of_rows_without_weight_are_not_learnt(X, estimator):
-    more = pd.concat([X, X.iloc[:2].assign(machine=["drill", "press"])])
+    more = pd.concat([X, X.iloc[:2].assign(machine="drill")])
     more["machine"] = more["machine"].astype("category")
     weight = np.r_[np.ones(len(X)), 0, 0]
     model = estimator(2, **QUICK).fit(more, sample_weight=weight)
@@ -549,13 +621,17 @@ def test_categories_of_rows_without_weight_are_not_learnt(X, estimator):
 
 
 def test_categories_of_calibration_rows_are_not_learnt(X):
-    rows = X.assign(machine=[f"m{i}" for i in range(len(X))])
+    rows = X.assign(machine=np.where(np.arange(600) < 450, X["machine"], "drill"))
     detector = AutoencoderOutlierDetector(
-        2, calibration_fraction=0.25, categorical_features=[0, 2], **QUICK
+        2,
+        calibration_fraction=0.25,
+        validation_split="last",
+        categorical_features=[0, 2],
+        **QUICK,
     ).fit(rows)
-    assert len(detector.categories_[0]) == 450
-    assert np.isfinite(detector.calibration_scores_).all()
+    assert list(detector.categories_[0]) == ["lathe", "mill", "saw"]
     assert len(detector.calibration_scores_) == 150
+    assert np.isfinite(detector.calibration_scores_).all()
 
 
 def test_ranks_leave_indicators_as_they_are():
@@ -668,8 +744,10 @@ def test_bad_categorical_features_are_refused(X, which, error, message):
 
 def test_identifiers_are_refused():
     X = pd.DataFrame({"id": pd.Categorical(range(1001)), "x": np.arange(1001.0)})
-    with pytest.raises(ValueError, match="'id' has 1001 categories"):
+    with pytest.raises(ValueError, match="'id' has another category in each row"):
         AutoencoderTransformer().fit(X)
+    with pytest.raises(ValueError, match="'id' has 1001 categories"):
+        AutoencoderTransformer().fit(pd.concat([X, X]))
 
 
 def test_names_in_arrays_are_refused():
@@ -775,6 +853,10 @@ def test_the_imputer_fills_in_categories(X):
     assert (filled["machine"] == X["machine"])[gone].mean() > 0.9
     assert (filled["machine"] == X["machine"])[~gone].all()
     assert list(imputer.get_feature_names_out()) == list(X.columns)
+    words = thinned.astype({"machine": object})
+    imputer = AutoencoderImputer(categorical_features=[0, 2], random_state=0)
+    again = imputer.fit_transform(words)
+    assert list(again["machine"]) == list(filled["machine"])
 
 
 def usual_values(n=600):
@@ -808,6 +890,7 @@ def test_explanations_name_the_category(wrong):
     found = explanation.to_frame(top_k=1).iloc[0]
     assert found["feature"] == "machine"
     assert (found["value"], found["expected"]) == ("mill", "saw")
+    assert detector.explain(row.assign(machine="drill")).value[0, 3] == "drill"
     found = detector.explain(row.assign(machine=None)).to_frame(top_k=1).iloc[0]
     assert found["feature"] == "machine"
     assert found["value"] is None
@@ -842,6 +925,15 @@ def test_a_wrong_category_is_found():
     assert np.mean(detector.predict(new) == -1) < 0.1
 
 
+def test_exported_scores_take_indicators(X):
+    detector = AutoencoderOutlierDetector(2, **QUICK).fit(X)
+    encoded = detector._categories.encode(detector._categories.codes(X, detector))
+    module = detector.to_torch("score").double()
+    with torch.no_grad():
+        found = module(torch.from_numpy(encoded[:50])).numpy()
+    np.testing.assert_allclose(found, detector.score_samples(X[:50]), rtol=1e-6)
+
+
 def test_exported_modules_take_indicators(X, fitted):
     module = fitted.to_torch("autoencoder").double()
     encoded = fitted._categories.encode(fitted._categories.codes(X, fitted))
@@ -857,3 +949,6 @@ def test_displays_take_categories(X):
         AutoencoderTransformer(**QUICK), X, n_components=[1, 2]
     )
     assert np.isfinite(display.ax_.get_ylim()).all()
+    model = AutoencoderTransformer(2, **QUICK).fit(X)
+    with pytest.raises(TypeError, match="categories cannot be drawn"):
+        ReconstructionDisplay.from_estimator(model, X)

@@ -171,12 +171,19 @@ def test_both_estimators_have_the_same_defaults_in_the_same_order():
 def test_fitted_attributes_are_documented(estimator, X):
     # A table whose columns have names, and few rows: PCA, which has components_.
     table = pd.DataFrame(X).rename(columns=str)
+    with_category = table.assign(c=pd.Categorical(["a", "b"] * (len(X) // 2)))
     fitted = set()
-    for bottleneck in (None, Variational(), TopK(1), VectorQuantized(4)):
+    for bottleneck, rows in (
+        (None, table),
+        (None, with_category),
+        (Variational(), table),
+        (TopK(1), table),
+        (VectorQuantized(4), table),
+    ):
         model = estimator(2, bottleneck=bottleneck, max_epochs=2, random_state=0)
         if estimator is AutoencoderOutlierDetector:
             model.set_params(calibration_fraction=0.2)
-        model.fit(table)
+        model.fit(rows)
         fitted |= {
             name
             for name in [*vars(model), *dir(model)]

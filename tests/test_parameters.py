@@ -115,8 +115,8 @@ EFFECTS = {
     "precision": ({}, "bf16"),
     "net_params": ({}, {"optimizer__betas": (0.5, 0.9)}),
 }
-# Shown elsewhere: a second fit, the output, a device that is not there.
-WITHOUT_EFFECT_HERE = {"warm_start", "verbose", "device"}
+# Shown elsewhere: a second fit, the output, a device that is not there, and categories.
+WITHOUT_EFFECT_HERE = {"warm_start", "verbose", "device", "categorical_features"}
 
 
 def test_effects_are_complete():

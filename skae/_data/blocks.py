@@ -92,14 +92,14 @@ class Blocks:
         return total.index_add_(1, feature, values)
 
     def unseen_as_missing(self, x, seen):
-        """Return encoded rows with NaN for categories that other rows do not have.
+        """Return encoded rows with NaN for what fewer than two other rows have.
 
         Parameters
         ----------
         x : Tensor of shape (n_samples, n_columns)
         seen : Tensor of shape (n_others, n_columns)
         """
-        unseen = torch.from_numpy(self.is_indicator) & ~(seen == 1).any(dim=0)
+        unseen = torch.from_numpy(self.is_indicator) & ((seen == 1).sum(dim=0) < 2)
         gone = self.sums(((x == 1) & unseen).to(x.dtype)) > 0
         return x.masked_fill(self.repeated(gone), torch.nan)
 

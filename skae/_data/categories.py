@@ -105,13 +105,14 @@ class Categories:
     """The categories of a table: from its values to encoded rows and back.
 
     Encoded rows have the numbers of a table as they are, and indicators of the
-    categories; see `Blocks`. What is missing, or a category that `fit` has not seen, is
-    NaN in the whole block.
+    categories; see `Blocks`. A category has a column if at least two training rows have
+    it: nothing can be learnt of one of a single row. What is missing, or a category
+    without a column, is NaN in the whole block.
 
     Parameters
     ----------
-    X : array-like or data frame of shape (n_samples, n_features)
-        Training rows.
+    tables : list of array-like or data frame of shape (n_samples, n_features)
+        Training rows, and what to reconstruct from them, if that is something else.
     is_categorical : ndarray of bool of shape (n_features,)
 
     Attributes
@@ -121,22 +122,19 @@ class Categories:
         The columns of encoded rows. Set by `keep`.
     """
 
-    def __init__(self, X, is_categorical):
+    def __init__(self, tables, is_categorical):
         self.is_categorical = is_categorical
-        frame = frame_of(X)
+        tables = [_table(table) for table in tables]
+        frame = frame_of(tables[0])
         # What rows are returned in: a frame, or an array.
-        self._kind = None if frame is None else FrameKind(frame)
+        self._kind = None if frame is None else FrameKind(frame, is_categorical)
+        self._names = [_name(tables[0], j) for j in range(len(is_categorical))]
         self._all = [
-            _sorted(column_of(_table(X), j)) if categorical else None
+            _sorted([value for table in tables for value in column_of(table, j)])
+            if categorical
+            else None
             for j, categorical in enumerate(is_categorical)
         ]
-        for j in np.flatnonzero(is_categorical):
-            if len(self._all[j]) > _MAX_CATEGORIES:
-                raise ValueError(
-                    f"Feature {_name(X, j)!r} has {len(self._all[j])} categories: at "
-                    f"most {_MAX_CATEGORIES} are accepted. Group the rare ones, or "
-                    "leave the feature out if it names rows."
-                )
 
     @property
     def values(self):
@@ -207,16 +205,34 @@ class Categories:
         return table
 
     def keep(self, codes):
-        """Give columns to the categories that some of these rows have, and to no other.
+        """Give columns to the categories that at least two of these rows have.
 
         Parameters
         ----------
         codes : ndarray of shape (n_samples, n_features)
+
+        Raises
+        ------
+        ValueError
+            If a feature has values, but none twice, or too many categories.
         """
-        self._kept = [
-            None if values is None else _present(codes[:, j], len(values))
-            for j, values in enumerate(self._all)
-        ]
+        self._kept = [None] * len(self._all)
+        for j in np.flatnonzero(self.is_categorical):
+            known = _index(codes[~np.isnan(codes[:, j]), j])
+            kept = np.flatnonzero(np.bincount(known, minlength=len(self._all[j])) > 1)
+            name = self._names[j]
+            if len(known) and not len(kept):
+                raise ValueError(
+                    f"Feature {name!r} has another category in each row, of which "
+                    "nothing can be learnt: leave it out."
+                )
+            if len(kept) > _MAX_CATEGORIES:
+                raise ValueError(
+                    f"Feature {name!r} has {len(kept)} categories that at least two "
+                    f"rows have: at most {_MAX_CATEGORIES} are accepted. Group the "
+                    "rare ones."
+                )
+            self._kept[j] = kept
         # One column where no row has a value: it is all NaN.
         self.blocks = Blocks([0 if k is None else max(len(k), 1) for k in self._kept])
 
@@ -261,12 +277,14 @@ class Categories:
             codes[:, j] = self._kept[j][drawn]
         return codes
 
-    def table(self, codes):
+    def table(self, codes, given=None):
         """Return the values that codes stand for.
 
         Parameters
         ----------
         codes : ndarray of shape (n_samples, n_features)
+        given : array-like or data frame, default=None
+            Rows whose categories are taken as they are, also those without a code.
 
         Returns
         -------
@@ -274,17 +292,20 @@ class Categories:
             Floats, NaN where something is missing. Objects and None if a category is
             not a number.
         """
-        categories = [v for values in self._all if values is not None for v in values]
-        numeric = all(isinstance(value, Real) for value in categories)
-        table = np.full(
-            codes.shape, np.nan if numeric else None, codes.dtype if numeric else object
-        )
-        for j, values in enumerate(self._all):
-            known = ~np.isnan(codes[:, j])
-            found = codes[known, j]
-            table[known, j] = (
-                found.tolist() if values is None else values[_index(found)]
-            )
+        columns = self._columns(codes)
+        if given is not None:
+            given = _table(given)
+            for j in np.flatnonzero(self.is_categorical):
+                columns[j] = _objects(column_of(given, j))
+        categories = [values for values in self._all if values is not None]
+        numeric = all(map(_is_numeric, [*columns, *categories]))
+        table = np.empty(codes.shape, dtype=codes.dtype if numeric else object)
+        for j, column in enumerate(columns):
+            if numeric:
+                column = [np.nan if value is None else value for value in column]
+            elif column.dtype.kind == "f":
+                column = _objects(column.tolist())
+            table[:, j] = column
         return table
 
     def restore(self, codes, like=None):
@@ -294,7 +315,7 @@ class Categories:
         ----------
         codes : ndarray of shape (n_samples, n_features)
         like : array-like or data frame, default=None
-            Rows whose kind and index are taken. None is that of the training rows.
+            Rows whose index is taken. If they are not a frame, neither is the result.
 
         Returns
         -------
@@ -305,6 +326,40 @@ class Categories:
         """
         if self._kind is None or (like is not None and frame_of(like) is None):
             return self.table(codes)
+        return self._kind.frame(self._columns(codes), getattr(like, "index", None))
+
+    def filled(self, X, codes):
+        """Return rows as they are, with the values of codes where they have none.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+        codes : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        data frame or ndarray of shape (n_samples, n_features)
+            Of the kind and the dtypes of ``X``.
+        """
+        table = _table(X)
+        found = self._columns(codes)
+        if self._kind is not None:
+            found = self._kind.rounded(found)
+        columns = []
+        for j, column in enumerate(found):
+            given = _objects(column_of(table, j))
+            missing = np.array([value is None for value in given], dtype=bool)
+            given[missing] = column[missing]
+            columns.append(given)
+        frame = frame_of(table)
+        if frame is not None:
+            kind = FrameKind(frame, self.is_categorical)
+            return kind.frame(columns, getattr(X, "index", None))
+        kept = table.dtype if table.dtype.kind in "fO" else codes.dtype
+        return np.column_stack(columns).astype(kept)
+
+    def _columns(self, codes):
+        """Return the values of each feature: floats, or objects for categories."""
         columns = []
         for j, values in enumerate(self._all):
             column = codes[:, j]
@@ -314,7 +369,7 @@ class Categories:
                 column = np.full(len(codes), None, dtype=object)
                 column[known] = found
             columns.append(column)
-        return self._kind.frame(columns, getattr(like, "index", None))
+        return columns
 
 
 def refuse_dates(X, is_categorical):
@@ -326,9 +381,13 @@ def refuse_dates(X, is_categorical):
     is_categorical : ndarray of bool of shape (n_features,) or None
         Features that need not be numbers.
     """
+    if frame_of(X) is None and getattr(getattr(X, "dtype", None), "kind", "") not in (
+        *"mM",
+    ):
+        return
     found = _not_numbers(X, is_categorical)
     if any(kind == "date" for _, kind, _ in found):
-        raise ValueError(_refusal(found))
+        raise ValueError(_refusal(X, found, is_categorical))
 
 
 def explain_refusal(X, is_categorical, error):
@@ -345,7 +404,7 @@ def explain_refusal(X, is_categorical, error):
     """
     found = _not_numbers(X, is_categorical)
     if found:
-        raise ValueError(_refusal(found)) from error
+        raise ValueError(_refusal(X, found, is_categorical)) from error
 
 
 def _not_numbers(X, is_categorical):
@@ -372,22 +431,34 @@ def _not_numbers(X, is_categorical):
     return [column for column in kinds if column[0] not in known]
 
 
-def _refusal(found):
+def _refusal(X, found, is_categorical):
     columns = ", ".join(f"{name!r} ({dtype})" for name, _, dtype in found)
     kinds = {kind for _, kind, _ in found}
     remedies = ", and ".join(text for kind, text in _REMEDIES.items() if kind in kinds)
     texts = [name for name, kind, _ in found if kind == "text"]
-    example = f" Here: categorical_features={texts}." if texts else ""
+    example = ""
+    if texts:
+        mask = [] if is_categorical is None else is_categorical
+        known = [_key(X, j) for j in np.flatnonzero(mask)]
+        example = f" Here: categorical_features={known + texts}."
     return (
         f"X has columns that are not numbers: {columns}. {remedies.capitalize()}."
         f"{example}"
     )
 
 
+def _key(X, j):
+    """Return by what ``categorical_features`` names a feature."""
+    frame = frame_of(X)
+    return int(j) if frame is None else frame.columns[j]
+
+
 def _kind(column):
     """Return what a column of an array has that is not a number, or None."""
     if column.dtype.kind not in "OUSmM":
         return None
+    if column.dtype.kind in "mM":
+        return "date"
     for value in column:
         if isinstance(value, str):
             try:
@@ -441,6 +512,16 @@ def _index(codes):
     return codes.astype(np.int64)
 
 
-def _present(codes, n):
-    """Return which of ``n`` categories occur in a column of codes."""
-    return np.flatnonzero(np.bincount(_index(codes[~np.isnan(codes)]), minlength=n))
+def _objects(values):
+    """Return a list of values as an array of objects, None for missing ones."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = None if is_missing(value) else value
+    return array
+
+
+def _is_numeric(column):
+    """Return whether all values of a column that are not None are numbers."""
+    return column.dtype.kind == "f" or all(
+        value is None or isinstance(value, Real) for value in column
+    )

@@ -38,15 +38,20 @@ class FrameKind:
     Parameters
     ----------
     frame : narwhals.DataFrame
+    is_categorical : ndarray of bool of shape (n_features,)
+        Features that are categories. Others with a categorical dtype, whose categories
+        are numbers, become columns of numbers.
+
+    Raises
+    ------
+    TypeError
+        If columns of such a dtype cannot be made.
     """
 
-    def __init__(self, frame):
+    def __init__(self, frame, is_categorical):
         native = frame.to_native()
         self.names = list(frame.columns)
-        self._rounded = [
-            "bool" if dtype == nw.Boolean else "int" if dtype.is_integer() else None
-            for dtype in frame.schema.dtypes()
-        ]
+        self._whole = [_whole_numbers(dtype) for dtype in frame.schema.dtypes()]
         space = frame.implementation
         if space.is_polars():
             self.library = "polars"
@@ -62,6 +67,26 @@ class FrameKind:
                 "Categories are accepted in data frames of pandas, Polars and PyArrow. "
                 f"Got one of {space}: convert it first."
             )
+        for j in np.flatnonzero(~is_categorical):
+            if self.dtypes[j][1] is not None and self.library != "polars":
+                self.dtypes[j] = (
+                    "float64" if self.library == "pandas" else "double",
+                    None,
+                )
+        try:
+            self.frame([np.empty(0, dtype=object) for _ in self.names])
+        except Exception as error:
+            raise TypeError(
+                f"X has dtypes that no frame of {self.library} can be made of: "
+                f"{', '.join(name for name, _ in self.dtypes)}. Convert them first."
+            ) from error
+
+    def rounded(self, columns):
+        """Return columns, those of integers and bools rounded."""
+        return [
+            column if kind is None else _as_whole(column, *kind)
+            for column, kind in zip(columns, self._whole, strict=True)
+        ]
 
     def frame(self, columns, index=None):
         """Return a frame.
@@ -74,10 +99,7 @@ class FrameKind:
             Index of a frame of pandas; None counts the rows.
         """
         library = import_module(_LIBRARIES[_LIBRARIES.index(self.library)])
-        columns = [
-            column if kind is None else _as_whole(column, kind)
-            for column, kind in zip(columns, self._rounded, strict=True)
-        ]
+        columns = self.rounded(columns)
         lists = [column.tolist() for column in columns]
         if self.library == "polars":
             schema = {
@@ -96,7 +118,9 @@ class FrameKind:
         if index is None:
             index = library.RangeIndex(len(columns[0]))
         series = [
-            library.Series(column, index=index, dtype=_pandas_dtype(library, *dtype))
+            library.Series(
+                column, index=index, dtype=_pandas_dtype(library, *dtype, column)
+            )
             for column, dtype in zip(columns, self.dtypes, strict=True)
         ]
         frame = library.concat(series, axis=1)
@@ -110,14 +134,21 @@ class FrameKind:
 def _of_pandas(dtype):
     if str(dtype) != "category":
         return str(dtype), None
-    return "category", (dtype.categories.tolist(), bool(dtype.ordered))
+    categories = dtype.categories
+    more = categories.tolist(), str(categories.dtype), bool(dtype.ordered)
+    return "category", more
 
 
-def _pandas_dtype(pandas, name, more):
+def _pandas_dtype(pandas, name, more, values):
     if more is None:
         return pandas.api.types.pandas_dtype(name)
-    categories, ordered = more
-    return pandas.CategoricalDtype(categories, ordered)
+    categories, of_categories, ordered = more
+    known = set(categories)
+    others = [v for v in dict.fromkeys(values) if v is not None and v not in known]
+    index = pandas.Index(
+        [*categories, *others], dtype=None if others else of_categories
+    )
+    return pandas.CategoricalDtype(index, ordered)
 
 
 def _of_polars(dtype):
@@ -149,15 +180,25 @@ def _arrow_array(pyarrow, values, name, more):
     return array.dictionary_encode().cast(dtype)
 
 
-def _as_whole(column, kind):
-    """Return numbers as Python integers or bools, missing ones as None.
+def _whole_numbers(dtype):
+    """Return the least and the largest value of integers, (0, 1) of bools; or None."""
+    if dtype == nw.Boolean:
+        return False, True
+    if not dtype.is_integer():
+        return None
+    limits = np.iinfo(str(dtype).lower())
+    return int(limits.min), int(limits.max)
 
-    Categories, which are objects, stay as they are.
+
+def _as_whole(column, least, most):
+    """Return numbers as Python integers or bools in a range, missing ones as None.
+
+    Objects, such as categories, stay as they are.
     """
     if column.dtype.kind != "f":
         return column
-    as_kind = bool if kind == "bool" else int
     whole = np.empty(len(column), dtype=object)
     for i, value in enumerate(column.tolist()):
-        whole[i] = None if value != value else as_kind(round(value))
+        if value == value:
+            whole[i] = type(least)(min(max(round(value), least), most))
     return whole

@@ -51,8 +51,10 @@ class MixedLoss(Loss):
         filled = np.arange(max(sizes)) < sizes[:, np.newaxis]
         index = np.zeros(filled.shape, dtype=np.int64)
         index[filled] = np.arange(len(self._indicators))
-        # Indicators of each feature, in rows that are filled up to one length.
+        # Indicators of each feature, in rows that are filled up to one length; and the
+        # place of each of them in these rows.
         self._filled, self._index = torch.from_numpy(filled), torch.from_numpy(index)
+        self._place = torch.from_numpy(np.flatnonzero(filled))
         share = self.center[self._indicators]
         entropy = self._padded(-share * share.log(), 0.0).sum(dim=-1)
         weight = torch.where(entropy > 0, 0.5 / entropy, 0.0)
@@ -86,7 +88,8 @@ class MixedLoss(Loss):
     def _log_probabilities(self, raw):
         """Return log-probabilities, of shape (n_samples, n_indicators)."""
         logits = self._padded(raw[:, self._indicators.to(raw.device)], -torch.inf)
-        return logits.log_softmax(dim=-1)[:, self._filled.to(raw.device)]
+        log_probabilities = logits.log_softmax(dim=-1).flatten(1)
+        return log_probabilities[:, self._place.to(raw.device)]
 
     def _joined(self, numbers, indicators):
         """Return columns in their order."""

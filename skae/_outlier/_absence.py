@@ -100,9 +100,8 @@ class Absence(DoubleConstants):
 def fit_absence(rows, weight, scores, has_missing, blocks=None):
     """Learn from training rows how rare it is that entries are missing.
 
-    A category that `fit` has not seen is missing. That of a single row counts as
-    missing, too: without this row it would be. So the share of these rows is that of
-    new rows with an unseen category [1]_.
+    A category of a single training row is missing, too, as without this row it would
+    be unseen. So the share of these rows is that of new rows with an unseen one [1]_.
 
     Parameters
     ----------
@@ -129,32 +128,17 @@ def fit_absence(rows, weight, scores, has_missing, blocks=None):
         missing = table.missing()
         count = (np.ones(n_rows) if weight is None else weight) @ missing
         kept = missing[subsample(n_rows, _MAX_ROWS, weight)]
-    elif has_missing or blocks is not None:
-        missing = _missing(rows, blocks)
+    elif has_missing:
         for chunk, x in rows.chunks():
-            share = np.ones(len(x)) if weight is None else weight[chunk]
-            count += share @ missing(x)
-        kept = missing(rows.take(subsample(n_rows, _MAX_ROWS, weight)))
+            missing = x.isnan().numpy()
+            share = np.ones(len(missing)) if weight is None else weight[chunk]
+            count += share @ missing
+        drawn = rows.take(subsample(n_rows, _MAX_ROWS, weight))
+        kept = drawn.isnan().numpy()
     cost = -np.log((count + 0.5) / (n_rows + 1))
     if blocks is not None:
         cost[np.setdiff1d(np.arange(n_features), blocks.first)] = 0.0
     return Absence(cost, np.sort(kept @ cost), n_rows, *_tail(scores.double().numpy()))
-
-
-def _missing(rows, blocks):
-    """Return a function from rows to which of their entries count as missing."""
-    if blocks is None:
-        return lambda x: x.isnan().numpy()
-    total = np.zeros(rows.shape[1])
-    for _, x in rows.chunks():
-        total += x.nan_to_num().sum(dim=0).numpy()
-    alone = torch.from_numpy(blocks.is_indicator & (total == 1))
-
-    def missing(x):
-        gone = blocks.sums((x.isnan() | (alone & (x == 1))).to(x.dtype)) > 0
-        return blocks.repeated(gone).numpy()
-
-    return missing
 
 
 def _tail(scores):

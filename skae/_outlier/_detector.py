@@ -146,8 +146,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
         Inside the model a category is a block of indicators, in a metric in which all
         features weigh the same; the decoder gives probabilities, with cross-entropy as
-        loss. Missing categories, and those that `fit` has not seen, are missing
-        values. At most 1,000 categories per feature. See the user guide.
+        loss. Categories that fewer than two training rows have, and missing ones, are
+        missing values. At most 1,000 categories per feature. See the user guide.
 
     scaling : {"auto", "global", "standard", "minmax", "robust"} or None, default="auto"
         Scaling of the data inside the model. Results are converted back to the units
@@ -379,9 +379,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         to callbacks during training only.
 
     categories_ : list of length n_features_in_
-        The categories of each categorical feature, an array in the order of their
-        entries in ``mean_``; None for numbers. Only available if there are categorical
-        features.
+        The categories of each categorical feature that at least two training rows
+        have, an array in the order of their entries in ``mean_``; None for numbers.
+        Only available if there are categorical features.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -827,7 +827,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             residual = np.column_stack(
                 [furthest(residual[:, blocks.columns(j)]) for j in range(len(names))]
             )
-            X = categories.table(categories.codes(given, self))
+            X = categories.table(categories.codes(given, self), given)
             expected = categories.table(categories.probable(expected))
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(
