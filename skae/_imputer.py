@@ -13,7 +13,8 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill missing values with the reconstruction by an autoencoder.
 
     `transform` returns the rows as they are, with the values that the autoencoder
-    expects in the place of NaN. Categories are filled in, too. This is the method ``impute`` of
+    expects in the place of NaN. Categories are filled in, too. This is the method
+    ``impute`` of
     :class:`AutoencoderTransformer` as a step of a pipeline, with the conventions of
     :class:`~sklearn.impute.KNNImputer` and :class:`~sklearn.impute.IterativeImputer`.
 

@@ -18,6 +18,8 @@ LONG = {
     "getting_started.rst",
     "skae.bottlenecks._quantized.VectorQuantized",
     "skae.displays._code_size.CodeSizeDisplay",
+    "skae.displays._latent_space.LatentSpaceDisplay",
+    "skae.displays._loss_curve.LossCurveDisplay",
 }
 
 

@@ -76,6 +76,7 @@ def test_callbacks_see_one_training_only():
     assert epochs == list(range(1, model.n_iter_ + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [100, 180])
 def test_a_curve_is_found_with_few_rows(n, seed):
     X, new = curve(n, seed), curve(2000, seed + 1)

@@ -15,9 +15,8 @@ from skae._compat.sklearn import HAS_ARRAY_API
 from skae.architectures import MLP
 
 
-@pytest.mark.parametrize(
-    "which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["not slow", "slow"])
 @pytest.mark.skipif(not HAS_ARRAY_API, reason="needs scikit-learn 1.9")
 def test_with_dispatch(which):
     file = Path(__file__).with_name("_array_api.py")

@@ -550,6 +550,7 @@ def test_an_unseen_category_is_a_missing_one(X, estimator):
         assert (model.predict(unseen) == -1).all()
 
 
+@pytest.mark.slow
 def test_an_unseen_category_counts_in_proportion_to_how_common_they_are():
     rng = np.random.RandomState(0)
     n = 1000
@@ -898,6 +899,7 @@ def test_explanations_name_the_category(wrong):
     assert "missing" in display.texts_[0].get_text()
 
 
+@pytest.mark.slow
 def test_explanations_go_back_through_steps_before(wrong):
     X, row = wrong
     pipeline = make_pipeline(
@@ -915,6 +917,7 @@ def test_explanations_go_back_through_steps_before(wrong):
     assert by_name.loc["temperature", "expected"] == pytest.approx(65, abs=10)
 
 
+@pytest.mark.slow
 def test_a_wrong_category_is_found():
     X, new = machines(), machines(200, seed=1)
     others = {"saw": "mill", "mill": "saw", "lathe": "saw"}
@@ -944,6 +947,7 @@ def test_exported_modules_take_indicators(X, fitted):
     assert (machine == fitted.reconstruct(X)["machine"]).all()
 
 
+@pytest.mark.slow
 def test_displays_take_categories(X):
     display = CodeSizeDisplay.from_estimator(
         AutoencoderTransformer(**QUICK), X, n_components=[1, 2]

@@ -244,6 +244,7 @@ def test_weights_without_a_gradient_are_left_to_torch():
     assert not ClosedForm.suits(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     "architecture", [MLP((16, 8)), MLP((16,), linear_path=False, start="random")]

@@ -329,6 +329,7 @@ def test_permutation_importance(encoder):
     assert (found.mean(axis=1) > 0).all()
 
 
+@pytest.mark.slow
 def test_permutation_importance_of_the_reconstruction():
     # A helix: every column is needed.
     t = make_swiss_roll(200, random_state=0)[1]
@@ -429,6 +430,7 @@ def test_halving(encoder):
         assert_like(encoder, found["mean_test_score"], expected["mean_test_score"])
 
 
+@pytest.mark.slow
 def test_halving_cannot_tell_networks_apart_by_few_rows():
     angle = np.random.RandomState(0).uniform(0, 4.5, size=400)
     X = np.c_[np.cos(angle), np.sin(angle)]

@@ -184,6 +184,7 @@ def machines(n, rng):
     return level + rng.normal(size=level.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["windows", "machines"])
 def test_dependent_rows_keep_the_promised_rate(kind):
     rng = np.random.RandomState(0)

@@ -94,6 +94,7 @@ def test_search_over_arrays_of_sizes(X):
     np.testing.assert_allclose(search.cv_results_["mean_test_score"], expected)
 
 
+@pytest.mark.slow
 def test_search_over_parts_and_their_parameters(roll):
     grid = {
         "penalty": [None, L1(10.0)],
@@ -122,6 +123,7 @@ def test_randomised_search_over_shares(X):
     assert search.best_params_["n_components"] == 0.9
 
 
+@pytest.mark.slow
 def test_search_in_a_pipeline_by_what_the_code_is_for():
     X, y = load_wine(return_X_y=True)
     pipeline = make_pipeline(
@@ -169,6 +171,7 @@ def test_search_over_which_bottleneck_and_how_much_of_it():
     assert search.best_estimator_.named_steps[step].transform(X).shape == (178, 2)
 
 
+@pytest.mark.slow
 def test_pca_and_autoencoder_as_candidates_of_one_step(roll):
     pipeline = Pipeline([("scale", StandardScaler()), ("encode", None)])
     grid = {
@@ -214,6 +217,7 @@ def test_detectors_as_candidates_of_one_step(rng):
 # Cross-validation
 
 
+@pytest.mark.slow
 @both
 def test_cross_val_score_is_that_of_held_out_rows(X, estimator):
     folds = KFold(2)

@@ -171,6 +171,7 @@ FITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "weighted"), [(np.float32, True), (np.float64, False)]
 )

@@ -145,6 +145,7 @@ def test_binary_rows_with_their_loss(X):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("kind", METHODS)
 def test_every_format(X, kind, name):
@@ -285,6 +286,7 @@ def test_missing_values_are_those_of_dense_rows(X, kind, rng):
         new(kind, 2).fit(sp.csr_array(holes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_large_tables_are_completed_when_they_are_read(X, kind, rng, monkeypatch):
     holes = X.copy()
@@ -559,6 +561,7 @@ def test_wild_values_are_replaced_as_in_dense_rows(rng, wild):
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 @pytest.mark.parametrize("params", [{}, {"architecture": MLP(())}, {"loss": Poisson()}])
 def test_no_more_than_a_batch_is_ever_dense(kind, params, monkeypatch):

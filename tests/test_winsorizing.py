@@ -71,6 +71,7 @@ def test_a_detector_bears_a_wild_value(scaling, wild):
         np.testing.assert_allclose(detector.scale_, 1, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("usual", "other"), [(101000, 101001), (0.101, 0.11), (0.101, 0.101001), (1, 2)]
 )

@@ -355,7 +355,7 @@ class Categories:
         if frame is not None:
             kind = FrameKind(frame, self.is_categorical)
             return kind.frame(columns, getattr(X, "index", None))
-        kept = table.dtype if table.dtype.kind in "fO" else codes.dtype
+        kept = table.dtype if table.dtype.kind in ("f", "O") else codes.dtype
         return np.column_stack(columns).astype(kept)
 
     def _columns(self, codes):
