@@ -318,7 +318,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         The trained net: ``net_.module_``, ``net_.history``. Its optimiser is available
         to callbacks during training only.
 
-    categories_ : list of length n_features_in_
+    categories_ : list
         The categories of each categorical feature that at least two training rows
         have, an array in the order of their entries in ``mean_``; None for numbers.
         Only available if there are categorical features.
