@@ -19,7 +19,7 @@ from skae import (
 )
 from skae._data.missing import Completion, completed_rows, fit_completion
 from skae._data.scaling import fit_scaling
-from skae._data.source import Dense
+from skae._data.source import Dense, Resident
 from skae._data.winsorizing import winsorized
 from skae._gradient.closed_form import ClosedForm
 from skae._gradient.flat_weights import FlatWeights
@@ -537,3 +537,14 @@ def test_the_imputer_returns_the_columns_that_it_got():
 )
 def test_scikit_learn_checks_of_the_imputer(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize(("n_missing", "hides"), [(2, False), (40, True)])
+def test_entries_are_hidden_where_a_hundredth_of_the_rows_lacks_some(n_missing, hides):
+    x = torch.randn(1000, 5)
+    known = torch.ones(1000, 5, dtype=torch.bool)
+    known[:n_missing, 2] = False
+    rows = Rows(Resident(x), known=known, completion=lambda rows: rows.nan_to_num(9.0))
+    seen = rows.hidden(torch.Generator().manual_seed(0)).input.x
+    assert (seen[:n_missing, 2] == 9).all()
+    assert bool((seen == x)[known].all()) != hides

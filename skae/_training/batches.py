@@ -9,10 +9,16 @@ from torch import Tensor
 
 from .._data.missing import Known
 from .._data.source import Resident, chunk_rows
+from .._data.subsample import subsample
 
-__all__ = ["Batch", "Batches", "Data", "Rows"]
+__all__ = ["Batch", "Batches", "Data", "Rows", "hides_entries"]
 
 
+# Share of the rows with missing entries from which others are hidden in training; and
+# rows that are looked at for it. With fewer, hiding would change what a network learns
+# for the sake of a row or two.
+_LEAST_MISSING = 0.01
+_MAX_ROWS = 4096
 # Probability with which a known entry is hidden in training, beside those that are
 # missing in another row.
 _HIDDEN = 0.1
@@ -100,7 +106,8 @@ class Rows(torch.utils.data.Dataset):
 
         So that other patterns of missing entries may come later, those are hidden that
         are missing in another row, and some at random. The loss still compares with
-        what is hidden. What is missing or hidden is completed.
+        what is hidden. What is missing or hidden is completed. Nothing is hidden where
+        less than a hundredth of the rows of the source has missing entries.
 
         Parameters
         ----------
@@ -109,6 +116,8 @@ class Rows(torch.utils.data.Dataset):
         """
         if self.completion is None:
             return self
+        if not hides_entries(self.known, len(self.source)):
+            generator = None
         if isinstance(self.known, Known):
             given = _Hidden(self, generator)
             return Rows(self.source, self.weight, self.index, given, self.known)
@@ -196,6 +205,21 @@ class Data(NamedTuple):
 
     train: Rows
     validation: Rows | None = None
+
+
+def hides_entries(known, n_rows):
+    """Return whether entries are hidden in training.
+
+    Parameters
+    ----------
+    known : Tensor of bool of shape (n_rows, n_features), Known or None
+    n_rows : int
+    """
+    if known is None:
+        return False
+    rows = torch.from_numpy(subsample(n_rows, _MAX_ROWS))
+    some = known[rows.to(known.device) if isinstance(known, Tensor) else rows]
+    return bool((~some).any(dim=1).double().mean() >= _LEAST_MISSING)
 
 
 class Batches:

@@ -278,7 +278,7 @@ def _worse_on_unseen_rows(fit):
 def _is_regularized(fit):
     """Return whether more than the loss of whole rows was minimised."""
     # Where entries are missing, others are hidden in training, as by a corruption.
-    return fit.plan.parts.is_regularized or fit.plan.known is not None
+    return fit.plan.parts.is_regularized or fit.plan.hides_entries
 
 
 def _has_code_of_pca(fit):

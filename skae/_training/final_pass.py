@@ -114,7 +114,7 @@ def final_pass(plan, autoencoder, k):
     )
     sparse_output = parts.bottleneck.sparse_output
     coordinates = coordinates.to(raw.device)
-    n_passes = _PASSES if plan.known is None else 0
+    n_passes = 0 if plan.hides_entries else _PASSES
     model = Model(
         scaling, autoencoder, coordinates, raw.completion, n_passes, sparse_output
     )

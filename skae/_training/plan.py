@@ -16,7 +16,7 @@ from .._data.scaling import fit_scaling
 from .._data.source import Source, Subset, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
-from .batches import Data, Rows
+from .batches import Data, Rows, hides_entries
 from .device import resolve_device
 
 __all__ = ["FEW_ROWS", "Plan", "Settings", "draw_seeds", "prepare"]
@@ -152,6 +152,11 @@ class Plan:
     def has_pairs(self):
         """Whether something else than the rows is to be reconstructed."""
         return self.target is not self.rows
+
+    @property
+    def hides_entries(self):
+        """Whether known entries are hidden in training."""
+        return hides_entries(self.known, len(self.rows))
 
     @property
     def n_known(self):
