@@ -54,6 +54,7 @@ from ._data.validation import (
     has_missing,
     weighted_rows,
 )
+from ._global_state import DefaultStateMixin
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
@@ -80,6 +81,7 @@ _LARGE_UNIT = 2.0**560
 
 
 class BaseAutoencoder(
+    DefaultStateMixin,
     ArraysMixin,
     CallbackSupportMixin,
     SymbolsMixin,
@@ -244,13 +246,7 @@ class BaseAutoencoder(
             ``X_target``. Other warnings are listed in the estimator.
         """
         with _all_or_nothing(self):
-            # Train even if the caller is in torch.inference_mode() or no_grad().
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                one_blas_thread(),
-                Progress(self) as progress,
-            ):
+            with one_blas_thread(), Progress(self) as progress:
                 rows = X, sample_weight, X_val, X_target, X_val_target, groups
                 self._fit(*map(on_host, rows), on_host(y), progress)
             # At the end: callbacks during training get NumPy arrays.

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # below its own only.
 LAYERS = [
     {"_compat"},
-    {"_component", "_slots", "_warning", "exceptions"},
+    {"_component", "_global_state", "_slots", "_warning", "exceptions"},
     {"_data"},
     {
         "anomaly_scores",
