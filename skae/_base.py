@@ -371,7 +371,8 @@ class BaseAutoencoder(
             progress=progress,
             attributes=self._attributes_of,
         )
-        vars(self).update(fit.attributes() | diagnose(fit))
+        names = getattr(self, "feature_names_in_", None)
+        vars(self).update(fit.attributes() | diagnose(fit, names))
         if self._categories is not None:
             self.categories_ = self._categories.values
         self._finish(fit, progress)
