@@ -7,8 +7,11 @@ settings that both libraries start with.
 - No autocast, but for that of ``precision="bf16"``.
 - New tensors are float32, on the CPU.
 - Floating-point errors of NumPy are warnings.
+
+In a process that was forked, torch computes in one thread.
 """
 
+import os
 from functools import wraps
 from inspect import isfunction
 from threading import Lock
@@ -54,6 +57,8 @@ def in_default_state(function):
 
     @wraps(function)
     def call(*args, **kwargs):
+        if os.getpid() != _process:
+            _use_one_thread()
         settings = _Settings()
         try:
             # It restores whether gradients are computed, too.
@@ -67,6 +72,21 @@ def in_default_state(function):
             raise
 
     return call
+
+
+# The process for which the number of threads of torch is right.
+_process = os.getpid()
+
+
+def _use_one_thread():
+    """Compute in one thread from now on, in a process that was forked.
+
+    Threads of OpenMP do not survive a fork, and GNU's library would wait for them
+    forever if the parent process has used them. It cannot be asked whether it has.
+    """
+    global _process
+    torch.set_num_threads(1)
+    _process = os.getpid()
 
 
 class _Settings:
