@@ -56,6 +56,7 @@ from ._data.validation import (
     has_missing,
     weighted_rows,
 )
+from ._global_state import DefaultStateMixin
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
@@ -82,6 +83,7 @@ _LARGE_UNIT = 2.0**560
 
 
 class BaseAutoencoder(
+    DefaultStateMixin,
     ArraysMixin,
     CallbackSupportMixin,
     SymbolsMixin,
@@ -250,13 +252,7 @@ class BaseAutoencoder(
             ``X_target``. Other warnings are listed in the estimator.
         """
         with _all_or_nothing(self):
-            # Train even if the caller is in torch.inference_mode() or no_grad().
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                one_blas_thread(),
-                Progress(self) as progress,
-            ):
+            with one_blas_thread(), Progress(self) as progress:
                 rows = X, sample_weight, X_val, X_target, X_val_target, groups
                 self._fit(*map(on_host, rows), on_host(y), progress)
             # At the end: callbacks during training get NumPy arrays.
@@ -381,7 +377,8 @@ class BaseAutoencoder(
             progress=progress,
             attributes=self._attributes_of,
         )
-        vars(self).update(fit.attributes() | diagnose(fit))
+        names = getattr(self, "feature_names_in_", None)
+        vars(self).update(fit.attributes() | diagnose(fit, names))
         if self._categories is not None:
             self.categories_ = self._categories.values
         self._finish(fit, progress)

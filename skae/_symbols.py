@@ -6,6 +6,7 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 
 from ._data.arrays import check_namespace, like, on_host
+from ._global_state import in_default_state
 from ._model.model import Model
 
 __all__ = ["SymbolsMixin"]
@@ -30,6 +31,7 @@ class SymbolsMixin:
     """Methods of estimators whose code is discrete."""
 
     @available_if(_has_discrete_code)
+    @in_default_state
     def quantize(self, X):
         """Return the discrete code of rows as integers, their symbols.
 
@@ -51,6 +53,7 @@ class SymbolsMixin:
         return model.map(Model.symbols, self._check_X(X, "quantize"))
 
     @available_if(_has_discrete_code)
+    @in_default_state
     def dequantize(self, X):
         """Return the rows that symbols are decoded to.
 

@@ -29,7 +29,11 @@ class FitWarning(UserWarning):
 
 
 class DivergenceWarning(FitWarning):
-    """The loss became infinite or NaN; the best weights before that were kept."""
+    """The loss became infinite or NaN.
+
+    Training went on once from the best weights before that, with a tenth of the
+    learning rate. If the loss was not finite again, the best weights were kept.
+    """
 
 
 class InitialWeightsWarning(FitWarning):

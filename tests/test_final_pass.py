@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 
@@ -153,14 +152,3 @@ def test_a_float_contamination_trains_no_network_for_a_threshold_of_its_own(
     # Without rows, `calibrate` takes those that the threshold came from.
     model.calibrate(quantile=0.1)
     assert model.offset_ == pytest.approx(np.quantile(scores, 0.1), rel=1e-9)
-
-
-def test_fit_works_in_inference_mode_and_is_the_same(rows):
-    model = AutoencoderTransformer(3, max_epochs=2, random_state=0)
-    for context in (torch.inference_mode, torch.no_grad):
-        for params in ({}, {"architecture": MLP(norm="layer")}):
-            model.set_params(**{"architecture": None} | params)
-            expected = model.fit_transform(rows)
-            with context():
-                found = model.fit(rows).transform(rows)
-            assert np.array_equal(found, expected)

@@ -16,7 +16,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # below its own only.
 LAYERS = [
     {"_compat"},
-    {"_component", "_pipelines", "_slots", "_warning", "exceptions"},
+    {
+        "_component",
+        "_global_state",
+        "_pipelines",
+        "_slots",
+        "_warning",
+        "exceptions",
+    },
     {"_data"},
     {
         "anomaly_scores",

@@ -158,6 +158,59 @@ def test_a_held_out_loss_that_is_not_finite_is_divergence_too(data):
     assert len(net.history) == 1
 
 
+class _SpoilOnce(Callback):
+    """Make the weights of one epoch NaN; keep those that each epoch has led to."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+        self.reached, self.begun = [], []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.begun.append(_weights(net).clone())
+        if len(net.history) == self.epoch:
+            net.weights_.flat.fill_(torch.nan)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.reached.append(_weights(net).clone())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", torch.optim.Adam])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_after_divergence_training_goes_on_from_the_best_weights(
+    data, early_stopping, optimizer
+):
+    spoil = _SpoilOnce(4)
+    params = {"max_epochs": 12, "averaging": 0.5, "early_stopping": early_stopping}
+    net = _net(optimizer=optimizer, callbacks=[spoil], **params).initialize()
+    group = net.optimizer_.param_groups[0]
+    net.partial_fit(data)
+    assert net.divergences_ == [4]
+    assert net.diverged_
+    losses = np.array(net.history[:, "valid_loss"])
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [3]
+    best = int(np.argmin(losses[:3])) if early_stopping else 2
+    torch.testing.assert_close(spoil.begun[4], spoil.reached[best], rtol=0, atol=0)
+    assert group["lr"] == pytest.approx(0.001)
+    # It has not only begun again, but learnt.
+    assert net.best_epoch_ > 4
+    assert losses[4:].min() < losses[:3].min()
+    assert net.history[-1, "valid_loss_best"]
+
+
+def test_before_the_first_good_epoch_it_goes_back_to_the_start(data):
+    spoil = _SpoilOnce(1)
+    net = _fit(_net(callbacks=[spoil]), data)
+    torch.testing.assert_close(spoil.begun[1], spoil.begun[0], rtol=0, atol=0)
+    assert net.best_epoch_ > 1
+
+
+def test_a_second_divergence_ends_training(data):
+    net = _fit(_net(optimizer="sgd", lr=1e20, max_epochs=50), data)
+    assert net.divergences_ == [1, 2]
+    assert net.stop_reason_ == "diverged"
+    assert net.best_epoch_ == 0
+
+
 # Steps
 
 

@@ -273,23 +273,6 @@ def test_seeding_globally_changes_nothing(roll):
     assert_same(model, other, roll)
 
 
-def test_default_dtype_of_torch_changes_nothing(roll):
-    model = small(AutoencoderTransformer).fit(roll)
-    torch.set_default_dtype(torch.float64)
-    try:
-        other = small(AutoencoderTransformer).fit(roll)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert_same(model, other, roll)
-
-
-def test_no_grad_around_it_changes_nothing(roll):
-    model = small(AutoencoderTransformer).fit(roll)
-    with torch.no_grad():
-        other = small(AutoencoderTransformer).fit(roll)
-    assert_same(model, other, roll)
-
-
 @both
 def test_threads_of_torch_are_given_back(roll, estimator):
     threads = torch.get_num_threads()
@@ -325,6 +308,20 @@ def test_row_has_the_same_result_in_any_batch(roll, estimator, method):
         )
     order = np.random.RandomState(0).permutation(len(many))
     np.testing.assert_allclose(query(many[order]), together[order], 1e-12, 1e-12)
+
+
+@both
+def test_queries_with_more_threads_of_torch(roll, estimator):
+    model = small(estimator).fit(roll)
+    many = np.tile(roll, (60, 1))
+    method = getattr(model, "score_samples", model.transform)
+    expected = method(many)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(method(many), expected, rtol=1e-12, atol=1e-12)
+    finally:
+        torch.set_num_threads(before)
 
 
 @both

@@ -203,6 +203,28 @@ def test_divergence_keeps_pca(roll):
     )
 
 
+def test_a_rate_that_is_too_high_is_lowered_once(roll):
+    params = {"optimizer": "sgd", "gradient_clip": None, "early_stopping": True}
+    network = MLP((16,), activation="relu", start="random")
+    model = small(architecture=network, lr=1.0, max_epochs=60, **params)
+    with pytest.warns(DivergenceWarning, match="with a tenth of lr"):
+        model.fit(roll)
+    assert model.diagnostics_["diverged"]
+    assert model.best_epoch_ > 1
+    assert model.score(roll) > 0.5
+
+
+def test_divergence_names_the_columns_with_the_largest_values(roll):
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(np.c_[roll, roll[:, ::-1] / 7], columns=list("abcdef"))
+    X.loc[7, "e"], X.loc[8, "b"] = 1e7, -1e5
+    largest = ((X - X.mean()) / X.std(ddof=0)).abs().max()
+    model = small(lr=1e10, gradient_clip=None, scaling="standard")
+    named = rf"values: 'e' \({largest['e']:.3g}\), 'b' \({largest['b']:.3g}\), "
+    with pytest.warns(DivergenceWarning, match=named.replace("'", "")):
+        model.fit(X)
+
+
 def test_silent_by_default(roll, capfd):
     small().fit(roll).transform(roll)
     sys.stdout.flush()

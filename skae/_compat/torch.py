@@ -1,13 +1,19 @@
-"""Private API of PyTorch: hooks of modules, versions of tensors, pytrees, kernels."""
+"""Private API of PyTorch: hooks of modules, versions of tensors, modes, kernels."""
 
 import torch
 from torch.nn.modules import module as _nn_module
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 __all__ = [
+    "InferenceMode",
     "aten",
+    "disable_function_modes",
+    "function_state",
+    "has_function_modes",
     "has_hooks",
+    "is_any_autocast_enabled",
     "modules_of",
+    "set_function_state",
     "storage_of",
     "tensors_of",
     "tree_flatten",
@@ -19,6 +25,22 @@ __all__ = [
 
 # Backward kernels that write to a given tensor.
 aten = torch.ops.aten
+
+# As torch.inference_mode, but entered and left in C, which Ctrl-C does not interrupt.
+# Off, it also lets gradients be computed; at its end both are as they were before.
+InferenceMode = torch._C._InferenceMode
+# Whether there is autocast on any kind of device.
+is_any_autocast_enabled = torch._C._is_any_autocast_enabled
+# Whether functions of torch go through modes: among others, that of a default device.
+has_function_modes = torch._C._is_torch_function_mode_enabled
+# Whether classes of tensors, and modes, may replace functions of torch.
+function_state = torch._C._get_torch_function_state  # type: ignore[attr-defined]
+set_function_state = torch._C._set_torch_function_state  # type: ignore[attr-defined]
+
+
+def disable_function_modes():
+    """Let functions of torch be those of torch alone."""
+    set_function_state(torch._C._TorchFunctionState.ALL_DISABLED)
 
 
 def modules_of(module):

@@ -15,6 +15,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .._global_state import in_default_state
 from ..exceptions import InvalidFileError, NewerFormatError, UntrustedObjectError
 from . import archive
 from .decoding import Decoder
@@ -34,6 +35,7 @@ _FIELDS = {
 }
 
 
+@in_default_state
 def save(estimator, file, *, trusted=None):
     """Save an estimator to a file that holds data only, and no code.
 
@@ -126,6 +128,7 @@ def save(estimator, file, *, trusted=None):
         archive.write(opened, text, table, encoder.buffers)
 
 
+@in_default_state
 def load(file, *, trusted=None):
     """Load an estimator from a file of :func:`save`.
 
@@ -211,10 +214,8 @@ pass load(..., trusted={'encoder': ...}).
 
 def _load(file, trusted):
     text, n_bytes, crc = archive.read_schema(file)
-    # Tensors of an estimator must be like others even if the caller is in one of
-    # torch's modes.
     try:
-        with torch.inference_mode(False), np.errstate(over="raise"):
+        with np.errstate(over="raise"):
             schema = _parsed(text)
             missing = sorted(set(schema["trusted"]) - set(trusted))
             if missing:

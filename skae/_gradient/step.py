@@ -68,6 +68,8 @@ class Autograd:
             "device_type": torch.device(net.device).type,
             "dtype": torch.bfloat16,
             "enabled": net.precision == "bf16",
+            # torch empties the cache only at the end of the outermost autocast.
+            "cache_enabled": False,
         }
 
     def __call__(self, batch, draws):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from .._compat.torch import modules_of, tensors_of
+from .._compat.torch import InferenceMode, modules_of, tensors_of
 from .._data.arrays import like, tensor_of
 from .._data.source import Dense, Resident, Source, Sparse
 from .portable import Portable
@@ -109,7 +109,7 @@ class RowModule(Portable):
         n_columns = rows.shape[1]
         budget = _BUDGET * n_columns // max(self.width, n_columns)
         for chunk, x in rows.chunks(budget, _LEAST_ROWS):
-            with torch.inference_mode():
+            with InferenceMode(True):
                 part = function(module, x.to(device))
             # Even in inference mode a view of a parameter requires a gradient.
             single = not isinstance(part, tuple)

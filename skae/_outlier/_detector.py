@@ -360,7 +360,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         - "initial_loss", "best_loss": objective on the validation set before the first
           step, and with the weights that were kept. If training does not use one:
           infinity, and the training objective of the last epoch.
-        - "diverged": whether the loss became infinite or NaN.
+        - "diverged": whether the loss became infinite or NaN in an epoch. Training
+          then goes on once, from the best weights, with a tenth of ``lr``.
         - "starts_at_pca": whether the weights before the first step were those of PCA.
           False for warm starts, random starts, and bottlenecks or losses that start
           elsewhere.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .._compat.torch import InferenceMode
 from .._data.arrays import as_double
 from .._data.source import Subset
 from .._data.subsample import subsample
@@ -265,7 +266,7 @@ def _fit_member(fit, score, unit):
     usual = residual_spread(sample, held_out, plan.settings.blocks).numpy()
     member = Member(model, scorer, scale, usual, absence)
     in_precision = member.in_precision(plan.rows.dtype, torch.device("cpu"))
-    with torch.inference_mode():
+    with InferenceMode(True):
         scores = (
             None
             if view is None

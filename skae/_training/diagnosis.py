@@ -39,16 +39,20 @@ _MAX_PRICE_WIDE = 0.1
 # that this is a fault of the model.
 _MIN_SPREAD = 0.005
 _EXPLICABLE = 0.05
+# Columns that a warning of divergence names.
+_N_COLUMNS = 3
 # Share of components that no row uses from which a warning says so.
 _MAX_DEAD = 0.1
 
 
-def diagnose(fit):
+def diagnose(fit, names=None):
     """Return fitted attributes that say how good a model is; warn of what is wrong.
 
     Parameters
     ----------
     fit : Fit
+    names : ndarray of shape (n_features,), default=None
+        Names of the features, for warnings. None are their positions.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def diagnose(fit):
         # More training would not help.
         warn_user(mismatch, DecoderRangeWarning)
     else:
-        _warn_of_training(net)
+        _warn_of_training(fit, names)
         _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
         sums = error.sum(), pca_error.sum(), variance.sum()
         _warn_of_error(fit, *sums, n_active)
@@ -142,13 +146,20 @@ def _warn_of_code(fit, n_active, dead_fraction):
         )
 
 
-def _warn_of_training(net):
+def _warn_of_training(fit, names):
+    net = fit.net
     if net.diverged_:
+        first, *again = net.divergences_
+        said = f"The loss was not finite in epoch {first}"
+        if again:
+            said += f", and with a tenth of lr in epoch {again[0]}"
+        elif net.stop_reason_ != "diverged":
+            said += ", after which training went back and on with a tenth of lr"
         warn_user(
-            f"The loss was not finite in epoch {len(net.history)}; the weights of "
-            f"epoch {net.best_epoch_} were kept. Lower lr, "
+            f"{said}; the weights of epoch {net.best_epoch_} were kept. Lower lr, "
             f"{'set' if net.gradient_clip is None else 'lower'} gradient_clip, or look "
-            "for columns with extreme values.",
+            "at the columns with the largest scaled values: "
+            f"{_largest_columns(fit.plan, names)}.",
             DivergenceWarning,
         )
     elif net.unfinished_:
@@ -158,6 +169,19 @@ def _warn_of_training(net):
             "an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
         )
+
+
+def _largest_columns(plan, names):
+    """Return the names of the columns with the largest scaled values, with these."""
+    largest = np.zeros(plan.x.shape[1])
+    for _, x in plan.x.chunks():
+        np.maximum(largest, x.abs().amax(dim=0).cpu().numpy(), out=largest)
+    blocks = plan.settings.blocks
+    if blocks is not None:
+        largest = np.maximum.reduceat(largest, blocks.first)
+    names = range(len(largest)) if names is None else names
+    order = np.argsort(-largest, kind="stable")[:_N_COLUMNS]
+    return ", ".join(f"{names[j]!s} ({largest[j]:.3g})" for j in order)
 
 
 def _warn_of_initial_weights(fit, pca_error, variance):

@@ -30,6 +30,8 @@ __all__ = ["OPTIMIZERS", "Net"]
 _CHUNK_BATCHES = 32
 # Training rows on which the weights of an epoch are checked to be finite.
 _CHECKED = 256
+# What the learning rate is multiplied by after an epoch whose loss was not finite.
+_LOWER = 0.1
 # Training rows from which the statistics of batch normalisation are estimated.
 _NORM_ROWS = 1024
 
@@ -164,6 +166,9 @@ class Net(NeuralNet):
         """Train; at the end the module holds the weights to keep.
 
         A callback that sets ``net.stop_training_ = True`` ends it after the epoch.
+        After the first epoch whose loss is not finite it goes on from the weights that
+        would be kept, with a lower learning rate; after a second one it ends.
+        ``divergences_`` lists both.
         """
         self.check_training_readiness()
         train, validation = X
@@ -175,6 +180,7 @@ class Net(NeuralNet):
         progress = Progress() if progress is None else progress
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
+        self.divergences_ = []
         self.stop_reason_ = None
         self.n_planned_steps_ = self.max_epochs * math.ceil(
             len(train) / self.batch_size
@@ -198,12 +204,7 @@ class Net(NeuralNet):
         with threads_for(work):
             estimate_norms()
             self.selection_ = self._start_selection(validation)
-            if self.leaves_start:
-                # What was evaluated is kept if training does not lead to less.
-                generator = torch.Generator().manual_seed(self.seed + 3)
-                if self.module_.leave_start(generator):
-                    self.selection_.leave_start()
-                self.weights_.start_average()
+            self._leave_start()
             batches = self.get_iterator(train, training=True)
             datasets = {"dataset_train": train, "dataset_valid": validation}
             for number in range(epochs):
@@ -222,6 +223,8 @@ class Net(NeuralNet):
                         self.stop_training_ = True
                 if self.stop_training_:
                     break
+                if self.divergences_[-1:] == [len(self.history)]:
+                    self._go_back()
             self.selection_.finish()
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
@@ -276,6 +279,29 @@ class Net(NeuralNet):
             tol=self.tol,
         )
 
+    def _leave_start(self):
+        """Move weights that are a model off a point where no gradient reaches them.
+
+        What was evaluated is kept if training does not lead to less.
+        """
+        if self.leaves_start:
+            generator = torch.Generator().manual_seed(self.seed + 3)
+            if self.module_.leave_start(generator):
+                self.selection_.leave_start()
+            self.weights_.start_average()
+
+    def _go_back(self):
+        """Begin anew at the best weights so far, with a lower learning rate."""
+        self.selection_.restore()
+        if self.selection_.best_epoch == 0:
+            self._leave_start()
+        self.weights_.start_average()
+        # Its moments are not finite either.
+        self.optimizer_.state.clear()
+        for group in self.optimizer_.param_groups:
+            if "lr" in group:
+                group["lr"] = _LOWER * group["lr"]
+
     def _validate(self, train, validation):
         """Record the objective on the validation set; decide whether to stop."""
         # The training loss is from before the last step of the epoch: evaluate the
@@ -294,8 +320,10 @@ class Net(NeuralNet):
         else:
             loss = valid_loss
         if not finite:
-            self.diverged_ = self.stop_training_ = True
-            self.stop_reason_ = "diverged"
+            self.diverged_ = True
+            if self.divergences_ or not self.selection_.starts_finite:
+                self.stop_training_, self.stop_reason_ = True, "diverged"
+            self.divergences_.append(len(self.history))
         elif self.selection_.update(
             len(self.history), loss, rows, counts=not self.module_.warming
         ):
@@ -328,7 +356,8 @@ class Net(NeuralNet):
 
         skorch's own scoring does the same, and ``Checkpoint`` reads it.
         """
-        lowest = min((epoch[name] for epoch in self.history[:-1]), default=math.inf)
+        before = (epoch[name] for epoch in self.history[:-1])
+        lowest = min((x for x in before if math.isfinite(x)), default=math.inf)
         self.history.record(name, loss)
         self.history.record(f"{name}_best", loss < lowest)
 

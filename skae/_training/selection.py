@@ -1,6 +1,6 @@
 """Selection: which weights to keep, and when to stop."""
 
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +104,15 @@ class Selection:
             self._waited += 1
         return self._waited >= self._patience
 
+    @property
+    def starts_finite(self):
+        """Whether the objective before the first step is finite, where it is known."""
+        return self._start_rows is None or isfinite(self.initial_loss)
+
+    def restore(self):
+        """Give the module the best weights so far."""
+        self._module.load_state_dict(self._weights)
+
     def finish(self):
         """Give the module the weights to keep."""
         if self.best_epoch > 0 and self._best_rows is not None:
@@ -112,7 +121,7 @@ class Selection:
             if self._starts_fitted and not is_clear_gain(gains, self._weight):
                 self._weights = self._start
                 self.best_loss, self.best_epoch = self.initial_loss, 0
-        self._module.load_state_dict(self._weights)
+        self.restore()
 
     def _copy(self):
         return {name: t.clone() for name, t in self._module.state_dict().items()}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._data.categories import is_missing
+from .._global_state import in_default_state
 from ._explanation import Explanation
 from ._steps import Column, tables_of, transformers, undo_all
 from ._table import Table
@@ -10,6 +11,7 @@ from ._table import Table
 __all__ = ["explain"]
 
 
+@in_default_state
 def explain(estimator, X):
     """Explain the anomaly scores of rows in the columns and units of the rows.
 
