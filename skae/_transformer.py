@@ -533,11 +533,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         variance = np.maximum(final.variance, 0.0)
         self.explained_variance_ = unbiased * variance
         self.singular_values_ = np.sqrt(n_samples * variance)
-        left_out = min(n_samples, n_features) - fit.axes.n_components
-        self.noise_variance_ = 0.0
-        if left_out > 0:
-            error = final.error @ np.square(fit.model.units.cpu().numpy())
-            self.noise_variance_ = float(unbiased * error / left_out)
+        n_components = fit.axes.n_components
+        error = final.error @ np.square(fit.model.units.cpu().numpy())
+
+        def noise_variance(error, n_components):
+            left_out = min(n_samples, n_features) - n_components
+            return float(unbiased * error / left_out) if left_out > 0 else 0.0
+
+        self.noise_variance_ = noise_variance(error, n_components)
+        if fit.plan.parts.is_nested:
+            sizes = range(1, n_components + 1)
+            of_size = map(noise_variance, self._by_size["error"], sizes)
+            self._by_size["noise_variance_"] = list(of_size)
 
     def _whiten(self, fit):
         """Standardise the code of the model, over the training rows."""

@@ -859,7 +859,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return X
 
     @staticmethod
-    def _meaning_of_none():
+    def _meaning_of_none(bottleneck=None):
         # Bounded activations and PCA's linear path reconstruct what is far off as PCA
         # does; batch normalisation would let outliers among the training rows into its
         # statistics, without a gain in ranking: tests/benchmarks/bench_outliers.py.

@@ -73,8 +73,8 @@ def final_pass(plan, autoencoder, k):
     completion = deepcopy(plan.completion)
     raw = Model(scaling, autoencoder, AffineMap.identity(k), completion)
     raw = raw.to(plan.device)
-    rotates = parts.symmetry == "rotation"
-    moments = Moments(products if rotates else squares)
+    mixes = parts.symmetry in ("rotation", "triangular")
+    moments = Moments(products if mixes else squares)
     affordable = min(
         _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
     )
@@ -127,7 +127,7 @@ def _outputs(model, x):
 
 
 def _decoder(model, code):
-    return model.autoencoder.decoder(code)
+    return model.autoencoder.decoded(code)
 
 
 def _variance(code, coordinates):

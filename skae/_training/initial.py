@@ -9,6 +9,7 @@ from .._component import Statistics
 from .._data.affine import AffineMap
 from .._data.principal_axes import PrincipalAxes
 from .._data.source import scaled_rows
+from ..bottlenecks._nested import Prefixes
 from .net import Net
 
 __all__ = ["make_net", "statistics"]
@@ -142,6 +143,11 @@ _INTERNAL = {
 
 
 def _continue_from(module, previous):
+    if isinstance(previous.bottleneck, Prefixes) and previous.bottleneck.is_cut:
+        raise ValueError(
+            "warm_start=True cannot continue from a truncated model: go on with the "
+            "whole one, or pass warm_start=False to begin anew."
+        )
     try:
         module.load_state_dict(previous.state_dict())
     except RuntimeError as error:

@@ -413,12 +413,18 @@ class Net(NeuralNet):
 
     def snapshot(self):
         """Return a net with a copy of the current weights and history."""
+        module, history = deepcopy((self.module_, self.history))
+        net = self.with_module(module)
+        net.history_, net.best_epoch_ = history, len(history)
+        return net
+
+    def with_module(self, module):
+        """Return a net with the same history and another, trained module."""
         net = type(self).__new__(type(self))
         vars(net).update(vars(self), optimizer_=None)
         for name in _TRANSIENT:
             vars(net).pop(name, None)
-        net.module_, net.history_ = deepcopy((self.module_, self.history))
-        net.best_epoch_ = len(net.history)
+        net.module_ = module
         return net
 
     def notify(self, method_name, **cb_kwargs):
