@@ -8,7 +8,6 @@ from sklearn.utils import check_scalar
 from sklearn.utils.metaestimators import available_if
 
 from ._model.coordinates import LEAST_SPREAD
-from .bottlenecks import Nested
 
 __all__ = ["NestedMixin"]
 
@@ -27,7 +26,7 @@ def _is_nested(estimator):
             "A detector cannot be truncated: its scores and its threshold were learnt "
             "with all components. Fit one with fewer n_components."
         )
-    nested = isinstance(estimator.bottleneck, Nested)
+    nested = getattr(estimator.bottleneck, "nested", False)
     if hasattr(estimator, "_model"):
         nested = estimator._model.is_nested
     if not nested:

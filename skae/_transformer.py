@@ -541,7 +541,7 @@ class AutoencoderTransformer(BaseAutoencoder):
             return float(unbiased * error / left_out) if left_out > 0 else 0.0
 
         self.noise_variance_ = noise_variance(error, n_components)
-        if fit.plan.parts.is_nested:
+        if fit.plan.parts.bottleneck.nested:
             sizes = range(1, n_components + 1)
             of_size = map(noise_variance, self._by_size["error"], sizes)
             self._by_size["noise_variance_"] = list(of_size)

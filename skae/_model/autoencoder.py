@@ -11,8 +11,7 @@ from .._component import Affine, Component, weakest
 from .._data.affine import AffineMap
 from ..architectures import MLP
 from ..architectures._networks import BatchNorm
-from ..bottlenecks import Nested, Plain
-from ..bottlenecks._nested import Prefixes
+from ..bottlenecks import Plain
 from ..losses import SquaredError
 from .portable import Portable
 
@@ -39,7 +38,7 @@ class Parts:
         """Return the components; None stands for the plain one."""
         if architecture is None:
             architecture = MLP()
-            if isinstance(bottleneck, Nested):
+            if bottleneck is not None and bottleneck.nested:
                 # Of those tried in tests/benchmarks/bench_nested.py.
                 architecture = MLP(activation="relu", norm="layer", start="mixed")
         return cls(
@@ -104,11 +103,6 @@ class Parts:
         """Whether the start of bottleneck and loss, if the networks have it, is PCA."""
         of_pca = self.bottleneck.symmetry in ("rotation", "triangular")
         return of_pca and not self.has_bounded_loss
-
-    @property
-    def is_nested(self):
-        """Whether the first components of the code are a code, too."""
-        return isinstance(self.bottleneck, Nested)
 
     def build(self, n_features, n_components, seed):
         """Return a new `Autoencoder`, with weights drawn from ``seed``."""
@@ -295,6 +289,11 @@ class Autoencoder(Portable):
         output = _call(decoder, self.expanded(code), draw).to(code.dtype)
         return output if self.link is None else self.link(output)
 
+    @property
+    def is_nested(self):
+        """Whether the first components of a code are a code, too."""
+        return hasattr(self.bottleneck, "truncate")
+
     def expanded(self, code):
         """Return the input of the decoder for codes."""
         expand = _hook(self.bottleneck, "expand")
@@ -420,7 +419,7 @@ class Autoencoder(Portable):
             sizes that it is trained for.
         """
         draws = {}
-        if isinstance(self.bottleneck, Prefixes):
+        if self.is_nested:
             generator = torch.Generator(x.device).manual_seed(0)
             draws["bottleneck"] = self.bottleneck.draw(len(x), generator)
         with self._norms("estimate"):

@@ -8,7 +8,6 @@ from scipy import sparse
 from sklearn import get_config
 
 from ..anomaly_scores import View
-from ..bottlenecks._nested import Prefixes
 from .inference import RowModule
 
 __all__ = ["Model"]
@@ -66,7 +65,7 @@ class Model(RowModule):
     @property
     def is_nested(self):
         """Whether the first components of a code are a code, too."""
-        return isinstance(self.autoencoder.bottleneck, Prefixes)
+        return self.autoencoder.is_nested
 
     @property
     def loss(self):

@@ -85,7 +85,7 @@ def diagnose(fit):
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
-    if plan.parts.is_nested:
+    if plan.parts.bottleneck.nested:
         errors = training_errors(plan, model, fit.final)
         explained = _gains(errors[0], variance @ units)
         reported["_by_size"] = {

@@ -117,7 +117,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
         net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
-    if plan.parts.is_nested and previous is None and plan.n_validation:
+    if plan.parts.bottleneck.nested and previous is None and plan.n_validation:
         prefer_start(net, plan, axes, seeds)
     validated = None
     if previous is None and has_few_rows(plan):

@@ -9,7 +9,6 @@ from .._component import Statistics
 from .._data.affine import AffineMap
 from .._data.principal_axes import PrincipalAxes
 from .._data.source import scaled_rows
-from ..bottlenecks._nested import Prefixes
 from .net import Net
 
 __all__ = ["make_net", "statistics"]
@@ -143,7 +142,7 @@ _INTERNAL = {
 
 
 def _continue_from(module, previous):
-    if isinstance(previous.bottleneck, Prefixes) and previous.bottleneck.is_cut:
+    if getattr(previous.bottleneck, "is_truncated", False):
         raise ValueError(
             "warm_start=True cannot continue from a truncated model: go on with the "
             "whole one, or pass warm_start=False to begin anew."

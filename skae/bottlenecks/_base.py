@@ -32,6 +32,10 @@ class Bottleneck(Component):
     code_range : tuple of (float, float)
         Closed interval that contains all components of all codes. Default:
         ``(-inf, inf)``.
+    nested : bool
+        Whether the first components of a code are a code, too. The built module then
+        must have ``truncate``, and estimators have the method `truncate` and the
+        attribute ``reconstruction_curve_``. Default: False.
     discrete : bool
         Whether the code has finitely many values, named by integers. The built module
         then must have ``symbols``, ``codes`` and ``symbols_shape``, and estimators have
@@ -197,6 +201,14 @@ class Bottleneck(Component):
         Attribute or property, tuple of int: ``(n_symbols, n_values)``, the number of
         symbols of a row and the number of values of each symbol.
 
+    ``truncate(n_components)``
+        Return only the first components of codes from now on. The module must then
+        accept codes of that width, in ``expand`` above all, and does so before for all
+        smaller ones.
+
+        - ``n_components``: int.
+        - Returns: None.
+
     ``report(code, weight)``
         Compute fitted attributes of the estimator, such as the number of active
         components. Called once after training.
@@ -213,6 +225,7 @@ class Bottleneck(Component):
     symmetry: str | None = None
     guards = False
     code_range = (-inf, inf)
+    nested = False
     discrete = False
     sparse_output = False
 

@@ -82,6 +82,7 @@ class Nested(Bottleneck):
     """
 
     symmetry = "triangular"
+    nested = True
 
     def decoder_width(self, n_components):
         """Return twice the width of the code; see `Bottleneck.decoder_width`."""
@@ -114,7 +115,7 @@ class Prefixes(Identity):
         self.n_components = n_components
 
     @property
-    def is_cut(self):
+    def is_truncated(self):
         """Whether there are components that it does not return."""
         return self.n_components < self.n_trained
 
