@@ -40,9 +40,9 @@ class Nested(Bottleneck):
 
     As the size follows from the code, it is no further input of the encoder, but it is
     one of the decoder: the decoder gets ``2 * n_components`` numbers, the code and for
-    each component whether it is absent. ``architecture=None`` stands for
-    ``MLP(activation="relu", norm="layer", start="mixed")``. Batch normalisation would
-    mix statistics of all sizes.
+    each component whether it is absent. For the transformer, ``architecture=None``
+    stands for ``MLP((256, 256), activation="relu", norm="layer", start="mixed")``.
+    Batch normalisation would mix statistics of all sizes.
 
     See Also
     --------
