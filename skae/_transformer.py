@@ -246,6 +246,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         would take long, it is measured on a random draw of rows, one per stratum of the
         table, which does not depend on ``random_state``.
 
+    reconstruction_curve_ : dict of ndarray of shape (n_components_,)
+        R² on the validation set when the first 1, 2, ... ``n_components_`` components
+        are decoded: "r2" of the model, and "pca_r2" of PCA of the training rows with as
+        many. On tables of less than 500 rows the model is the one before it was trained
+        anew on all rows. Only available with :class:`~skae.bottlenecks.Nested` and a
+        validation set.
+
     components_ : ndarray of shape (n_components_, n_features_in_)
         Change of the reconstruction per unit of each component, before whitening, in
         the units of the training data. Only available if the decoder is linear: without

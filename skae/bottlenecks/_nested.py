@@ -147,7 +147,7 @@ class Prefixes(Identity):
         total = x.square().sum()
         explained = (x @ statistics.axes.T).square().sum(dim=0).cumsum(dim=0)
         error = torch.where(total > 0, (total - explained) / total, 1.0)
-        size = torch.arange(1, len(error) + 1)
+        size = torch.arange(1, len(error) + 1).double()
         shares = size**_POWER_OF_SIZE * error.clamp(min=_LEAST_ERROR) ** _POWER_OF_ERROR
         shares = (1 - _WHOLE) * shares / shares.sum()
         shares[-1] += _WHOLE
