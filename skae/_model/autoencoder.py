@@ -40,9 +40,7 @@ class Parts:
             architecture = MLP()
             if bottleneck is not None and bottleneck.nested:
                 # Of those tried in tests/benchmarks/bench_nested.py.
-                architecture = MLP(
-                    (256, 256), activation="relu", norm="layer", start="mixed"
-                )
+                architecture = MLP(activation="elu", norm=None, start="pca")
         return cls(
             architecture=architecture,
             bottleneck=Plain() if bottleneck is None else bottleneck,

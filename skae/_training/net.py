@@ -32,6 +32,10 @@ _CHECKED = 256
 # Training rows from which the statistics of batch normalisation are estimated.
 _NORM_ROWS = 1024
 
+# Draws over which the objective of a row is averaged if its code is nested: the error
+# depends on the size that is drawn more than on the weights.
+_NESTED_DRAWS = 4
+
 # Optimisers by name: class, and whether one fused kernel does the whole step.
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, True),
@@ -373,11 +377,15 @@ class Net(NeuralNet):
         rows = self._hidden(rows)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         terms = []
+        n_draws = _NESTED_DRAWS if self.module_.is_nested else 1
         for x, weight, mask, given in self.get_iterator(rows):
-            draws = self.module_.draw(x.shape, generator)
-            output = self.module_(x, draws, mask, given)
-            cost = self.criterion_.per_batch(output, weight)
-            terms.append(self.criterion_.per_sample(output, weight) + cost)
+            of_batch = 0.0
+            for _ in range(n_draws):
+                draws = self.module_.draw(x.shape, generator)
+                output = self.module_(x, draws, mask, given)
+                cost = self.criterion_.per_batch(output, weight)
+                of_batch += self.criterion_.per_sample(output, weight) + cost
+            terms.append(of_batch / n_draws)
         return torch.cat(terms).double().cpu().numpy()
 
     def partial_fit(

@@ -36,8 +36,8 @@ REPORT = ["breastw", "glass", "optdigits", "satellite", "WDBC", "Waveform"]
 MAX_ROWS = 2000
 
 
-def network(*sizes, activation="relu", norm="layer", start="mixed"):
-    return MLP(sizes, activation=activation, norm=norm, start=start)
+def network(*sizes, activation="elu", norm=None, start="pca"):
+    return MLP(sizes or "auto", activation=activation, norm=norm, start=start)
 
 
 # By name: powers of the size and of the error of PCA, the share of whole codes, and
@@ -51,11 +51,12 @@ SETTINGS = {
     "steeper error": (-1, -1.5, 0.2, None),
     "no whole": (-1, -1, 0, None),
     "more whole": (-1, -1, 0.4, None),
-    "128 units": (-1, -1, 0.2, network(128, 128)),
     "512 units": (-1, -1, 0.2, network(512, 512)),
-    "batch norm": (-1, -1, 0.2, network(256, 256, norm="batch")),
-    "pca start": (-1, -1, 0.2, network(256, 256, start="pca")),
-    "silu": (-1, -1, 0.2, network(256, 256, activation="silu")),
+    "batch norm": (-1, -1, 0.2, network(norm="batch")),
+    "layer norm": (-1, -1, 0.2, network(norm="layer")),
+    "mixed start": (-1, -1, 0.2, network(norm="layer", start="mixed")),
+    "relu": (-1, -1, 0.2, network(activation="relu")),
+    "silu": (-1, -1, 0.2, network(activation="silu")),
 }
 
 
