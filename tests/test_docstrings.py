@@ -12,7 +12,7 @@ from numpydoc.validate import validate
 
 import skae
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae.bottlenecks import TopK, Variational, VectorQuantized
+from skae.bottlenecks import Nested, TopK, Variational, VectorQuantized
 
 # Not every docstring needs an extended summary (ES01), a See Also section (SA01),
 # examples (EX01: asked for below where users need them), or words about a return
@@ -172,7 +172,7 @@ def test_fitted_attributes_are_documented(estimator, X):
     # A table whose columns have names, and few rows: PCA, which has components_.
     table = pd.DataFrame(X).rename(columns=str)
     fitted = set()
-    for bottleneck in (None, Variational(), TopK(1), VectorQuantized(4)):
+    for bottleneck in (None, Nested(), Variational(), TopK(1), VectorQuantized(4)):
         model = estimator(2, bottleneck=bottleneck, max_epochs=2, random_state=0)
         if estimator is AutoencoderOutlierDetector:
             model.set_params(calibration_fraction=0.2)

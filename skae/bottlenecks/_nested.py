@@ -75,7 +75,9 @@ class Nested(Bottleneck):
     >>> from skae import AutoencoderTransformer
     >>> from skae.bottlenecks import Nested
     >>> X = load_digits().data
-    >>> model = AutoencoderTransformer(8, bottleneck=Nested(), random_state=0).fit(X)
+    >>> model = AutoencoderTransformer(
+    ...     8, bottleneck=Nested(), max_epochs=20, early_stopping=False, random_state=0
+    ... ).fit(X)
     >>> small = model.truncate(3)
     >>> small.transform(X).shape
     (1797, 3)
