@@ -39,7 +39,8 @@ class Parts:
         if architecture is None:
             architecture = MLP()
             if bottleneck is not None and bottleneck.nested:
-                # Of those tried in tests/benchmarks/bench_nested.py.
+                # From random weights large sizes may stay worse than PCA.
+                # Compared in tests/benchmarks/bench_nested.py.
                 architecture = MLP(activation="elu", norm=None, start="pca")
         return cls(
             architecture=architecture,
