@@ -8,6 +8,9 @@ squares on the 30 %; seconds are those of fit, on one torch thread. "of the larg
 the time of the nested fit as a multiple of that of the separate fit of its size, "of
 all" of that of all separate fits.
 
+Shares were chosen on other tables; that networks start at PCA by default was also
+decided by "optdigits" and "satellite", on which those from random weights stay at PCA.
+
 With ``--choose`` settings of `skae.bottlenecks.Nested` are compared on other tables:
 the shares with which sizes are trained, and the networks. "with" columns are then
 geometric means over the sizes of the nested error divided by the separate one.
