@@ -60,6 +60,7 @@ from ._global_state import DefaultStateMixin
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
+from ._nested import NestedMixin
 from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
@@ -70,7 +71,7 @@ from ._training.plan import Settings, prepare
 from ._training.progress import Progress
 from ._warning import warn_user
 from .architectures import Architecture
-from .bottlenecks import Bottleneck
+from .bottlenecks import Bottleneck, Plain
 from .corruptions import Corruption
 from .exceptions import IgnoredTargetWarning
 from .losses import Loss
@@ -86,6 +87,7 @@ class BaseAutoencoder(
     DefaultStateMixin,
     ArraysMixin,
     CallbackSupportMixin,
+    NestedMixin,
     SymbolsMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -281,7 +283,8 @@ class BaseAutoencoder(
             If there is no such parameter. ``corruption=None`` and ``penalty=None``
             stand for no component: set one first.
         """
-        for name, plain in self._meaning_of_none().items():
+        bottleneck = params.get("bottleneck", self.bottleneck)
+        for name, plain in self._meaning_of_none(bottleneck).items():
             nested = [k.partition("__")[2] for k in params if k.startswith(f"{name}__")]
             if nested and params.get(name, getattr(self, name)) is None:
                 constraints = self._parameter_constraints
@@ -289,9 +292,9 @@ class BaseAutoencoder(
         return super().set_params(**params)
 
     @staticmethod
-    def _meaning_of_none():
+    def _meaning_of_none(bottleneck=None):
         """Return the components that None stands for, by parameter; None for none."""
-        return vars(Parts.of())
+        return vars(Parts.of(bottleneck=bottleneck)) | {"bottleneck": Plain()}
 
     def _validate_params(self):
         parameters = self.get_params(deep=False)
@@ -385,7 +388,7 @@ class BaseAutoencoder(
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
-        plain = self._meaning_of_none()
+        plain = self._meaning_of_none(self.bottleneck)
         given = {slot.name: getattr(self, slot.name) for slot in fields(Parts)}
         given = {n: plain[n] if part is None else part for n, part in given.items()}
         Parts.of(**given).check()
@@ -472,7 +475,8 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_components_)
-            Latent codes, as returned by `transform`.
+            Latent codes, as returned by `transform`. With
+            :class:`~skae.bottlenecks.Nested` also the first columns of them.
 
         Returns
         -------
@@ -485,7 +489,8 @@ class BaseAutoencoder(
         Raises
         ------
         ValueError
-            If ``X`` does not have ``n_components_`` columns.
+            If ``X`` does not have ``n_components_`` columns; with
+            :class:`~skae.bottlenecks.Nested`, if it has more.
         """
         model = self._fitted_model()
         X = unwrapped(X)
@@ -493,7 +498,8 @@ class BaseAutoencoder(
             check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
         X = check_array(X, accept_sparse="csr", dtype=dtype, estimator=self)
-        if X.shape[1] != self.n_components_:
+        is_prefix = model.is_nested and X.shape[1] < self.n_components_
+        if X.shape[1] != self.n_components_ and not is_prefix:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but {type(self).__name__} has "
                 f"n_components_={self.n_components_}: inverse_transform needs codes "

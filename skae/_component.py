@@ -116,7 +116,7 @@ class Statistics:
 
 
 # Transformations of a fitted code that leave the model equivalent, from the least to
-# the most restrictive.
+# the most restrictive; "triangular" maps are some of the rotations.
 _SYMMETRIES = ("rotation", "scaling", "permutation", None)
 
 
@@ -127,5 +127,10 @@ def weakest(*symmetries):
     --------
     >>> weakest("rotation", "permutation", "rotation")
     'permutation'
+    >>> weakest("rotation", "triangular")
+    'triangular'
     """
+    if "triangular" in symmetries:
+        # It keeps the order, which the others may change.
+        return "triangular" if set(symmetries) <= {"rotation", "triangular"} else None
     return max(symmetries, key=_SYMMETRIES.index)

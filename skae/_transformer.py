@@ -247,6 +247,13 @@ class AutoencoderTransformer(BaseAutoencoder):
         would take long, it is measured on a random draw of rows, one per stratum of the
         table, which does not depend on ``random_state``.
 
+    reconstruction_curve_ : dict of ndarray of shape (n_components_,)
+        R² on the validation set when the first 1, 2, ... ``n_components_`` components
+        are decoded: "r2" of the model, and "pca_r2" of PCA of the training rows with as
+        many. On tables of less than 500 rows the model is the one before it was trained
+        anew on all rows. Only available with :class:`~skae.bottlenecks.Nested` and a
+        validation set.
+
     components_ : ndarray of shape (n_components_, n_features_in_)
         Change of the reconstruction per unit of each component, before whitening, in
         the units of the training data. Only available if the decoder is linear: without
@@ -535,11 +542,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         variance = np.maximum(final.variance, 0.0)
         self.explained_variance_ = unbiased * variance
         self.singular_values_ = np.sqrt(n_samples * variance)
-        left_out = min(n_samples, n_features) - fit.axes.n_components
-        self.noise_variance_ = 0.0
-        if left_out > 0:
-            error = final.error @ np.square(fit.model.units.cpu().numpy())
-            self.noise_variance_ = float(unbiased * error / left_out)
+        n_components = fit.axes.n_components
+        error = final.error @ np.square(fit.model.units.cpu().numpy())
+
+        def noise_variance(error, n_components):
+            left_out = min(n_samples, n_features) - n_components
+            return float(unbiased * error / left_out) if left_out > 0 else 0.0
+
+        self.noise_variance_ = noise_variance(error, n_components)
+        if fit.plan.parts.bottleneck.nested:
+            sizes = range(1, n_components + 1)
+            of_size = map(noise_variance, self._by_size["error"], sizes)
+            self._by_size["noise_variance_"] = list(of_size)
 
     def _whiten(self, fit):
         """Standardise the code of the model, over the training rows."""

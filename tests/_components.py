@@ -24,6 +24,7 @@ from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import (
     BatchTopK,
     FiniteScalar,
+    Nested,
     Plain,
     TopK,
     Variational,
@@ -129,6 +130,7 @@ SETTINGS = [
     FiniteScalar(),
     FiniteScalar(2),
     FiniteScalar(5),
+    Nested(),
     Gaussian(),
     Gaussian(0.0),
     Masking(),

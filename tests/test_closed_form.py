@@ -16,7 +16,7 @@ from skae._gradient.flat_weights import FlatWeights
 from skae._model.autoencoder import Objective, Parts
 from skae._training.batches import Batch
 from skae.architectures import MLP, Conv, Custom
-from skae.bottlenecks import Plain, TopK, Variational
+from skae.bottlenecks import Nested, Plain, TopK, Variational
 from skae.corruptions import Dropout, Gaussian, Masking
 from skae.losses import AbsoluteError, Huber, Poisson, SquaredError, Trimmed
 from skae.penalties import L1, Contractive, Decorrelation
@@ -106,6 +106,21 @@ def test_gradients_are_those_of_automatic_differentiation(
         gradient.fill_(torch.nan)
         objective, output = step(*batch)
         assert output is None
+        torch.testing.assert_close(objective, expected[0])
+        torch.testing.assert_close(gradient, expected[1])
+
+
+@pytest.mark.parametrize("architecture", [MLP(()), MLP((7,)), MLP((7, 5), dropout=0.3)])
+def test_gradients_of_nested_codes(architecture, generator):
+    module = _module(architecture, Nested(), corruption=Gaussian(0.5))
+    gradient = _prepare(module, generator)
+    assert ClosedForm.suits(module)
+    step = ClosedForm(module)
+    for n_rows, weighted in [(9, False), (8, True), (9, True), (1, False)]:
+        batch = _batch(module, n_rows, weighted, generator)
+        expected = _expected(module, gradient, batch)
+        gradient.fill_(torch.nan)
+        objective, _ = step(*batch)
         torch.testing.assert_close(objective, expected[0])
         torch.testing.assert_close(gradient, expected[1])
 

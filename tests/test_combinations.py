@@ -14,6 +14,7 @@ from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import (
     BatchTopK,
     FiniteScalar,
+    Nested,
     Plain,
     TopK,
     Variational,
@@ -56,6 +57,7 @@ BOTTLENECKS = [
     BatchTopK(2, sparse_output=True),
     VectorQuantized(8, n_groups=2),
     FiniteScalar(4),
+    Nested(),
 ]
 CORRUPTIONS = [None, Gaussian(), Masking(), SaltAndPepper(), Dropout(), Swap()]
 PENALTIES = [

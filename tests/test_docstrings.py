@@ -12,7 +12,7 @@ from numpydoc.validate import validate
 
 import skae
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae.bottlenecks import TopK, Variational, VectorQuantized
+from skae.bottlenecks import Nested, TopK, Variational, VectorQuantized
 
 # Not every docstring needs an extended summary (ES01), a See Also section (SA01),
 # examples (EX01: asked for below where users need them), or words about a return
@@ -176,6 +176,7 @@ def test_fitted_attributes_are_documented(estimator, X):
     for bottleneck, rows in (
         (None, table),
         (None, with_category),
+        (Nested(), table),
         (Variational(), table),
         (TopK(1), table),
         (VectorQuantized(4), table),

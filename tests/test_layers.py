@@ -37,7 +37,7 @@ LAYERS = [
     {"_model"},
     {"_gradient"},
     {"_training"},
-    {"_base", "_symbols", "inspection"},
+    {"_base", "_nested", "_symbols", "inspection"},
     {"_outlier", "_transformer"},
     {"_imputer", "displays", "testing"},
     {"__init__", "_files"},
@@ -45,6 +45,7 @@ LAYERS = [
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Base classes, and what only they use, lie side by side in one layer.
 BESIDE = {
+    ("_base", "_nested"),
     ("_base", "_symbols"),
     ("_component", "_slots"),
     ("__init__", "_files"),

@@ -113,6 +113,19 @@ class AffineMap(DoubleConstants):
         matrix, inverse = self.matrix / scale, self.inverse_matrix * scale[:, None]
         return AffineMap(center, matrix=matrix, inverse=inverse)
 
+    def leading(self, k):
+        """Return the map of the first ``k`` inputs to the first ``k`` outputs.
+
+        Parameters
+        ----------
+        k : int
+            These outputs must not depend on other inputs.
+        """
+        if self.matrix is None:
+            return AffineMap(self.center[:k], self.scale[:k])
+        matrix, inverse = (m[:k, :k] for m in (self.matrix, self.inverse_matrix))
+        return AffineMap(self.center[:k], matrix=matrix, inverse=inverse)
+
     def inverse(self, y):
         """Map rows back."""
         if self.matrix is not None:

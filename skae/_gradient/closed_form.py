@@ -24,6 +24,7 @@ from ..architectures._networks import (
     Tanh,
     tanh,
 )
+from ..bottlenecks._nested import Prefixes
 from ..bottlenecks._plain import Identity
 from ..losses import SquaredError
 
@@ -50,12 +51,12 @@ class ClosedForm:
         """Return whether a model has a closed form here.
 
         It is one for networks of linear layers and activations, with or without linear
-        path, batch normalisation and dropout, the plain bottleneck and the squared
+        path, batch normalisation and dropout, a plain or nested code and the squared
         error; and for any corruption, since what is done to the input has no gradient.
         """
         return (
             type(module.loss) is SquaredError
-            and type(module.bottleneck) is Identity
+            and type(module.bottleneck) in (Identity, Prefixes)
             and module.penalty is None
             and not module.has_step_hooks
             and ClosedNetwork.suits(module)
@@ -82,7 +83,9 @@ class ClosedForm:
             self._passes[len(x)] = _Pass(self._module, len(x))
         seen = self._module.corrupted(batch.seen, draws)
         masks = draws.get("encoder", ())
-        return self._passes[len(x)](x, seen, weight, masks, batch.mask), None
+        kept = draws.get("bottleneck")
+        step = self._passes[len(x)]
+        return step(x, seen, weight, masks, batch.mask, kept), None
 
 
 def _is_plain(network):
@@ -120,17 +123,21 @@ class _Pass:
     def __init__(self, module, n_rows):
         self._n_rows = n_rows
         self._encoder = _Chain(module.encoder, n_rows)
+        code, self._prefixes = self._encoder.y, None
+        if type(module.bottleneck) is Prefixes:
+            self._prefixes = _Prefixes(module.bottleneck, code)
+            code = self._prefixes.y
         # The objective is a mean over rows. Its gradient is the residual over their
         # number, which costs nothing if the output is computed that small.
-        self._decoder = _Chain(
-            module.decoder, n_rows, self._encoder.y, share=1 / n_rows
-        )
+        self._decoder = _Chain(module.decoder, n_rows, code, share=1 / n_rows)
         self._raw, self._d_raw = self._decoder.y.value, self._decoder.y.gradient
         self._flat = self._d_raw.view(-1)
 
-    def __call__(self, x, seen, weight, masks, known=None):
+    def __call__(self, x, seen, weight, masks, known=None, kept=None):
         """Return the objective; see `ClosedForm`."""
         self._encoder.forward(seen, masks)
+        if self._prefixes is not None:
+            self._prefixes.forward(kept)
         self._decoder.forward()
         torch.sub(self._raw, x, alpha=1 / self._n_rows, out=self._d_raw)
         if known is not None:
@@ -143,6 +150,8 @@ class _Pass:
             self._d_raw.mul_(weight[:, None])
             squares = torch.dot(residual.view(-1), self._flat)
         self._decoder.backward()
+        if self._prefixes is not None:
+            self._prefixes.backward()
         self._encoder.backward()
         return squares.mul_(0.5 * self._n_rows)
 
@@ -474,6 +483,26 @@ class _Product:
 
     def backward(self):
         torch.mul(self._dy, self._mask, out=self._dx)
+
+
+class _Prefixes:
+    """Codes of which a prefix is kept, and the input of the decoder that they are."""
+
+    def __init__(self, bottleneck, x):
+        self._bottleneck, self._x = bottleneck, x
+        self._mask, self._code = map(torch.empty_like, (x.value, x.value))
+        value = bottleneck.expand(x.value)
+        self.y = _Signal(value, torch.empty_like(value))
+
+    def forward(self, kept):
+        self._mask.copy_(kept)
+        torch.mul(self._x.value, self._mask, out=self._code)
+        self.y.value.copy_(self._bottleneck.expand(self._code))
+
+    def backward(self):
+        # Which components are absent does not depend on the weights.
+        gradient = self.y.gradient[:, : self._mask.shape[1]]
+        torch.mul(gradient, self._mask, out=self._x.gradient)
 
 
 def _relu(x, out):

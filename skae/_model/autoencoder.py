@@ -36,8 +36,14 @@ class Parts:
     @classmethod
     def of(cls, architecture=None, bottleneck=None, loss=None, **others):
         """Return the components; None stands for the plain one."""
+        if architecture is None:
+            architecture = MLP()
+            if bottleneck is not None and bottleneck.nested:
+                # From random weights large sizes may stay worse than PCA.
+                # Compared in tests/benchmarks/bench_nested.py.
+                architecture = MLP(activation="elu", norm=None, start="pca")
         return cls(
-            architecture=MLP() if architecture is None else architecture,
+            architecture=architecture,
             bottleneck=Plain() if bottleneck is None else bottleneck,
             loss=SquaredError() if loss is None else loss,
             **others,
@@ -96,14 +102,16 @@ class Parts:
     @property
     def has_pca_start(self):
         """Whether the start of bottleneck and loss, if the networks have it, is PCA."""
-        return self.bottleneck.symmetry == "rotation" and not self.has_bounded_loss
+        of_pca = self.bottleneck.symmetry in ("rotation", "triangular")
+        return of_pca and not self.has_bounded_loss
 
     def build(self, n_features, n_components, seed):
         """Return a new `Autoencoder`, with weights drawn from ``seed``."""
         generator = torch.Generator().manual_seed(seed)
         width = self.bottleneck.encoder_width(n_components)
+        n_inputs = self.bottleneck.decoder_width(n_components)
         encoder, decoder = self.architecture.build(
-            n_features, width, n_components, generator
+            n_features, width, n_inputs, generator
         )
         bottleneck = self.bottleneck.build(n_components, generator)
         standardization = None
@@ -280,8 +288,19 @@ class Autoencoder(Portable):
         return h.to(x.dtype)
 
     def _decode(self, code, draws, decoder):
-        output = _call(decoder, code, draws.get("decoder")).to(code.dtype)
+        draw = draws.get("decoder")
+        output = _call(decoder, self.expanded(code), draw).to(code.dtype)
         return output if self.link is None else self.link(output)
+
+    @property
+    def is_nested(self):
+        """Whether the first components of a code are a code, too."""
+        return hasattr(self.bottleneck, "truncate")
+
+    def expanded(self, code):
+        """Return the input of the decoder for codes."""
+        expand = _hook(self.bottleneck, "expand")
+        return code if expand is None else expand(code)
 
     def _code(self, x, draws):
         h = self._encode(x, draws, self.encoder)
@@ -292,9 +311,13 @@ class Autoencoder(Portable):
         """Return the code of rows, without corruption or noise."""
         return self._code(x, {})
 
+    def decoded(self, code):
+        """Return the output of the decoder for codes, without any link."""
+        return self.decoder(self.expanded(code))
+
     def decode(self, code):
         """Return scaled rows from codes, inverse link included."""
-        raw = self.decoder(code)
+        raw = self.decoded(code)
         return self.loss.inverse_link(raw if self.link is None else self.link(raw))
 
     def reconstruct(self, x):
@@ -395,10 +418,15 @@ class Autoencoder(Portable):
         Parameters
         ----------
         x : Tensor of shape (n_rows, n_features)
-            Scaled rows. They pass through the model as in inference.
+            Scaled rows. They pass through the model as in inference, with codes of the
+            sizes that it is trained for.
         """
+        draws = {}
+        if self.is_nested:
+            generator = torch.Generator(x.device).manual_seed(0)
+            draws["bottleneck"] = self.bottleneck.draw(len(x), generator)
         with self._norms("estimate"):
-            self.reconstruct(x)
+            self.decode(self._code(x, draws))
 
     @contextmanager
     def _norms(self, mode):
@@ -446,7 +474,7 @@ class Autoencoder(Portable):
         if (observe := _hook(self.bottleneck, "observe")) is not None:
             observe(h, code, draws.get("bottleneck"), batch.weight)
         if (observe := _hook(self.decoder, "observe")) is not None:
-            observe(code, draws.get("decoder"))
+            observe(self.expanded(code), draws.get("decoder"))
         for module in self.children():
             if (after_step := _hook(module, "after_step")) is not None:
                 after_step(progress)

@@ -31,18 +31,20 @@ def fit_coordinates(symmetry, decode, code, probes, unit):
     average, as that of PCA does exactly; there the principal axes of the code are
     taken. For a linear network the result is PCA of its reconstructions, whichever
     basis it was trained in. Where the code must not be rotated, a new order and a
-    factor for each component are all there is.
+    factor for each component are all there is. Where the components must keep their
+    order, each is made uncorrelated with those before it.
 
     Parameters
     ----------
-    symmetry : {"rotation", "scaling", "permutation", None}
-        Which affine maps of the code are allowed: all, a positive factor for each
-        component and a new order, a new order only, or none.
+    symmetry : {"rotation", "triangular", "scaling", "permutation", None}
+        Which affine maps of the code are allowed: all, those by which a component
+        depends on those before it only, a positive factor for each component and a new
+        order, a new order only, or none.
     decode : callable
         From the network's code to the decoder's output, float64 arrays.
     code : Moments
         Of the training rows' code, as the network has it: covariances where the code
-        may be rotated, else variances.
+        may be rotated or triangular maps are allowed, else variances.
     probes : ndarray of shape (n_probes, n_components)
         Codes of some training rows, at which the Jacobian is measured.
     unit : float
@@ -56,8 +58,10 @@ def fit_coordinates(symmetry, decode, code, probes, unit):
     if symmetry is None:
         return AffineMap.identity(k)
     second = code.second
-    variance = np.diag(second) if symmetry == "rotation" else second
+    variance = np.diag(second) if second.ndim == 2 else second
     spread = np.sqrt(np.maximum(variance, 0.0))
+    if symmetry == "triangular":
+        return _uncorrelated_in_order(decode, code, probes, spread, unit)
     if symmetry != "rotation":
         squares, _ = slopes_of(decode, probes, spread, "ij,ij->i")
         order = np.argsort(-squares * variance, kind="stable")
@@ -98,6 +102,34 @@ def rotation(code, metric, jacobian, unit):
         code.mean,
         matrix=unit * (stretch @ axes),
         inverse=axes.T @ (directions / lengths).T / unit,
+    )
+
+
+def _uncorrelated_in_order(decode, code, probes, spread, unit):
+    """Return a triangular map to uncorrelated components; see `fit_coordinates`."""
+    k = len(code.mean)
+    matrix = np.eye(k)
+    # In units of their spread, so that what is constant up to rounding counts as that.
+    scale = np.where(spread > LEAST_SPREAD * spread.max(), spread, np.inf)
+    correlation = code.second / np.outer(scale, scale)
+    for j in range(1, k):
+        slopes, *_ = np.linalg.lstsq(
+            correlation[:j, :j], correlation[:j, j], rcond=LEAST_SPREAD
+        )
+        if np.isfinite(scale[j]):
+            matrix[:j, j] = -slopes * scale[j] / scale[:j]
+    inverse = np.linalg.inv(matrix)
+    metric, jacobian = slopes_of(decode, probes, spread)
+    squares = np.einsum("ij,jk,ik->i", inverse, metric, inverse)
+    lengths = unit * np.sqrt(np.maximum(squares, 0.0))
+    lengths[lengths == 0] = 1.0
+    loadings = inverse @ jacobian
+    largest = np.argmax(np.abs(loadings), axis=1)
+    factors = lengths * np.where(loadings[np.arange(k), largest] < 0, -1.0, 1.0)
+    return AffineMap(
+        code.mean,
+        matrix=np.triu(matrix * factors),
+        inverse=np.triu(inverse / factors[:, None]),
     )
 
 

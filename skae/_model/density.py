@@ -51,6 +51,12 @@ class CodeDensity:
         self._code = (kept / self._unit).astype(np.float32)
         self._mixture = None
 
+    def leading(self, k):
+        """Return the density of the first ``k`` components."""
+        density = copy(self)
+        density._code, density._mixture = self._code[:, :k], None
+        return density
+
     def sample(self, n_samples, random_state):
         """Draw codes.
 

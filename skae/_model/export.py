@@ -80,6 +80,8 @@ def exported(model, part):
     """
     method, needed = PARTS[part]
     export = Exported(model, method)
+    if hasattr(model.autoencoder.bottleneck, "expand"):
+        needed = needed | {"bottleneck"}
     for name in {"encoder", "bottleneck", "decoder", "link"} - needed:
         setattr(export.module.autoencoder, name, None)
     return export.eval()

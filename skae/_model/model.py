@@ -1,5 +1,7 @@
 """The fitted model: one module from rows, in the data's units, to rows and back."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -55,6 +57,18 @@ class Model(RowModule):
         self.sparse_output = sparse_output
         self.width = max(len(scaling), len(coordinates))
 
+    def truncated(self, k):
+        """Return a copy with the first ``k`` components of a nested code."""
+        model = deepcopy(self)
+        model.autoencoder.bottleneck.truncate(k)
+        model.coordinates = self.coordinates.leading(k)
+        return model
+
+    @property
+    def is_nested(self):
+        """Whether the first components of a code are a code, too."""
+        return self.autoencoder.is_nested
+
     @property
     def loss(self):
         """The loss, which has the inverse link."""
@@ -91,7 +105,10 @@ class Model(RowModule):
 
     def decode(self, code):
         """Return the rows that codes stand for."""
-        return self.decode_raw(self.coordinates.inverse(code))
+        coordinates = self.coordinates
+        if code.shape[1] < len(coordinates):
+            coordinates = coordinates.leading(code.shape[1])
+        return self.decode_raw(coordinates.inverse(code))
 
     def decode_raw(self, code):
         """Return the rows that codes in the network's coordinates stand for."""

@@ -307,6 +307,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         would take long, it is measured on a random draw of rows, one per stratum of the
         table, which does not depend on ``random_state``.
 
+    reconstruction_curve_ : dict of ndarray of shape (n_components_,)
+        R² on the validation set when the first 1, 2, ... ``n_components_`` components
+        are decoded: "r2" of the model, and "pca_r2" of PCA of the training rows with as
+        many. On tables of less than 500 rows the model is the one before it was trained
+        anew on all rows. Only available with :class:`~skae.bottlenecks.Nested` and a
+        validation set.
+
     components_ : ndarray of shape (n_components_, n_features_in_)
         Change of the reconstruction per unit of each component, in the units of the
         training data. Only available if the decoder is linear: without hidden layers,
@@ -864,7 +871,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         return X
 
     @staticmethod
-    def _meaning_of_none():
+    def _meaning_of_none(bottleneck=None):
         # Bounded activations and PCA's linear path reconstruct what is far off as PCA
         # does; batch normalisation would let outliers among the training rows into its
         # statistics, without a gain in ranking: tests/benchmarks/bench_outliers.py.

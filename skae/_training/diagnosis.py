@@ -20,6 +20,7 @@ from .affine_pass import is_linear
 from .comparison import on_training_rows, on_unseen_rows
 from .final_pass import explained_variance_ratio, pca_residual
 from .outcome import Unchanged, describe, why_unchanged
+from .prefixes import reconstruction_curve, training_errors
 
 __all__ = ["diagnose"]
 
@@ -89,10 +90,23 @@ def diagnose(fit, names=None):
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
+    if plan.parts.bottleneck.nested:
+        errors = training_errors(plan, model, fit.final)
+        explained = _gains(errors[0], variance @ units)
+        reported["_by_size"] = {
+            "error": errors[0],
+            "pca_reconstruction_error_": errors[1] / n_features,
+            "r2": [_share(error, variance @ units) for error in errors[0]],
+            "pca_r2": [_share(error, variance @ units) for error in errors[1]],
+        }
+        if plan.n_validation:
+            reported["reconstruction_curve_"] = reconstruction_curve(fit)
+    else:
+        explained = explained_variance_ratio(plan, model, fit.final)
     return reported | {
         "kept_weights_": describe(net),
         "pca_reconstruction_error_": float(pca_error @ units / n_features),
-        "explained_variance_ratio_": explained_variance_ratio(plan, model, fit.final),
+        "explained_variance_ratio_": explained,
         "diagnostics_": {
             "n_held_out": plan.n_validation,
             "initial_loss": net.initial_loss_,
@@ -309,7 +323,8 @@ def _has_code_of_pca(fit):
     """Return whether the code could be that of PCA: a few numbers of any value."""
     fewer = fit.axes.n_components <= fit.plan.rows.shape[1]
     # Neither symbols nor sparse codes.
-    return fewer and fit.plan.parts.bottleneck.symmetry in ("rotation", "permutation")
+    dense = ("rotation", "triangular", "permutation")
+    return fewer and fit.plan.parts.bottleneck.symmetry in dense
 
 
 def _losses(parts, loss, other):
@@ -361,8 +376,12 @@ def _linear_components(fit):
     if has_link or model.loss.inverse_link(weight) is not weight:
         return None
     steps = torch.eye(fit.axes.n_components, dtype=weight.dtype, device=weight.device)
-    origin = model.coordinates.inverse(torch.zeros_like(steps[:1]))
-    steps = model.coordinates.inverse(steps) - origin
+    # From ones, so that no component is absent.
+    ahead, origin = (
+        model.autoencoder.expanded(model.coordinates.inverse(code))
+        for code in (1 + steps, torch.ones_like(steps[:1]))
+    )
+    steps = ahead - origin
     return (steps @ weight.T * model.scaling.scale.to(weight)).cpu().numpy()
 
 
@@ -377,6 +396,12 @@ def _report(fit):
     weight = torch.from_numpy(weight / weight.sum()).to(device)
     with torch.no_grad():
         return bottleneck.report(code.take(slice(None)).to(device).double(), weight)
+
+
+def _gains(errors, variance):
+    """Return the gain in R² from each component, given the error with each number."""
+    gains = -np.diff(errors, prepend=variance)
+    return gains / variance if variance > 0 else np.zeros_like(gains)
 
 
 def _share(error, variance):

@@ -82,8 +82,8 @@ def final_pass(plan, autoencoder, k):
     maps = None if table is None else affine_maps(autoencoder)
     if maps is not None:
         return _affine_pass(plan, raw, AffinePass.of(table, weight, maps))
-    rotates = parts.symmetry == "rotation"
-    moments = Moments(products if rotates else squares)
+    mixes = parts.symmetry in ("rotation", "triangular")
+    moments = Moments(products if mixes else squares)
     affordable = min(
         _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
     )
@@ -155,7 +155,7 @@ def _outputs(model, x):
 
 
 def _decoder(model, code):
-    return model.autoencoder.decoder(code)
+    return model.autoencoder.decoded(code)
 
 
 def _variance(code, coordinates):

@@ -17,6 +17,7 @@ from .final_pass import FinalPass, final_pass
 from .initial import make_net
 from .net import Net
 from .plan import Plan, draw_seeds
+from .prefixes import prefer_start
 from .progress import Progress
 
 __all__ = ["Fit", "train"]
@@ -116,6 +117,8 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
         net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+    if plan.parts.bottleneck.nested and previous is None and plan.n_validation:
+        prefer_start(net, plan, axes, seeds)
     validated = None
     if previous is None and has_few_rows(plan):
         validated = deepcopy(net.module_)

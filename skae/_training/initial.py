@@ -183,6 +183,11 @@ _INTERNAL = {
 
 
 def _continue_from(module, previous):
+    if getattr(previous.bottleneck, "is_truncated", False):
+        raise ValueError(
+            "warm_start=True cannot continue from a truncated model: go on with the "
+            "whole one, or pass warm_start=False to begin anew."
+        )
     try:
         module.load_state_dict(previous.state_dict())
     except RuntimeError as error:

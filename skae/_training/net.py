@@ -35,6 +35,10 @@ _LOWER = 0.1
 # Training rows from which the statistics of batch normalisation are estimated.
 _NORM_ROWS = 1024
 
+# Draws over which the objective of a row is averaged if its code is nested: the error
+# depends on the size that is drawn more than on the weights.
+_NESTED_DRAWS = 4
+
 # Optimisers by name: class, and whether one fused kernel does the whole step.
 OPTIMIZERS = {
     "adam": (torch.optim.Adam, True),
@@ -403,11 +407,15 @@ class Net(NeuralNet):
         rows = self._hidden(rows)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         terms = []
+        n_draws = _NESTED_DRAWS if self.module_.is_nested else 1
         for x, weight, mask, given in self.get_iterator(rows):
-            draws = self.module_.draw(x.shape, generator)
-            output = self.module_(x, draws, mask, given)
-            cost = self.criterion_.per_batch(output, weight)
-            terms.append(self.criterion_.per_sample(output, weight) + cost)
+            of_batch = 0.0
+            for _ in range(n_draws):
+                draws = self.module_.draw(x.shape, generator)
+                output = self.module_(x, draws, mask, given)
+                cost = self.criterion_.per_batch(output, weight)
+                of_batch += self.criterion_.per_sample(output, weight) + cost
+            terms.append(of_batch / n_draws)
         return torch.cat(terms).double().cpu().numpy()
 
     def partial_fit(
@@ -444,12 +452,18 @@ class Net(NeuralNet):
 
     def snapshot(self):
         """Return a net with a copy of the current weights and history."""
+        module, history = deepcopy((self.module_, self.history))
+        net = self.with_module(module)
+        net.history_, net.best_epoch_ = history, len(history)
+        return net
+
+    def with_module(self, module):
+        """Return a net with the same history and another, trained module."""
         net = type(self).__new__(type(self))
         vars(net).update(vars(self), optimizer_=None)
         for name in self._transient:
             vars(net).pop(name, None)
-        net.module_, net.history_ = deepcopy((self.module_, self.history))
-        net.best_epoch_ = len(net.history)
+        net.module_ = module
         return net
 
     def notify(self, method_name, **cb_kwargs):

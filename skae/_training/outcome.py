@@ -18,6 +18,7 @@ class Unchanged(Enum):
     DIVERGED = "loss not finite"
     LOW_RATE = "lr too low"
     NO_GAIN = "no epoch was better"
+    WORSE_SIZE = "with some number of components PCA was better"
     NO_CLEAR_GAIN = "no gain clear of noise"
 
 
@@ -43,6 +44,8 @@ def why_unchanged(net):
         return Unchanged.LINEAR if validated else Unchanged.FEW_ROWS
     if net.diverged_:
         return Unchanged.DIVERGED
+    if getattr(net, "worse_size_", None) is not None:
+        return Unchanged.WORSE_SIZE
     # Either would do without random draws, and without a gain in training only.
     curves = [[epoch[name] for epoch in net.history] for name in _LOSSES]
     if all(_is_flat(curve, net) for curve in curves):

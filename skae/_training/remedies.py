@@ -174,7 +174,7 @@ def _has_link(model):
 
 
 def _decoded(model, code):
-    return model.autoencoder.decoder(code)
+    return model.autoencoder.decoded(code)
 
 
 def _sentence(remedies):

@@ -20,7 +20,8 @@ class Architecture(Component):
     optional hooks, which are called if a network has them. In the shapes below,
     ``n_rows`` is the number of rows of a batch; for the encoder ``n_in`` is
     ``n_features`` and ``n_out`` is ``encoder_width``, for the decoder ``n_in`` is
-    ``n_components`` and ``n_out`` is ``n_features``.
+    ``n_components``, the width of the code but for a few bottlenecks, and ``n_out`` is
+    ``n_features``.
 
     ``forward(x)`` or ``forward(x, draw)``
         Map rows to rows.
@@ -114,7 +115,9 @@ class Architecture(Component):
             :meth:`Bottleneck.encoder_width
             <skae.bottlenecks.Bottleneck.encoder_width>`.
         n_components : int
-            Width of the code: number of inputs of the decoder.
+            Number of inputs of the decoder: the width of the code, or what
+            :meth:`Bottleneck.decoder_width
+            <skae.bottlenecks.Bottleneck.decoder_width>` returns for it.
         generator : torch.Generator
             Generator on the CPU, from which the initial weights must be drawn. Global
             generators must not be used.

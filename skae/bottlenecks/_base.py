@@ -17,10 +17,11 @@ class Bottleneck(Component):
 
     Attributes
     ----------
-    symmetry : {"rotation", "scaling", "permutation", None}
+    symmetry : {"rotation", "triangular", "scaling", "permutation", None}
         Transformations of the code after training that leave the model equivalent.
         "rotation": any rotation (the code is linear in the output of the encoder, and
-        nothing depends on its axes). "scaling": a positive factor for each component,
+        nothing depends on its axes). "triangular": maps of which each component depends
+        on those before it only. "scaling": a positive factor for each component,
         and permutations. "permutation": permutations only. None: no transformation.
         `fit` uses them to bring the code to a standard form. Default: None.
     guards : bool
@@ -31,6 +32,10 @@ class Bottleneck(Component):
     code_range : tuple of (float, float)
         Closed interval that contains all components of all codes. Default:
         ``(-inf, inf)``.
+    nested : bool
+        Whether the first components of a code are a code, too. The built module then
+        must have ``truncate``, and estimators have the method `truncate` and the
+        attribute ``reconstruction_curve_``. Default: False.
     discrete : bool
         Whether the code has finitely many values, named by integers. The built module
         then must have ``symbols``, ``codes`` and ``symbols_shape``, and estimators have
@@ -97,12 +102,19 @@ class Bottleneck(Component):
         - Returns: two pairs of ``weight`` and ``bias``, as in :class:`torch.nn.Linear`.
           The first is for the encoder, of shapes ``(encoder_width, n_features)`` and
           ``(encoder_width,)``; the second for the decoder, of shapes
-          ``(n_features, n_components)`` and ``(n_features,)``. The decoder pair is in
+          ``(n_features, decoder_width)`` and ``(n_features,)``. The decoder pair is in
           units of the scaled data; the loss then adapts it to its link.
 
         The maps are passed to the hook ``start`` of the networks, see
         :class:`~skae.architectures.Architecture`. Networks without this hook keep their
         weights.
+
+    ``expand(code)``
+        Return the input of the decoder for codes. Without this hook it is the code.
+        It must accept any codes, not only those that the bottleneck returns.
+
+        - ``code``: Tensor of shape ``(n_rows, n_components)``.
+        - Returns: Tensor of shape ``(n_rows, decoder_width)``.
 
     ``observe(h, code, draw, weight)``
         Update what is not learnt by gradient descent, such as codebooks or counts of
@@ -189,6 +201,14 @@ class Bottleneck(Component):
         Attribute or property, tuple of int: ``(n_symbols, n_values)``, the number of
         symbols of a row and the number of values of each symbol.
 
+    ``truncate(n_components)``
+        Return only the first components of codes from now on. The module must then
+        accept codes of that width, in ``expand`` above all, and does so before for all
+        smaller ones.
+
+        - ``n_components``: int.
+        - Returns: None.
+
     ``report(code, weight)``
         Compute fitted attributes of the estimator, such as the number of active
         components. Called once after training.
@@ -205,6 +225,7 @@ class Bottleneck(Component):
     symmetry: str | None = None
     guards = False
     code_range = (-inf, inf)
+    nested = False
     discrete = False
     sparse_output = False
 
@@ -220,6 +241,22 @@ class Bottleneck(Component):
         -------
         int
             Equal to ``n_components`` unless a subclass overrides the method.
+        """
+        return n_components
+
+    def decoder_width(self, n_components):
+        """Return the number of inputs of the decoder.
+
+        Parameters
+        ----------
+        n_components : int
+            Width of the code.
+
+        Returns
+        -------
+        int
+            Equal to ``n_components`` unless a subclass overrides the method. The built
+            module then must have the hook ``expand``.
         """
         return n_components
 

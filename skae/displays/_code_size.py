@@ -1,11 +1,14 @@
 """Validation scores of the reconstruction against the size of the code."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.model_selection import check_cv, validation_curve
+from sklearn.model_selection import check_cv, cross_validate, validation_curve
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from .._compat.sklearn import num_samples
 from .._data.categories import categorical_columns
@@ -16,6 +19,9 @@ from ._plotting import Display, keywords
 
 __all__ = ["CodeSizeDisplay"]
 
+# Sizes up to which each has a tick; with more, powers of two have.
+_MAX_TICKS = 12
+
 
 class CodeSizeDisplay(Display):
     """Cross-validated R² of the reconstruction against the size of the code.
@@ -24,12 +30,13 @@ class CodeSizeDisplay(Display):
     standard error of the mean to either side. The reconstruction nearly always improves
     with more components: look for the bend of the curve, or score the downstream task.
 
-    It is recommended to use `from_estimator`. All parameters are stored as attributes.
+    It is recommended to use `from_estimator`, or `from_curve` for a fitted estimator
+    with :class:`~skae.bottlenecks.Nested`. All parameters are stored as attributes.
 
     Parameters
     ----------
     n_components : array-like of int of shape (n_sizes,)
-        Sizes of the code.
+        Sizes of the code, in rising order.
     scores : ndarray of shape (n_sizes, n_folds)
         R² of the model on the validation set of each fold.
     pca_scores : ndarray of shape (n_sizes, n_folds), default=None
@@ -91,6 +98,9 @@ class CodeSizeDisplay(Display):
     ):
         """Cross-validate clones with several sizes of the code and draw the scores.
 
+        With :class:`~skae.bottlenecks.Nested` there is one fit for each fold, of the
+        largest size, which is truncated to the others.
+
         Parameters
         ----------
         estimator : estimator or Pipeline
@@ -141,12 +151,21 @@ class CodeSizeDisplay(Display):
         folds = list(check_cv(cv, y).split(X, y))
         sizes = _checked_sizes(n_components, X, folds)
 
-        def scores(model):
-            options = {"scoring": reconstruction_scorer, "error_score": "raise"}
-            options |= {"cv": folds, "n_jobs": n_jobs, "param_range": sizes}
-            name = f"{step}__n_components".removeprefix("__")
-            return validation_curve(model, X, y, param_name=name, **options)[1]
+        options = {"cv": folds, "n_jobs": n_jobs, "error_score": "raise"}
+        name = f"{step}__n_components".removeprefix("__")
 
+        def scores(model):
+            given = {"param_name": name, "param_range": sizes} | options
+            given["scoring"] = reconstruction_scorer
+            return validation_curve(model, X, y, **given)[1]
+
+        def scores_of_one_fit(model):
+            model = clone(model).set_params(**{name: sizes[-1]})
+            scoring = partial(_scores_of_sizes, sizes)
+            found = cross_validate(model, X, y, scoring=scoring, **options)
+            return np.array([found[f"test_{size}"] for size in sizes])
+
+        nested = getattr(getattr(last, "bottleneck", None), "nested", False)
         pca_scores = None
         which = None if step else getattr(last, "categorical_features", None)
         if not isinstance(last, PCA) and categorical_columns(X, which) is None:
@@ -157,11 +176,54 @@ class CodeSizeDisplay(Display):
             )
         display = cls(
             n_components=np.array(sizes),
-            scores=scores(estimator),
+            scores=(scores_of_one_fit if nested else scores)(estimator),
             pca_scores=pca_scores,
             name=type(last).__name__,
         )
         return display.plot(ax, line_kw=line_kw, fill_between_kw=fill_between_kw)
+
+    @classmethod
+    def from_curve(cls, estimator, *, ax=None, line_kw=None):
+        """Draw the curve of a fitted estimator with a nested code.
+
+        Nothing is fitted: these are the scores on the validation set of the training,
+        ``reconstruction_curve_``.
+
+        Parameters
+        ----------
+        estimator : AutoencoderTransformer or AutoencoderOutlierDetector
+            Fitted with :class:`~skae.bottlenecks.Nested`; or a pipeline that ends in
+            one, whose curve is of the rows that this step gets.
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a new figure.
+        line_kw : dict, default=None
+            Keyword arguments for ``Axes.plot``, for all lines.
+
+        Returns
+        -------
+        display : CodeSizeDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no ``reconstruction_curve_``.
+        """
+        _, last, _ = split_pipeline(estimator)
+        check_is_fitted(last)
+        curve = getattr(last, "reconstruction_curve_", None)
+        if curve is None:
+            raise TypeError(
+                "CodeSizeDisplay.from_curve needs an estimator that was fitted with "
+                f"bottleneck=Nested() and a validation set. Got {estimator!r}."
+            )
+        display = cls(
+            n_components=np.arange(1, len(curve["r2"]) + 1),
+            scores=curve["r2"][:, np.newaxis],
+            pca_scores=curve["pca_r2"][:, np.newaxis],
+            name=type(last).__name__,
+        )
+        return display.plot(ax, line_kw=line_kw)
 
     def plot(self, ax=None, *, line_kw=None, fill_between_kw=None):
         """Draw the scores.
@@ -198,13 +260,28 @@ class CodeSizeDisplay(Display):
                 style = keywords("collection", fill_between_kw, **style)
                 self.bands_.append(ax.fill_between(*limits, **style))
         ax.set_xscale("log", base=2)
-        ax.set_xticks(self.n_components, [str(size) for size in self.n_components])
+        ticks = self.n_components
+        if len(ticks) > _MAX_TICKS:
+            ticks = 2 ** np.arange(int(np.log2(ticks[-1])) + 1)
+        ax.set_xticks(ticks, [str(size) for size in ticks])
         ax.minorticks_off()
         ax.set(xlabel="components", ylabel="held-out R²")
         ax.grid(axis="y", color="#e6e9ee")
         ax.set_axisbelow(True)
         ax.legend(loc="lower right", **_plotting.LEGEND)
         return self
+
+
+def _scores_of_sizes(sizes, estimator, X, y=None):
+    """Return the scores of a fitted estimator that is truncated, by size."""
+    return {str(k): reconstruction_scorer(_truncated(estimator, k), X) for k in sizes}
+
+
+def _truncated(estimator, k):
+    if not isinstance(estimator, Pipeline):
+        return estimator.truncate(k)
+    *others, (name, last) = estimator.steps
+    return Pipeline([*others, (name, _truncated(last, k))])
 
 
 def _checked_sizes(n_components, X, folds):
