@@ -659,6 +659,8 @@ def test_the_spread_of_a_residual_allows_for_one_more_row():
 def test_hidden_cells_are_whole_categories():
     blocks = Blocks([0, 3, 0, 4])
     x = torch.randn(400, 9)
+    known = torch.ones(400, 9, dtype=torch.bool)
+    known[:8, 4] = False
     seen = []
 
     def completion(rows):
@@ -667,7 +669,7 @@ def test_hidden_cells_are_whole_categories():
 
     rows = Rows(
         Dense(x.numpy()),
-        known=torch.ones(400, 9, dtype=torch.bool),
+        known=known,
         completion=completion,
         blocks=blocks,
     )

@@ -70,7 +70,9 @@ def fit_of(monkeypatch):
 
     def fit_of(model, X, **kwargs):
         found = []
-        monkeypatch.setattr(_base, "diagnose", lambda fit: found.append(fit) or {})
+        monkeypatch.setattr(
+            _base, "diagnose", lambda fit, names: found.append(fit) or {}
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(X, **kwargs)

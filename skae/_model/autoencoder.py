@@ -38,7 +38,8 @@ class Parts:
         """Return the components; None stands for the plain one."""
         if architecture is None:
             architecture = MLP()
-            if bottleneck is not None and bottleneck.nested:
+            # Parameters are checked by `fit` only.
+            if getattr(bottleneck, "nested", False):
                 # From random weights large sizes may stay worse than PCA.
                 # Compared in tests/benchmarks/bench_nested.py.
                 architecture = MLP(activation="elu", norm=None, start="pca")
