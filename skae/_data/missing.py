@@ -14,6 +14,7 @@ those of a table that was filled once and for all.
 """
 
 from copy import deepcopy
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -305,6 +306,12 @@ class Known:
     def __getitem__(self, index):
         """Return a Tensor of bool, for some of the rows."""
         return ~self._rows.take(index).isnan()
+
+    @cached_property
+    def incomplete(self):
+        """Share of the rows with missing entries; all are read for it once."""
+        chunks = (x.isnan().any(dim=1).sum() for _, x in self._rows.chunks())
+        return sum(map(int, chunks)) / len(self._rows)
 
     def to(self, device):
         """Return the same for a device."""

@@ -217,8 +217,9 @@ def hides_entries(known, n_rows):
     """
     if known is None:
         return False
-    rows = torch.from_numpy(subsample(n_rows, _MAX_ROWS))
-    some = known[rows.to(known.device) if isinstance(known, Tensor) else rows]
+    if isinstance(known, Known):
+        return known.incomplete >= _LEAST_MISSING
+    some = known[torch.from_numpy(subsample(n_rows, _MAX_ROWS)).to(known.device)]
     return bool((~some).any(dim=1).double().mean() >= _LEAST_MISSING)
 
 
