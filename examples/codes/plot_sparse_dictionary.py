@@ -64,6 +64,7 @@ models = {
         architecture=MLP(()),
         bottleneck=TopK(N_ACTIVE),
         lr=5e-3,
+        n_iter_no_change=30,
         random_state=0,
     ),
 }
