@@ -14,9 +14,9 @@ class AutoencoderImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     `transform` returns the rows as they are, with the values that the autoencoder
     expects in the place of NaN. Categories are filled in, too. This is the method
-    ``impute`` of
-    :class:`AutoencoderTransformer` as a step of a pipeline, with the conventions of
-    :class:`~sklearn.impute.KNNImputer` and :class:`~sklearn.impute.IterativeImputer`.
+    ``impute`` of :class:`AutoencoderTransformer` as a step of a pipeline, with the
+    conventions of :class:`~sklearn.impute.KNNImputer` and
+    :class:`~sklearn.impute.IterativeImputer`.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from .frames import FrameKind, column_of, columns_of, frame_of
 
 __all__ = [
     "Categories",
+    "as_objects",
     "categorical_columns",
     "explain_refusal",
     "is_missing",
@@ -296,15 +297,15 @@ class Categories:
         if given is not None:
             given = _table(given)
             for j in np.flatnonzero(self.is_categorical):
-                columns[j] = _objects(column_of(given, j))
+                columns[j] = as_objects(column_of(given, j))
         categories = [values for values in self._all if values is not None]
         numeric = all(map(_is_numeric, [*columns, *categories]))
         table = np.empty(codes.shape, dtype=codes.dtype if numeric else object)
         for j, column in enumerate(columns):
-            if numeric:
+            if numeric and column.dtype.kind != "f":
                 column = [np.nan if value is None else value for value in column]
-            elif column.dtype.kind == "f":
-                column = _objects(column.tolist())
+            elif not numeric and column.dtype.kind == "f":
+                column = as_objects(column.tolist())
             table[:, j] = column
         return table
 
@@ -347,7 +348,7 @@ class Categories:
             found = self._kind.rounded(found)
         columns = []
         for j, column in enumerate(found):
-            given = _objects(column_of(table, j))
+            given = as_objects(column_of(table, j))
             missing = np.array([value is None for value in given], dtype=bool)
             given[missing] = column[missing]
             columns.append(given)
@@ -381,9 +382,9 @@ def refuse_dates(X, is_categorical):
     is_categorical : ndarray of bool of shape (n_features,) or None
         Features that need not be numbers.
     """
-    if frame_of(X) is None and getattr(getattr(X, "dtype", None), "kind", "") not in (
-        *"mM",
-    ):
+    # The values of other arrays and of lists are looked at if they are refused only.
+    is_of_dates = isinstance(X, np.ndarray) and X.dtype.kind in "mM"
+    if frame_of(X) is None and not is_of_dates:
         return
     found = _not_numbers(X, is_categorical)
     if any(kind == "date" for _, kind, _ in found):
@@ -512,7 +513,7 @@ def _index(codes):
     return codes.astype(np.int64)
 
 
-def _objects(values):
+def as_objects(values):
     """Return a list of values as an array of objects, None for missing ones."""
     array = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):

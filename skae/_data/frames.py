@@ -98,6 +98,7 @@ class FrameKind:
         index : pandas.Index, default=None
             Index of a frame of pandas; None counts the rows.
         """
+        # The name may come from a file, which must not have others imported.
         library = import_module(_LIBRARIES[_LIBRARIES.index(self.library)])
         columns = self.rounded(columns)
         lists = [column.tolist() for column in columns]

@@ -112,7 +112,11 @@ class Model(RowModule):
 
     def decode_raw(self, code):
         """Return the rows that codes in the network's coordinates stand for."""
-        return self.scaling.inverse(self.autoencoder.decode(code))
+        return self.scaling.inverse(self.decode_scaled(code))
+
+    def decode_scaled(self, code):
+        """Return the same rows, scaled."""
+        return self.autoencoder.decode(code)
 
     def forward(self, x):
         """Return the reconstruction of rows."""

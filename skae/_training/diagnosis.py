@@ -5,6 +5,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from .._model.coordinates import LEAST_SPREAD
+from .._model.model import Model
 from .._warning import warn_user
 from ..exceptions import (
     CollapsedCodeWarning,
@@ -339,13 +340,9 @@ def _is_one_row(fit):
     to the 90th percentile is that of ordinary rows.
     """
     code = fit.final.code.take(fit.final.sample).numpy()
-    spread = _spread(fit.model.map(_decode, code))
+    spread = _spread(fit.model.map(Model.decode_scaled, code))
     of_rows = _spread(fit.final.x)
     return 0 < of_rows and spread <= _MIN_SPREAD * of_rows
-
-
-def _decode(model, code):
-    return model.autoencoder.decode(code)
 
 
 def _spread(rows):

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from .._model.model import Model
 from .final_pass import pca_residual, sum_of_squares
 from .initial import make_net
 
@@ -38,7 +39,9 @@ def training_errors(plan, model, final):
     code = final.code.take(final.sample).numpy()
     error = np.empty(code.shape[1])
     for k in range(1, len(error) + 1):
-        residual = final.x - model.map(_decode, np.ascontiguousarray(code[:, :k]))
+        residual = final.x - model.map(
+            Model.decode_scaled, np.ascontiguousarray(code[:, :k])
+        )
         if known is not None:
             residual[~known] = 0.0
         error[k - 1] = sum_of_squares(residual, weight) @ units
@@ -48,10 +51,6 @@ def training_errors(plan, model, final):
         pca_residual(plan, plan.axes.cut(k)) @ units for k in range(1, len(error) + 1)
     ]
     return error, np.array(pca_error)
-
-
-def _decode(model, code):
-    return model.autoencoder.decode(code)
 
 
 def reconstruction_curve(fit):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._data.categories import is_missing
+from .._data.categories import as_objects, is_missing
 from .._global_state import in_default_state
 from ._explanation import Explanation
 from ._steps import Column, tables_of, transformers, undo_all
@@ -159,10 +159,7 @@ def _objects(values):
     """Return values as Python objects; missing ones are None."""
     # `tolist` would make integers of dates.
     items = list(values) if values.dtype.kind in "mM" else values.tolist()
-    objects = np.empty(len(items), dtype=object)
-    for i, item in enumerate(items):
-        objects[i] = None if is_missing(item) else item
-    return objects
+    return as_objects(items)
 
 
 def _stacked(columns):
