@@ -69,6 +69,7 @@ from ._training.fit import train
 from ._training.net import OPTIMIZERS
 from ._training.plan import Settings, prepare
 from ._training.progress import Progress
+from ._training.together import run
 from ._warning import warn_user
 from .architectures import Architecture
 from .bottlenecks import Bottleneck, Plain
@@ -170,7 +171,7 @@ class BaseAutoencoder(
         return 1
 
     def _finish(self, fit, progress):
-        """Set estimator-specific state after training; by default there is none.
+        """Set estimator-specific state after training: a generator, part of a fit.
 
         Parameters
         ----------
@@ -179,7 +180,12 @@ class BaseAutoencoder(
         progress : Progress or None
             Receives progress events of further networks. If None, no further network
             is trained.
+
+        Yields
+        ------
+        list of Training
         """
+        yield from ()
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -253,10 +259,24 @@ class BaseAutoencoder(
             If ``y`` has the shape of ``X`` and other values, and there is no
             ``X_target``. Other warnings are listed in the estimator.
         """
+        rows = X, sample_weight, X_val, X_target, X_val_target, groups, y
+        return run(self._fitting(*rows))
+
+    def _fitting(
+        self,
+        X,
+        sample_weight=None,
+        X_val=None,
+        X_target=None,
+        X_val_target=None,
+        groups=None,
+        y=None,
+    ):
+        """Fit: a generator that asks for networks to be trained; see `run`."""
         with _all_or_nothing(self):
             with one_blas_thread(), Progress(self) as progress:
-                rows = X, sample_weight, X_val, X_target, X_val_target, groups
-                self._fit(*map(on_host, rows), on_host(y), progress)
+                rows = X, sample_weight, X_val, X_target, X_val_target, groups, y
+                yield from self._fit(*map(on_host, rows), progress)
             # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
         return self
@@ -374,7 +394,7 @@ class BaseAutoencoder(
             **known,
         )
         progress.begin_fit(plan, self._n_networks(plan))
-        fit = train(
+        fit = yield from train(
             plan,
             previous=previous,
             progress=progress,
@@ -384,7 +404,7 @@ class BaseAutoencoder(
         vars(self).update(fit.attributes() | diagnose(fit, names))
         if self._categories is not None:
             self.categories_ = self._categories.values
-        self._finish(fit, progress)
+        yield from self._finish(fit, progress)
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
@@ -416,7 +436,7 @@ class BaseAutoencoder(
         """Return the fitted attributes for a `Fit`, for callbacks during training."""
         reached = copy(self)
         vars(reached).update(fit.attributes())
-        reached._finish(fit, None)
+        run(reached._finish(fit, None))
         return vars(reached)
 
     def __sklearn_is_fitted__(self):

@@ -531,6 +531,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         if not hasattr(fit.model.autoencoder.bottleneck, "prior"):
             coordinates, weight = fit.model.coordinates, fit.plan.weight
             self._density = CodeDensity(fit.final.code, coordinates, weight)
+        # No further network is to be trained.
+        yield from ()
 
     def _set_variances(self, fit):
         """Set the attributes of PCA that are variances, from the final pass."""

@@ -93,12 +93,12 @@ def test_the_first_member_is_what_one_alone_would_be(X, judges):
 def test_members_differ_in_weights_and_share_the_rest(X, monkeypatch):
     given = []
 
-    def recorded(net, data, **params):
+    def recorded(net, data, *args):
         given.append(data)
-        return original(net, data, **params)
+        return original(net, data, *args)
 
-    original = _fitting.Net.partial_fit
-    monkeypatch.setattr(_fitting.Net, "partial_fit", recorded)
+    original = _fitting.Net.training
+    monkeypatch.setattr(_fitting.Net, "training", recorded)
     model = small().fit(X)
     # Few rows: after that, each is trained on all of them.
     given = [data for data in given if data.validation is not None]

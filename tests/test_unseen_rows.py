@@ -83,15 +83,14 @@ def nets(monkeypatch):
     """Record the epochs that networks may take, and the rows that they have."""
     recorded = []
 
-    def partial_fit(net, data, **params):
+    def training(net, data, epochs=None, *args):
         n_validation = 0 if data.validation is None else len(data.validation)
-        epochs = params.get("epochs")
-        epochs = net.max_epochs if epochs is None else epochs
-        recorded.append((epochs, len(data.train), n_validation))
-        return original(net, data, **params)
+        n_epochs = net.max_epochs if epochs is None else epochs
+        recorded.append((n_epochs, len(data.train), n_validation))
+        return original(net, data, epochs, *args)
 
-    original = fit_layer.Net.partial_fit
-    monkeypatch.setattr(fit_layer.Net, "partial_fit", partial_fit)
+    original = fit_layer.Net.training
+    monkeypatch.setattr(fit_layer.Net, "training", training)
     return recorded
 
 

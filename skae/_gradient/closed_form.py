@@ -79,13 +79,16 @@ class ClosedForm:
             Nothing else is computed.
         """
         x, weight = batch.x, batch.weight
-        if len(x) not in self._passes:
-            self._passes[len(x)] = _Pass(self._module, len(x))
         seen = self._module.corrupted(batch.seen, draws)
         masks = draws.get("encoder", ())
         kept = draws.get("bottleneck")
-        step = self._passes[len(x)]
+        step = self._pass(len(x))
         return step(x, seen, weight, masks, batch.mask, kept), None
+
+    def _pass(self, n_rows):
+        if n_rows not in self._passes:
+            self._passes[n_rows] = _Pass(self._module, n_rows)
+        return self._passes[n_rows]
 
 
 def _is_plain(network):
@@ -118,7 +121,7 @@ def _each_has_a_gradient(module):
 
 
 class _Pass:
-    """Forward and backward pass of a model, for batches of one size."""
+    """Forward and backward pass of a model, or of a stack, for batches of one size."""
 
     def __init__(self, module, n_rows):
         self._n_rows = n_rows
@@ -131,7 +134,7 @@ class _Pass:
         # number, which costs nothing if the output is computed that small.
         self._decoder = _Chain(module.decoder, n_rows, code, share=1 / n_rows)
         self._raw, self._d_raw = self._decoder.y.value, self._decoder.y.gradient
-        self._flat = self._d_raw.view(-1)
+        self._flat = self._d_raw.flatten(-2)
 
     def __call__(self, x, seen, weight, masks, known=None, kept=None):
         """Return the objective; see `ClosedForm`."""
@@ -143,12 +146,12 @@ class _Pass:
         if known is not None:
             self._d_raw.mul_(known)
         if weight is None:
-            squares = torch.dot(self._flat, self._flat)
+            squares = torch.linalg.vecdot(self._flat, self._flat)
         else:
             # The output is not needed any more: its buffer takes the residual.
             residual = self._raw.copy_(self._d_raw)
-            self._d_raw.mul_(weight[:, None])
-            squares = torch.dot(residual.view(-1), self._flat)
+            self._d_raw.mul_(weight[..., None])
+            squares = torch.linalg.vecdot(residual.flatten(-2), self._flat)
         self._decoder.backward()
         if self._prefixes is not None:
             self._prefixes.backward()
@@ -230,7 +233,8 @@ class _Chain:
 
     def __init__(self, network, n_rows, x=None, share=1.0, adds=False):
         self.x = _Signal(None, None) if x is None else x
-        self._like = next(network.parameters()).detach()
+        last = _last(network)
+        self._like, self._stack = last.bias.detach(), last.bias.shape[:-1]
         self._n_rows, self._adds = n_rows, adds
         self._layers, self._masks = [], []
         self.y = self._bind(network, share)
@@ -250,15 +254,14 @@ class _Chain:
             layer.backward()
 
     def _buffer(self, width):
-        return self._like.new_empty(self._n_rows, width)
+        return self._like.new_empty(*self._stack, self._n_rows, width)
 
     def _signal(self, width):
         return _Signal(self._buffer(width), self._buffer(width))
 
     def _bind(self, network, share):
         x, adds = self.x, self._adds
-        last = network.linear if network.branch is None else network.branch.last
-        y = self._signal(last.out_features)
+        y = self._signal(_width(_last(network)))
         both = network.linear is not None and network.branch is not None
         if network.linear is not None:
             kind = _AnchoredLinear if isinstance(network.linear, Anchored) else _Linear
@@ -278,12 +281,13 @@ class _Chain:
         return y
 
     def _bind_stage(self, stage, x, drops):
-        width = stage.layer.out_features
+        width = _width(stage.layer)
         z, a = self._signal(width), self._signal(width)
         self._layers.append(_Linear.of(stage.layer, x, z, adds=self._adds))
         if stage.norm is not None:
             normed = self._signal(width)
-            self._layers.append(_BatchNorm(stage.norm, z, normed, self._adds))
+            kind = _StackedBatchNorm if self._stack else _BatchNorm
+            self._layers.append(kind(stage.norm, z, normed, self._adds))
             z = normed
         self._layers.append(_Activation(stage.activation, z, a))
         if not drops:
@@ -292,6 +296,16 @@ class _Chain:
         self._masks.append(mask)
         self._layers.append(_Product(mask, a, kept))
         return kept
+
+
+def _last(network):
+    """Return the last layer of a network, which has a bias of its own."""
+    return network.linear if network.branch is None else network.branch.last
+
+
+def _width(layer):
+    """Return the number of outputs of a layer, of one network or of a stack."""
+    return layer.bias.shape[-1]
 
 
 class _Signal:
@@ -339,16 +353,19 @@ class _Linear:
         adds_forth=False,
         adds_back=False,
     ):
-        self._weight, self._bias = weight, bias
-        self._d_weight, self._d_bias = d_weight, d_bias
+        self._weight, self._d_weight = weight, d_weight
         self._x, self._y, self._share = x, y.value, share
         self._dx, self._dy = x.gradient, y.gradient
         # Of what is there; torch ignores it where the factor is zero.
         self._past = 1.0 if adds else 0.0
         self._adds_forth, self._adds_back = adds_forth, adds_back
         # Views are cheap, but not beside products this small.
-        self._weight_t, self._dy_t = weight.t(), y.gradient.t()
-        self._ones = torch.ones_like(y.gradient[:, 0])
+        self._weight_t, self._dy_t = weight.mT, y.gradient.mT
+        self._bias_row, self._d_bias_row = bias.unsqueeze(-2), d_bias.unsqueeze(-2)
+        self._ones = torch.ones_like(y.gradient[..., :1]).mT
+        stacked = weight.ndim == 3
+        self._add_product = torch.baddbmm if stacked else torch.addmm
+        self._product = torch.bmm if stacked else torch.mm
 
     @classmethod
     def of(cls, layer, *signals, **kwargs):
@@ -358,10 +375,10 @@ class _Linear:
         return cls(*tensors, *signals, **kwargs)
 
     def forward(self):
-        base, beta = self._bias, self._share
+        base, beta = self._bias_row, self._share
         if self._adds_forth:
-            base, beta = self._y.add_(self._bias, alpha=self._share), 1.0
-        torch.addmm(
+            base, beta = self._y.add_(base, alpha=self._share), 1.0
+        self._add_product(
             base,
             self._x.value,
             self._weight_t,
@@ -371,16 +388,14 @@ class _Linear:
         )
 
     def backward(self):
-        d_weight, d_bias = self._d_weight, self._d_bias
-        beta, alpha = self._past, self._pace
-        torch.addmm(
-            d_weight, self._dy_t, self._x.value, beta=beta, alpha=alpha, out=d_weight
-        )
-        torch.addmv(d_bias, self._dy_t, self._ones, beta=beta, alpha=alpha, out=d_bias)
+        d_weight, d_bias = self._d_weight, self._d_bias_row
+        how = {"beta": self._past, "alpha": self._pace}
+        self._add_product(d_weight, self._dy_t, self._x.value, **how, out=d_weight)
+        self._add_product(d_bias, self._ones, self._dy, **how, out=d_bias)
         if self._adds_back and self._dx is not None:
-            torch.addmm(self._dx, self._dy, self._weight, out=self._dx)
+            self._add_product(self._dx, self._dy, self._weight, out=self._dx)
         elif self._dx is not None:
-            torch.mm(self._dy, self._weight, out=self._dx)
+            self._product(self._dy, self._weight, out=self._dx)
 
 
 class _AnchoredLinear(_Linear):
@@ -394,7 +409,8 @@ class _AnchoredLinear(_Linear):
         sums = tuple(map(torch.empty_like, starts))
         bound = cls(*sums, *(p.grad for p in moved), *signals, **kwargs)
         bound._sums = list(zip(starts, (p.detach() for p in moved), sums, strict=True))
-        bound._pace = float(layer.pace)
+        # The same in all networks of a stack.
+        bound._pace = float(layer.pace.flatten()[0])
         return bound
 
     def forward(self):
@@ -408,14 +424,16 @@ class _BatchNorm:
 
     def __init__(self, norm, x, y, adds):
         self._x, self._y, self._dx, self._dy = x.value, y.value, x.gradient, y.gradient
-        self._weight, bias = norm.weight.detach(), norm.bias.detach()
-        self._gradients = norm.weight.grad, norm.bias.grad
+        # Of all networks of a stack, one after the other.
+        self._weight, bias = (p.detach().flatten() for p in (norm.weight, norm.bias))
+        self._gradients = tuple(p.grad.flatten() for p in (norm.weight, norm.bias))
         self._computed = self._gradients
         if adds:
             self._computed = tuple(map(torch.empty_like, self._gradients))
         self._adds = adds
         many = len(x.value) > 1
-        self._inference = (None, None) if many else (norm.mean, norm.variance)
+        moments = norm.mean.flatten(), norm.variance.flatten()
+        self._inference = (None, None) if many else moments
         # Of the batch: its means, and the reciprocals of its standard deviations.
         n_units = len(bias) if many else 0
         self._batch = bias.new_empty(n_units), bias.new_empty(n_units)
@@ -452,6 +470,41 @@ class _BatchNorm:
         if self._adds:
             for gradient, computed in zip(self._gradients, self._computed, strict=True):
                 gradient.add_(computed)
+
+
+class _StackedBatchNorm(_BatchNorm):
+    """Batch normalisation of a stack of networks, as of one with the units of all."""
+
+    def __init__(self, norm, x, y, adds):
+        self._stacked = x, y
+        # The kernel needs the units of a row side by side.
+        super().__init__(norm, *map(_side_by_side, self._stacked), adds)
+
+    def forward(self):
+        x, y = self._stacked
+        _copy_rows(x.value, self._x)
+        super().forward()
+        _copy_rows(self._y, y.value)
+
+    def backward(self):
+        x, y = self._stacked
+        _copy_rows(y.gradient, self._dy)
+        super().backward()
+        _copy_rows(self._dx, x.gradient)
+
+
+def _side_by_side(signal):
+    n_networks, n_rows, n_units = signal.value.shape
+    rows = [signal.value.new_empty(n_rows, n_networks, n_units) for _ in range(2)]
+    return _Signal(*(part.flatten(1) for part in rows))
+
+
+def _copy_rows(values, out):
+    """Copy rows of a stack to those of all units side by side, or back."""
+    if values.ndim == 3:
+        out.view(values.shape[1], len(values), -1).copy_(values.transpose(0, 1))
+    else:
+        out.copy_(values.view(out.shape[1], len(out), -1).transpose(0, 1))
 
 
 class _Activation:
@@ -501,7 +554,7 @@ class _Prefixes:
 
     def backward(self):
         # Which components are absent does not depend on the weights.
-        gradient = self.y.gradient[:, : self._mask.shape[1]]
+        gradient = self.y.gradient[..., : self._mask.shape[-1]]
         torch.mul(gradient, self._mask, out=self._x.gradient)
 
 

@@ -21,6 +21,8 @@ class FlatWeights:
         Of one dtype on one device; their data is moved into the buffer.
     decay : float
         Weight of the past in the running average, per step; 0 for no average.
+    ndim : int, default=2
+        Least number of axes of the weights of layers; one more for those of a stack.
 
     Attributes
     ----------
@@ -28,12 +30,12 @@ class FlatWeights:
         Steps taken since the average began.
     """
 
-    def __init__(self, parameters, decay):
+    def __init__(self, parameters, decay, ndim=2):
         # Weights of layers first, the others (biases, norms, variances) last: weight
         # decay is for the first part of the buffer only.
-        weights = [p for p in parameters if p.ndim >= 2]
+        weights = [p for p in parameters if p.ndim >= ndim]
         self._n_weights = sum(p.numel() for p in weights)
-        self.parameters = weights + [p for p in parameters if p.ndim < 2]
+        self.parameters = weights + [p for p in parameters if p.ndim < ndim]
         pieces = [p.detach().flatten() for p in self.parameters]
         self.flat = nn.Parameter(
             torch.cat(pieces) if pieces else torch.zeros(0), requires_grad=False
@@ -141,6 +143,11 @@ class FlatWeights:
         if self._average is not None:
             decay = min(self._decay, self.n_steps / (self.n_steps + 10))
             self._average.lerp_(self.flat, 1 - decay)
+
+    def tensors(self):
+        """Return views of all parameters, then of all their averages, if there are."""
+        averages = [] if self._average is None else self._pieces(self._average)
+        return [*self._views, *averages]
 
     @contextmanager
     def averaged(self):

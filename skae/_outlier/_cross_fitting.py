@@ -5,6 +5,7 @@ import numpy as np
 from .._data.source import Resident, Subset
 from .._training.fit import train
 from .._training.plan import FEW_ROWS
+from .._training.together import together
 from ._ensemble import fit_ensemble
 
 __all__ = ["cross_fits", "cross_fitted"]
@@ -37,6 +38,8 @@ def cross_fits(plan):
 def cross_fitted(fit, unchanged, how, events):
     """Return a score of every training row by an ensemble that has not seen it.
 
+    A generator, as a part of a fit; see `train`.
+
     Parameters
     ----------
     fit : Fit
@@ -62,11 +65,13 @@ def cross_fitted(fit, unchanged, how, events):
     if n_epochs == 0 and not unchanged:
         n_epochs = None
     folds = plan.folds()
-    scores = []
-    for kept, rows in folds:
-        first = train(plan.fold(kept, n_epochs), **events)
-        fitted = fit_ensemble(first, **how, **events)
-        scores.append(fitted.ensemble.score(_unseen(plan, kept, rows)))
+
+    def scores_of(kept, rows):
+        first = yield from train(plan.fold(kept, n_epochs), **events)
+        fitted = yield from fit_ensemble(first, **how, **events)
+        return fitted.ensemble.score(_unseen(plan, kept, rows))
+
+    scores = yield from together(scores_of(*fold) for fold in folds)
     rows = np.concatenate([rows for _, rows in folds])
     # In the order of the table.
     order = np.argsort(rows, kind="stable")

@@ -961,7 +961,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             "sizes": "smaller" if self.n_components == "auto" else "same",
         }
         events = {"progress": progress, "attributes": self._attributes_of}
-        fitted = fit_ensemble(fit, **how, previous=previous, **events)
+        fitted = yield from fit_ensemble(fit, **how, previous=previous, **events)
         self._ensemble = fitted.ensemble
         withheld, self._withheld = self._withheld, None
         vars(self).pop("calibration_scores_", None)
@@ -985,7 +985,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         if progress is not None:
             self._warn_of_dependence(fit.plan)
         if withheld is None:
-            unseen = self._unseen_scores(fit, fitted, how, events)
+            unseen = yield from self._unseen_scores(fit, fitted, how, events)
             self._reference = _thresholds.Reference(*unseen)
         self.offset_ = _thresholds.given()(self._reference)
 
@@ -1016,7 +1016,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         """
         plan = fit.plan
         if events["progress"] is not None and cross_fits(plan):
-            scores, weight = cross_fitted(fit, fitted.unchanged, how, events)
+            scores, weight = yield from cross_fitted(fit, fitted.unchanged, how, events)
             return -scores, weight
         rows, weight = plan.validation_rows()
         if rows is None:

@@ -13,6 +13,7 @@ from .._model.inference import RowModule
 from .._model.model import Model
 from .._training.fit import train
 from .._training.plan import FEW_ROWS
+from .._training.together import together
 from ..anomaly_scores import View
 from ..anomaly_scores._base import deviation, residual_spread
 from ._absence import fit_absence
@@ -188,6 +189,8 @@ def fit_ensemble(
 ):
     """Train the further members of an ensemble, and fit the scorers.
 
+    A generator, as a part of a fit; see `train`.
+
     Parameters
     ----------
     fit : Fit
@@ -208,13 +211,14 @@ def fit_ensemble(
     """
     k = fit.axes.n_components
     last = k if sizes == "same" else -(-k // 2)
-    fits = [fit]
+    further = []
     for i, size in enumerate(np.linspace(k, last, n_estimators).round()[1:], 1):
         before = None
         if i < len(previous):
             before = previous[i].model
             size = len(before.coordinates)
-        fits.append(train(fit.plan, int(size), before, progress, attributes))
+        further.append(train(fit.plan, int(size), before, progress, attributes))
+    fits = [fit, *(yield from together(further))]
     # One score needs no unit: it is what its documentation says.
     fitted = [_fit_member(each, score, unit=n_estimators > 1) for each in fits]
     members, of_rows, of_validation = zip(*fitted, strict=True)

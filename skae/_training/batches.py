@@ -238,22 +238,22 @@ class Batches:
     """
 
     def __init__(self, rows, batch_size, generator=None):
-        self._rows = rows
+        self.rows = rows
         self._batch_size = batch_size
         self._generator = generator
         self._n_passes = 0
 
     def __len__(self):
-        return math.ceil(len(self._rows) / self._batch_size)
+        return math.ceil(len(self.rows) / self._batch_size)
 
     def __iter__(self):
-        n_rows, generator = len(self._rows), self._generator
+        n_rows, generator = len(self.rows), self._generator
         if generator is None:
             for start in range(0, n_rows, self._batch_size):
-                yield self._rows[start : start + self._batch_size]
+                yield self.rows[start : start + self._batch_size]
             return
         if self._n_passes % _KEPT == 0:
-            self._hidden = self._rows.hidden(generator)
+            self._hidden = self.rows.hidden(generator)
         self._n_passes += 1
         rows = self._hidden
         order = torch.randperm(n_rows, generator=generator, device=generator.device)

@@ -15,6 +15,7 @@ from .fit import train
 from .initial import statistics
 from .plan import FEW_ROWS
 from .selection import is_clear_gain
+from .together import run
 
 __all__ = ["Comparison", "on_training_rows", "on_unseen_rows"]
 
@@ -116,7 +117,7 @@ def on_unseen_rows(fit):
     plan = replace(plan, random_state=_random_state())
     kept, held_out = plan.folds()[0]
     fold = replace(plan.validated_on(kept, held_out), n_epochs=len(net.history))
-    trained = train(fold)
+    trained = run(train(fold))
     return _compare(
         fold, fold.axes, trained.net, trained.net.module_, fold.data().validation
     )

@@ -10,6 +10,7 @@ import numpy as np
 from .initial import make_net
 from .plan import FEW_ROWS
 from .selection import is_clear_gain
+from .together import Training, trained
 
 __all__ = ["has_few_rows", "train_on_all_rows"]
 
@@ -32,6 +33,8 @@ def has_few_rows(plan):
 def train_on_all_rows(net, plan, axes, seeds):
     """Train anew, on all rows, for the number of epochs that validation has chosen.
 
+    A generator, as a part of a fit; see `train`.
+
     If the validation set cannot tell whether its best epoch is better than the initial
     weights, cross-validation decides, with gains of all rows: each is found by a
     network and principal axes that have not seen the row. The net then may return to
@@ -53,14 +56,15 @@ def train_on_all_rows(net, plan, axes, seeds):
     weight = validation.weight_array()
     n_epochs = net.best_epoch_
     if net.starts_fitted and not is_clear_gain(net.trial_.gains, weight, _CLEAR):
-        n_epochs = _cross_validated(net, plan, axes)
+        n_epochs = yield from _cross_validated(net, plan, axes)
     if n_epochs == 0:
         start = make_net(plan, axes, seeds).module_
         net.module_.load_state_dict(start.state_dict())
         net.best_epoch_, net.best_loss_ = 0, net.initial_loss_
         return
     whole = plan.on_all_rows(n_epochs)
-    every = make_net(whole, axes, seeds).partial_fit(whole.data(), epochs=n_epochs)
+    every = make_net(whole, axes, seeds)
+    yield from trained(Training(every, whole.data(), n_epochs))
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
@@ -73,11 +77,15 @@ def train_on_all_rows(net, plan, axes, seeds):
 def _cross_validated(net, plan, axes):
     """Return the number of epochs that gains, clear of noise; 0 if none does."""
     folds = plan.folds()
-    gains, epochs = [], []
+    trainings = []
     for kept, rows in folds:
         fold = plan.validated_on(kept, rows)
         fold_net = make_net(fold, fold.axes.cut(axes.n_components), fold.seeds)
-        trial = fold_net.partial_fit(fold.data()).trial_
+        trainings.append(Training(fold_net, fold.data()))
+    yield from trained(*trainings)
+    gains, epochs = [], []
+    for (_, rows), training in zip(folds, trainings, strict=True):
+        trial = training.net.trial_
         gains.append(np.zeros(len(rows)) if trial is None else trial.gains)
         epochs.append(0 if trial is None else trial.epoch)
     rows = np.concatenate([rows for _, rows in folds])

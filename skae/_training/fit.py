@@ -19,6 +19,7 @@ from .net import Net
 from .plan import Plan, draw_seeds
 from .prefixes import prefer_start
 from .progress import Progress
+from .together import Training, trained
 
 __all__ = ["Fit", "train"]
 
@@ -76,7 +77,7 @@ class Fit:
 
 
 def train(plan, n_components=None, previous=None, progress=None, attributes=None):
-    """Train a network.
+    """Train a network; a generator, to be completed by `run`.
 
     Parameters
     ----------
@@ -92,6 +93,11 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         From a `Fit` to the fitted attributes of an estimator, for callbacks that ask
         for them during training.
 
+    Yields
+    ------
+    list of Training
+        To be trained before it goes on.
+
     Returns
     -------
     Fit
@@ -102,11 +108,11 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         axes, seeds = axes.cut(n_components), draw_seeds(plan.random_state)
     at_pca = plan.parts.has_pca_start and previous is None
     net = make_net(plan, axes, seeds, previous)
-    progress.begin_network(
+    network = progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
     )
     try:
-        net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+        yield from trained(Training(net, plan.data(), plan.n_epochs, network))
     except torch.cuda.OutOfMemoryError:
         # Once: what still does not fit is too large by more than a batch.
         if plan.batch_size == 1:
@@ -116,14 +122,14 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if net is None:
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
-        net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+        yield from trained(Training(net, plan.data(), plan.n_epochs, network))
     if plan.parts.bottleneck.nested and previous is None and plan.n_validation:
         prefer_start(net, plan, axes, seeds)
     validated = None
     if previous is None and has_few_rows(plan):
         validated = deepcopy(net.module_)
-        train_on_all_rows(net, plan, axes, seeds)
-    progress.end_network(net)
+        yield from train_on_all_rows(net, plan, axes, seeds)
+    network.end(net)
     return _fit_of(plan, axes, net, at_pca, validated)
 
 

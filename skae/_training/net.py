@@ -20,7 +20,7 @@ from .._model.autoencoder import Objective
 from .._model.portable import is_available
 from .batches import Batches, Rows
 from .device import multiplications, threads_for
-from .progress import Progress
+from .progress import NetworkProgress
 from .selection import Selection
 
 __all__ = ["OPTIMIZERS", "Net"]
@@ -83,7 +83,7 @@ class Net(NeuralNet):
     """
 
     # Attributes that only training needs.
-    _transient = ("generator_", "selection_", "step_", "weights_")
+    _transient = ("batches_", "generator_", "selection_", "step_", "weights_")
 
     def __init__(
         self,
@@ -166,14 +166,26 @@ class Net(NeuralNet):
 
     # Training
 
-    def fit_loop(self, X, y=None, epochs=None, progress=None, **fit_params):
-        """Train; at the end the module holds the weights to keep.
+    def training(self, X, epochs=None, progress=None):
+        """Train: a generator that yields before each epoch, for its steps to be taken.
 
-        A callback that sets ``net.stop_training_ = True`` ends it after the epoch.
+        `pass_once` takes them. At the end the module holds the weights to keep, and
+        what only training needs is gone: gradients, optimiser, order of rows. A
+        callback that sets ``net.stop_training_ = True`` ends it after the epoch.
         After the first epoch whose loss is not finite it goes on from the weights that
         would be kept, with a lower learning rate; after a second one it ends.
         ``divergences_`` lists both.
+
+        Parameters
+        ----------
+        X : Data
+        epochs : int, default=None
+            Largest number of epochs, where that is not ``max_epochs``, which annealed
+            penalties count by.
+        progress : NetworkProgress, default=None
+            Receives progress events.
         """
+        self.notify("on_train_begin", X=X, y=None)
         self.check_training_readiness()
         train, validation = X
         if validation is not None:
@@ -181,7 +193,7 @@ class Net(NeuralNet):
         epochs = self.max_epochs if epochs is None else epochs
         if not self.weights_.parameters:
             epochs = 0  # nothing to train
-        progress = Progress() if progress is None else progress
+        progress = NetworkProgress() if progress is None else progress
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
         self.divergences_ = []
@@ -200,36 +212,31 @@ class Net(NeuralNet):
         watched = self.has_batch_callbacks_ or self.weights_.flat.grad is None
         self.step_ = None
         self.weights_.start_average()
-        self._set_training(False)
-        work = multiplications(self.module_, train[:1].x) * min(
-            self.batch_size, len(train)
-        )
         estimate_norms = self._norm_estimator(train)
-        with threads_for(work):
-            estimate_norms()
-            self.selection_ = self._start_selection(validation)
-            self._leave_start()
-            batches = self.get_iterator(train, training=True)
-            datasets = {"dataset_train": train, "dataset_valid": validation}
-            for number in range(epochs):
-                progress.begin_epoch(number)
-                self.notify("on_epoch_begin", **datasets)
-                # Callbacks may have replaced or frozen weights, or set hooks, by now.
-                self.weights_.bind()
-                self.step_ = choose_step(self, watched, self.step_)
-                self.weights_.hold_frozen()
-                self.run_single_epoch(batches, True, "train", self.train_step)
-                with self.weights_.averaged():
-                    estimate_norms()
-                    self._validate(train, validation)
-                    self.notify("on_epoch_end", **datasets)
-                    if progress.end_epoch(number, self):
-                        self.stop_training_ = True
-                if self.stop_training_:
-                    break
-                if self.divergences_[-1:] == [len(self.history)]:
-                    self._go_back()
-            self.selection_.finish()
+        estimate_norms()
+        self.selection_ = self._start_selection(validation)
+        self._leave_start()
+        self.batches_ = self.get_iterator(train, training=True)
+        datasets = {"dataset_train": train, "dataset_valid": validation}
+        for number in range(epochs):
+            progress.begin_epoch(number)
+            self.notify("on_epoch_begin", **datasets)
+            # Callbacks may have replaced or frozen weights, or set hooks, by now.
+            self.weights_.bind()
+            self.step_ = choose_step(self, watched, self.step_)
+            self.weights_.hold_frozen()
+            yield
+            with self.weights_.averaged():
+                estimate_norms()
+                self._validate(train, validation)
+                self.notify("on_epoch_end", **datasets)
+                if progress.end_epoch(number, self):
+                    self.stop_training_ = True
+            if self.stop_training_:
+                break
+            if self.divergences_[-1:] == [len(self.history)]:
+                self._go_back()
+        self.selection_.finish()
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
         self.step_name_ = None if self.step_ is None else self.step_.name
@@ -240,7 +247,23 @@ class Net(NeuralNet):
         self.unfinished_ = (
             self.early_stopping and 0 < epochs and not self.stop_training_
         )
-        return self
+        self.notify("on_train_end", X=X, y=None)
+        self.weights_.release()
+        self.module_.eval()
+        self.optimizer_ = None
+        self.initialize_virtual_params()  # which are those of the optimiser
+        for name in self._transient:
+            vars(self).pop(name, None)
+
+    def pass_once(self):
+        """Take the steps of an epoch."""
+        self.run_single_epoch(self.batches_, True, "train", self.train_step)
+
+    def work(self, X):
+        """Return the approximate number of multiplications of a step."""
+        self._set_training(False)
+        rows = min(self.batch_size, len(X.train))
+        return multiplications(self.module_, X.train[:1].x) * rows
 
     def _check_needs_no_validation(self, callback):
         monitor = getattr(callback, "monitor", None)
@@ -351,7 +374,11 @@ class Net(NeuralNet):
             n_rows += len(batch.x)
             if self.has_batch_callbacks_:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self._record(f"{prefix}_loss", float(total) / n_rows)
+        self.record_epoch(f"{prefix}_loss", float(total) / n_rows)
+
+    def record_epoch(self, name, loss):
+        """Record the loss of an epoch, when all of its steps have been taken."""
+        self._record(name, loss)
         # What skorch keeps per batch; ``Checkpoint`` looks at the last one.
         self.history.new_batch()
 
@@ -421,33 +448,15 @@ class Net(NeuralNet):
     def partial_fit(
         self, X, y=None, classes=None, epochs=None, progress=None, **fit_params
     ):
-        """Train without initialising anew.
+        """Train without initialising anew; see `training`.
 
-        Unlike skorch's, it lets every ``KeyboardInterrupt`` through, and drops at the
-        end what only training needs: gradients, optimiser, order of rows.
-
-        Parameters
-        ----------
-        X : Data
-        y, classes
-            Ignored.
-        epochs : int, default=None
-            Largest number of epochs, where that is not ``max_epochs``, which annealed
-            penalties count by.
-        progress : Progress, default=None
-            Receives progress events.
+        Unlike skorch's, it lets every ``KeyboardInterrupt`` through.
         """
         if not self.initialized_:
             self.initialize()
-        self.notify("on_train_begin", X=X, y=y)
-        self.fit_loop(X, y, epochs, progress=progress)
-        self.notify("on_train_end", X=X, y=y)
-        self.weights_.release()
-        self.module_.eval()
-        self.optimizer_ = None
-        self.initialize_virtual_params()  # which are those of the optimiser
-        for name in self._transient:
-            vars(self).pop(name, None)
+        with threads_for(self.work(X)):
+            for _ in self.training(X, epochs, progress):
+                self.pass_once()
         return self
 
     def snapshot(self):

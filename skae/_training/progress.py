@@ -5,15 +5,15 @@ from tqdm.auto import tqdm
 from .._compat.sklearn import callback_context, has_callbacks
 from .outcome import describe
 
-__all__ = ["Progress"]
+__all__ = ["NetworkProgress", "Progress"]
 
 
 class Progress:
     """Passes progress events of a fit on to callbacks and to a progress bar.
 
-    A fit trains a number of networks, one after the other, each for a number of epochs.
-    Training that begins anew with smaller batches is the same network, and its epochs
-    are the same ones. As a context manager it ends the fit.
+    A fit trains a number of networks, one after the other or several at once. Training
+    that begins anew with smaller batches is the same network, and its epochs are the
+    same ones. As a context manager it ends the fit.
 
     Parameters
     ----------
@@ -42,9 +42,35 @@ class Progress:
         max_epochs : int
         attributes : callable
             From a net to the fitted attributes of an estimator with that network.
+
+        Returns
+        -------
+        NetworkProgress
         """
-        for listener in self._listeners:
+        return NetworkProgress(
             listener.begin_network(plan, max_epochs, attributes)
+            for listener in self._listeners
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        for listener in self._listeners:
+            listener.end_fit(failed=failure is not None)
+
+
+class NetworkProgress:
+    """Passes progress events of one network on.
+
+    Parameters
+    ----------
+    listeners : iterable, default=()
+        What listeners of the fit returned when the network began.
+    """
+
+    def __init__(self, listeners=()):
+        self._listeners = list(listeners)
 
     def begin_epoch(self, number):
         """Begin an epoch, counted from 0."""
@@ -57,17 +83,10 @@ class Progress:
         answers = [listener.end_epoch(number, net) for listener in self._listeners]
         return any(answers)
 
-    def end_network(self, net):
-        """End a network, whose net has the weights to keep."""
+    def end(self, net):
+        """End the network, whose net has the weights to keep."""
         for listener in self._listeners:
-            listener.end_network(net)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, failure, *_):
-        for listener in self._listeners:
-            listener.end_fit(failed=failure is not None)
+            listener.end(net)
 
 
 class _Callbacks:
@@ -99,30 +118,12 @@ class _Callbacks:
         }
 
     def begin_network(self, plan, max_epochs, attributes):
-        self._attributes, self._epochs = attributes, []
-        self._network, self._network_data = self._fit, self._fit_data
-        if self._nested:
-            self._network_data = self._data(plan)
-            self._network = self._fit.subcontext("network", max_subtasks=max_epochs)
-            self._network.call_on_fit_task_begin(**self._network_data)
-
-    def begin_epoch(self, number):
-        if number == len(self._epochs):
-            self._epochs.append(self._network.subcontext("epoch"))
-        self._epochs[number].call_on_fit_task_begin(**self._network_data)
-
-    def end_epoch(self, number, net):
-        return self._epochs[number].call_on_fit_task_end(
-            **self._network_data,
-            reconstruction_attributes=lambda: self._attributes(net.snapshot()),
-        )
-
-    def end_network(self, net):
-        if self._nested:
-            self._network.call_on_fit_task_end(
-                **self._network_data,
-                reconstruction_attributes=lambda: self._attributes(net),
-            )
+        if not self._nested:
+            return _NetworkTasks(self._fit, self._fit_data, attributes)
+        data = self._data(plan)
+        network = self._fit.subcontext("network", max_subtasks=max_epochs)
+        network.call_on_fit_task_begin(**data)
+        return _NetworkTasks(network, data, attributes, ends=True)
 
     def end_fit(self, failed):
         if not failed:
@@ -131,17 +132,53 @@ class _Callbacks:
             )
 
 
+class _NetworkTasks:
+    """The epochs of a network, as tasks below another one, which may end with them."""
+
+    def __init__(self, task, data, attributes, ends=False):
+        self._task, self._data, self._attributes = task, data, attributes
+        self._ends, self._epochs = ends, []
+
+    def begin_epoch(self, number):
+        if number == len(self._epochs):
+            self._epochs.append(self._task.subcontext("epoch"))
+        self._epochs[number].call_on_fit_task_begin(**self._data)
+
+    def end_epoch(self, number, net):
+        return self._epochs[number].call_on_fit_task_end(
+            **self._data,
+            reconstruction_attributes=lambda: self._attributes(net.snapshot()),
+        )
+
+    def end(self, net):
+        if self._ends:
+            self._task.call_on_fit_task_end(
+                **self._data, reconstruction_attributes=lambda: self._attributes(net)
+            )
+
+
 class _Bar:
-    """One bar per network, which says at its end why training ended; the last stays."""
+    """One bar for the networks that are trained at once; the last one stays.
+
+    It follows the last of them, and says at its end why training ended.
+    """
 
     def begin_fit(self, plan, n_networks):
-        self._n_networks, self._number, self._bar = n_networks, 0, None
+        self._n_networks, self._number, self._open = n_networks, 0, 0
+        self._bar = None
 
     def begin_network(self, plan, max_epochs, attributes):
         self._number += 1
-        several, last = self._n_networks > 1, self._number == self._n_networks
-        name = f"network {self._number}/{self._n_networks}" if several else None
-        self._bar = tqdm(total=max_epochs, desc=name, leave=last, bar_format=_FORMAT)
+        self._open += 1
+        first = self._number - self._open + 1
+        which = f"{first}" if self._open == 1 else f"{first}-{self._number}"
+        name = f"network {which}/{self._n_networks}" if self._n_networks > 1 else None
+        last = self._number == self._n_networks
+        if self._open == 1:
+            self._bar = tqdm(total=max_epochs, leave=last, bar_format=_FORMAT)
+        self._bar.set_description_str(name)
+        self._bar.leave = last
+        return self
 
     def begin_epoch(self, number):
         self._bar.n = number
@@ -152,7 +189,10 @@ class _Bar:
         self._bar.set_postfix_str(", ".join(losses), refresh=False)
         self._bar.update()
 
-    def end_network(self, net):
+    def end(self, net):
+        self._open -= 1
+        if self._open:
+            return
         self._bar.n = self._bar.total = len(net.history)
         self._bar.set_postfix_str(_ending(net), refresh=False)
         self._bar.close()

@@ -283,9 +283,11 @@ class BatchNorm(nn.Module):
         others = [i for i in range(x.ndim) if i != 1]
         batch = self.training and len(x) > 1
         if self._mode == "estimate" and len(x) > 1:
-            variance, mean = torch.var_mean(x, dim=others)
-            self.variance.copy_(variance)
-            self.mean.copy_(mean)
+            # Faster than torch.var_mean: with this momentum the kernel replaces the
+            # statistics by those of the rows, with the unbiased variance.
+            nn.functional.batch_norm(
+                x, self.mean, self.variance, training=True, momentum=1.0
+            )
         elif self._mode == "constant" and batch:
             return self._by_constants(x, others)
         return nn.functional.batch_norm(

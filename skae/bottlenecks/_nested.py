@@ -142,9 +142,9 @@ class Prefixes(Identity):
 
         Those are the ones after the last number that is not zero.
         """
-        code = nn.functional.pad(code, (0, self.n_trained - code.shape[1]))
-        present = (code.flip(1) != 0).to(code.dtype).cumsum(dim=1).flip(1)
-        return torch.cat([code, (present == 0).to(code.dtype)], dim=1)
+        code = nn.functional.pad(code, (0, self.n_trained - code.shape[-1]))
+        present = (code.flip(-1) != 0).to(code.dtype).cumsum(dim=-1).flip(-1)
+        return torch.cat([code, (present == 0).to(code.dtype)], dim=-1)
 
     def start(self, statistics):
         """Return PCA, which does not depend on which components are absent."""

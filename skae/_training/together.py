@@ -1,0 +1,319 @@
+"""Fits that ask for networks to be trained, and the training of several at once.
+
+A fit is a generator: it yields lists of `Training` and goes on when these are done. So
+one fit, all members of an ensemble and all candidates of a search are written in the
+same way, whether their networks are trained one after the other or as a stack.
+"""
+
+from copy import deepcopy
+from time import perf_counter
+
+import torch
+
+from .._gradient.flat_weights import FlatWeights
+from .._gradient.stacked import StackedForm, parts_of, shape_of, stacked
+from .device import threads_for
+from .net import OPTIMIZERS
+
+__all__ = ["Training", "run", "together", "trained"]
+
+# Numbers in the weights of a stack: 256 MiB, and with gradients, averages and the state
+# of the optimiser five times as much.
+_MAX_NUMBERS = 2**26
+# Multiplications of a step from which a network is trained alone: the time that
+# operations take to start is then a small part of it.
+_LARGE = 2**24
+
+
+class Training:
+    """A net that a fit wants to be trained.
+
+    Parameters
+    ----------
+    net : Net
+        Initialised.
+    data : Data
+    epochs : int, default=None
+    progress : NetworkProgress, default=None
+        As `Net.training` takes them.
+
+    Attributes
+    ----------
+    work : int
+        Approximate number of multiplications of a step.
+    failure : Exception or None
+        What ended it, when it is done.
+    seconds : float
+        Time that it took; of a stack, its share of it.
+    n_together : int
+        Number of networks in the stack, 1 if it was trained alone.
+    done : bool
+    """
+
+    def __init__(self, net, data, epochs=None, progress=None):
+        self.net = net
+        self.work = net.work(data)
+        self._epochs = net.training(data, epochs, progress)
+        self.failure, self.seconds, self.n_together = None, 0.0, 1
+        self.done = False
+
+    def advance(self):
+        """Go on to the next epoch, whose steps are then to be taken, or to the end."""
+        begin = perf_counter()
+        try:
+            next(self._epochs)
+        except StopIteration:
+            self.done = True
+        except Exception as failure:
+            self.failure, self.done = failure, True
+        self.seconds += perf_counter() - begin
+
+    def finish(self):
+        """Train to the end, alone."""
+        begin = perf_counter()
+        try:
+            self.net.pass_once()
+            for _ in self._epochs:
+                self.net.pass_once()
+        except Exception as failure:
+            self.failure = failure
+        self.done = True
+        self.seconds += perf_counter() - begin
+
+
+def run(fit):
+    """Return the value of a fit, for which all networks are trained.
+
+    Parameters
+    ----------
+    fit : generator
+        Yields lists of `Training`.
+    """
+    try:
+        trainings = next(fit)
+        while True:
+            _train(trainings)
+            trainings = fit.send(None)
+    except StopIteration as end:
+        return end.value
+
+
+def trained(*trainings):
+    """Ask for trainings, as a part of a fit, and raise what made one of them fail."""
+    yield list(trainings)
+    for training in trainings:
+        if training.failure is not None:
+            raise training.failure
+
+
+def together(fits):
+    """Advance several fits at once, as a part of another one.
+
+    Parameters
+    ----------
+    fits : iterable of generator
+        Of which each yields lists of `Training`.
+
+    Returns
+    -------
+    list
+        Their values.
+    """
+    fits, values, asked = list(fits), {}, {}
+    begun = dict.fromkeys(range(len(fits)))
+    while begun:
+        for i in begun:
+            try:
+                asked[i] = next(fits[i])
+            except StopIteration as end:
+                values[i] = end.value
+        begun, asked = asked, {}
+        if begun:
+            yield [training for trainings in begun.values() for training in trainings]
+    return [values[i] for i in range(len(fits))]
+
+
+def _train(trainings):
+    """Train nets: those of one shape as stacks, the others one after the other."""
+    groups = {}
+    for training in trainings:
+        with threads_for(training.work):
+            training.advance()
+            alone = len(trainings) == 1 or training.work > _LARGE
+            key = None if training.done or alone else _key(training.net)
+            if key is not None:
+                groups.setdefault(key, []).append(training)
+            elif not training.done:
+                training.finish()
+    for group in groups.values():
+        n_numbers = max(t.net.weights_.flat.numel() for t in group)
+        size = max(1, _MAX_NUMBERS // max(n_numbers, 1))
+        # Equal rates side by side: the optimiser has one group for each.
+        group.sort(key=lambda training: _rates(training.net))
+        for start in range(0, len(group), size):
+            _train_stack(group[start : start + size])
+
+
+def _train_stack(trainings):
+    n_together = len(trainings)
+    for training in trainings:
+        training.n_together = n_together
+    with threads_for(trainings[0].work * n_together):
+        stack = None
+        while trainings:
+            if len(trainings) == 1 and stack is None:
+                trainings[0].finish()
+                break
+            begin = perf_counter()
+            nets = [training.net for training in trainings]
+            if stack is None or len(nets) < len(stack.nets):
+                stack = _Stack(nets, stack)
+            stack.pass_once()
+            share = (perf_counter() - begin) / len(nets)
+            for training in trainings:
+                training.seconds += share
+                n_divergences = len(training.net.divergences_)
+                training.advance()
+                if not training.done and len(training.net.divergences_) > n_divergences:
+                    # It goes on with another learning rate and another average.
+                    training.finish()
+            trainings = [training for training in trainings if not training.done]
+
+
+def _key(net):
+    """Return what nets of one stack have in common; None if a net is trained alone."""
+    shape = shape_of(net.module_)
+    others = vars(net)
+    if (
+        shape is None
+        or net.step_.name != StackedForm.name
+        or net.callbacks
+        or net.precision != "float32"
+        or not isinstance(net.optimizer, str)
+    ):
+        return None
+    rows = net.batches_.rows
+    batch = rows[:1]
+    options = {n: v for n, v in others.items() if n.startswith("optimizer__")}
+    options.pop("optimizer__weight_decay", None)
+    return (
+        shape,
+        (len(rows), net.batch_size, batch.x.shape[1]),
+        tuple(part is None for part in batch),
+        (str(net.device), net.optimizer, repr(sorted(options.items()))),
+        (net.averaging, net.gradient_clip),
+    )
+
+
+def _rates(net):
+    return net.lr, getattr(net, "optimizer__weight_decay", 0.0)
+
+
+class _Stack:
+    """Nets whose weights are trained by the same operations.
+
+    Each keeps its own order of rows, random draws, validation and selection: the stack
+    only takes the steps, and gives every net its weights after each epoch.
+
+    Parameters
+    ----------
+    nets : list of Net
+        Each before an epoch, those with equal rates side by side.
+    before : _Stack, default=None
+        A stack that had these nets and others, whose optimiser goes on.
+    """
+
+    def __init__(self, nets, before=None):
+        self.nets = nets
+        modules = [net.module_ for net in nets]
+        whole = stacked(modules)
+        net = nets[0]
+        self._weights = FlatWeights(list(whole.parameters()), net.averaging, ndim=3)
+        self._weights.attach_gradient()
+        self._weights.start_average()
+        self._weights.n_steps = net.weights_.n_steps
+        # All numbers of the nets, and their places in the stack.
+        self._own, self._joint = [], []
+        each = zip(*(net.weights_.tensors() for net in nets), strict=True)
+        for joint, values in zip(self._weights.tensors(), each, strict=True):
+            self._own += values
+            self._joint += parts_of(joint, values)
+        torch._foreach_copy_(self._joint, self._own)
+        self._form = StackedForm(modules, whole)
+        self._gradients = [p.grad for p in self._weights.parameters]
+        self._optimizer = self._make_optimizer(net)
+        if before is not None:
+            self._go_on_from(before)
+
+    def _make_optimizer(self, net):
+        """Return an optimiser with groups for each learning rate and weight decay."""
+        cls, fused = OPTIMIZERS[net.optimizer]
+        rates = [_rates(net) for net in self.nets]
+        self._parts, groups = {}, []
+        for rate in dict.fromkeys(rates):
+            first = rates.index(rate)
+            rows = slice(first, first + rates.count(rate))
+            lr, weight_decay = rate
+            # As in `FlatWeights.groups`, only weights of layers decay.
+            for decay, decays in ((weight_decay, True), (0.0, False)):
+                group = {"params": [], "lr": lr, "weight_decay": decay}
+                for number, p in enumerate(self._weights.parameters):
+                    if (p.ndim >= 3) == decays:
+                        part = torch.nn.Parameter(p.data[rows], requires_grad=False)
+                        part.grad = p.grad[rows]
+                        group["params"].append(part)
+                        self._parts.setdefault(number, []).append((rows, part))
+                groups.append(group)
+        _, options = net.get_params_for_optimizer("optimizer", [])
+        return cls(groups, **options | ({"fused": True} if fused else {}))
+
+    def _go_on_from(self, before):
+        """Take over the state of the optimiser of another stack."""
+        kept = [before.nets.index(net) for net in self.nets]
+        for number, parts in self._parts.items():
+            states = [before._optimizer.state[p] for _, p in before._parts[number]]
+            for name, value in states[0].items():
+                # One number for all networks, or one for each of theirs.
+                of_each = isinstance(value, torch.Tensor) and value.ndim
+                if of_each:
+                    value = torch.cat([state[name] for state in states])[kept]
+                for rows, p in parts:
+                    own = value[rows] if of_each else deepcopy(value)
+                    self._optimizer.state[p][name] = own
+
+    def pass_once(self):
+        """Take the steps of an epoch of all nets."""
+        nets = self.nets
+        for net in nets:
+            net._set_training(True)
+        total, n_rows = torch.zeros(len(nets)), 0
+        for batches in zip(*(net.batches_ for net in nets), strict=True):
+            total.add_(self._step(batches), alpha=len(batches[0].x))
+            n_rows += len(batches[0].x)
+        torch._foreach_copy_(self._own, self._joint)
+        for net, loss in zip(nets, total.tolist(), strict=True):
+            net.weights_.n_steps = self._weights.n_steps
+            net.record_epoch("train_loss", loss / n_rows)
+
+    def _step(self, batches):
+        draws = [
+            net.module_.draw(batch.x.shape, net.generator_)
+            for net, batch in zip(self.nets, batches, strict=True)
+        ]
+        objectives = self._form(batches, draws)
+        if (max_norm := self.nets[0].gradient_clip) is not None:
+            self._clip_gradients(max_norm)
+        self._optimizer.step()
+        self._weights.after_step()
+        return objectives
+
+    def _clip_gradients(self, max_norm):
+        """Scale the gradient of each net down to a norm, as torch does it for one."""
+        norm = torch.linalg.vector_norm
+        norms = norm(
+            torch.stack([norm(g.flatten(1), dim=1) for g in self._gradients]), dim=0
+        )
+        factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        if (factors < 1).any():
+            for gradient in self._gradients:
+                gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
