@@ -271,10 +271,11 @@ class BaseAutoencoder(
         X_val_target=None,
         groups=None,
         y=None,
+        listener=None,
     ):
         """Fit: a generator that asks for networks to be trained; see `run`."""
         with _all_or_nothing(self):
-            with one_blas_thread(), Progress(self) as progress:
+            with one_blas_thread(), Progress(self, listener) as progress:
                 rows = X, sample_weight, X_val, X_target, X_val_target, groups, y
                 yield from self._fit(*map(on_host, rows), progress)
             # At the end: callbacks during training get NumPy arrays.

@@ -2,6 +2,7 @@
 
 There is one warning for each problem that a fit can have. All derive from
 :class:`FitWarning`, so that a single filter ignores them or turns them into errors.
+:class:`LargestCodeWarning` is one of a search.
 
 Errors are those of Python and scikit-learn, but for files: :class:`InvalidFileError`,
 :class:`NewerFormatError` and :class:`UntrustedObjectError`.
@@ -16,6 +17,7 @@ __all__ = [
     "IgnoredTargetWarning",
     "InitialWeightsWarning",
     "InvalidFileError",
+    "LargestCodeWarning",
     "NewerFormatError",
     "OutOfMemoryWarning",
     "OvercompleteWarning",
@@ -72,6 +74,10 @@ class DependentRowsWarning(FitWarning):
     Pass ``groups`` to `fit`, or ``validation_split="last"`` for rows in the order of
     time; shuffle rows that are only sorted.
     """
+
+
+class LargestCodeWarning(UserWarning):
+    """The best of several ``n_components`` is the largest, by the reconstruction."""
 
 
 class OvercompleteWarning(FitWarning):

@@ -39,7 +39,7 @@ LAYERS = [
     {"_training"},
     {"_base", "_nested", "_symbols", "inspection"},
     {"_outlier", "_transformer"},
-    {"_imputer", "displays", "testing"},
+    {"_imputer", "displays", "model_selection", "testing"},
     {"__init__", "_files"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

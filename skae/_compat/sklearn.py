@@ -2,6 +2,7 @@
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.impute._base import _BaseImputer as BaseImputer
+from sklearn.model_selection._validation import _fit_and_score as fit_and_score
 from sklearn.utils import _array_api as array_api
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -13,8 +14,12 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
+)
+from sklearn.utils.validation import (
+    _check_method_params as check_method_params,
 )
 from sklearn.utils.validation import (
     _check_sample_weight as check_sample_weight,
@@ -53,7 +58,9 @@ __all__ = [
     "callback_state",
     "check_feature_names",
     "check_matplotlib_support",
+    "check_method_params",
     "check_sample_weight",
+    "fit_and_score",
     "fit_context",
     "get_feature_names",
     "has_callbacks",
@@ -61,6 +68,7 @@ __all__ = [
     "input_indices",
     "num_samples",
     "safe_indexing",
+    "safe_split",
     "validate_parameter_constraints",
 ]
 

@@ -115,13 +115,13 @@ class StackedForm(ClosedForm):
         self._corrupts = modules[0].corruption is not None
 
     @torch.no_grad()
-    def __call__(self, batches, draws):
+    def __call__(self, batch, draws):
         """Compute the gradients of the objectives of a batch of each model.
 
         Parameters
         ----------
-        batches : list of Batch
-            All of the same number of rows.
+        batch : Batch
+            Of tensors whose first axis counts the models.
         draws : list of dict
             As `Autoencoder.draw` returns them.
 
@@ -130,18 +130,13 @@ class StackedForm(ClosedForm):
         Tensor of shape (n_models,)
             The objectives.
         """
-        x = torch.stack([batch.x for batch in batches])
-        seen = x
-        if self._corrupts or any(batch.input is not None for batch in batches):
-            each = zip(self._modules, batches, draws, strict=True)
-            seen = torch.stack([m.corrupted(b.seen, drawn) for m, b, drawn in each])
-        weight = mask = kept = None
-        if batches[0].weight is not None:
-            weight = torch.stack([batch.weight for batch in batches])
-        if batches[0].mask is not None:
-            mask = torch.stack([batch.mask for batch in batches])
+        seen, kept = batch.seen, None
+        if self._corrupts:
+            each = zip(self._modules, seen, draws, strict=True)
+            seen = torch.stack([m.corrupted(x, drawn) for m, x, drawn in each])
         if "bottleneck" in draws[0]:
             kept = torch.stack([drawn["bottleneck"] for drawn in draws])
         dropped = zip(*(drawn.get("encoder", ()) for drawn in draws), strict=True)
         masks = [torch.stack(of_stage) for of_stage in dropped]
-        return self._pass(len(batches[0].x))(x, seen, weight, masks, mask, kept)
+        step = self._pass(batch.x.shape[1])
+        return step(batch.x, seen, batch.weight, masks, batch.mask, kept)

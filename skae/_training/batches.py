@@ -247,15 +247,21 @@ class Batches:
         return math.ceil(len(self.rows) / self._batch_size)
 
     def __iter__(self):
-        n_rows, generator = len(self.rows), self._generator
-        if generator is None:
-            for start in range(0, n_rows, self._batch_size):
+        if self._generator is None:
+            for start in range(0, len(self.rows), self._batch_size):
                 yield self.rows[start : start + self._batch_size]
             return
+        rows, order = self.shuffled()
+        for index in order.tensor_split(len(self)):
+            yield rows[index]
+
+    def shuffled(self):
+        """Return the rows of the next pass, and their order."""
+        generator = self._generator
         if self._n_passes % _KEPT == 0:
             self._hidden = self.rows.hidden(generator)
         self._n_passes += 1
-        rows = self._hidden
-        order = torch.randperm(n_rows, generator=generator, device=generator.device)
-        for index in order.tensor_split(len(self)):
-            yield rows[index]
+        order = torch.randperm(
+            len(self.rows), generator=generator, device=generator.device
+        )
+        return self._hidden, order

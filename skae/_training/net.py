@@ -255,6 +255,11 @@ class Net(NeuralNet):
         for name in self._transient:
             vars(self).pop(name, None)
 
+    def _set_training(self, training=True):
+        # It goes through all modules, which takes as long as a small one of them.
+        if self.module_.training != training:
+            super()._set_training(training)
+
     def pass_once(self):
         """Take the steps of an epoch."""
         self.run_single_epoch(self.batches_, True, "train", self.train_step)

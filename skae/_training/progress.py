@@ -19,10 +19,13 @@ class Progress:
     ----------
     estimator : BaseAutoencoder, default=None
         Has the callbacks and ``verbose``. None has neither.
+    listener : object, default=None
+        Receives all events, too: it has the methods of this class, ``end_fit`` and,
+        for the networks, those of `NetworkProgress`.
     """
 
-    def __init__(self, estimator=None):
-        self._listeners = []
+    def __init__(self, estimator=None, listener=None):
+        self._listeners = [] if listener is None else [listener]
         if estimator is not None and estimator.verbose:
             self._listeners.append(_Bar())
         if has_callbacks(estimator):

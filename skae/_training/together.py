@@ -5,20 +5,23 @@ one fit, all members of an ensemble and all candidates of a search are written i
 same way, whether their networks are trained one after the other or as a stack.
 """
 
+import math
 from copy import deepcopy
 from time import perf_counter
 
 import torch
 
+from .._data.source import Resident
 from .._gradient.flat_weights import FlatWeights
 from .._gradient.stacked import StackedForm, parts_of, shape_of, stacked
+from .batches import Batch
 from .device import threads_for
 from .net import OPTIMIZERS
 
 __all__ = ["Training", "run", "together", "trained"]
 
 # Numbers in the weights of a stack: 256 MiB, and with gradients, averages and the state
-# of the optimiser five times as much.
+# of the optimiser five times as much. As many in the rows of an epoch.
 _MAX_NUMBERS = 2**26
 # Multiplications of a step from which a network is trained alone: the time that
 # operations take to start is then a small part of it.
@@ -146,8 +149,10 @@ def _train(trainings):
             elif not training.done:
                 training.finish()
     for group in groups.values():
-        n_numbers = max(t.net.weights_.flat.numel() for t in group)
-        size = max(1, _MAX_NUMBERS // max(n_numbers, 1))
+        nets = [training.net for training in group]
+        n_numbers = max(net.weights_.flat.numel() for net in nets)
+        n_numbers = max(n_numbers, math.prod(nets[0].batches_.rows.source.shape))
+        size = max(1, _MAX_NUMBERS // n_numbers)
         # Equal rates side by side: the optimiser has one group for each.
         group.sort(key=lambda training: _rates(training.net))
         for start in range(0, len(group), size):
@@ -193,6 +198,8 @@ def _key(net):
     ):
         return None
     rows = net.batches_.rows
+    if not isinstance(rows.source, Resident):
+        return None  # the rows of an epoch may be too many
     batch = rows[:1]
     options = {n: v for n, v in others.items() if n.startswith("optimizer__")}
     options.pop("optimizer__weight_decay", None)
@@ -239,7 +246,7 @@ class _Stack:
             self._own += values
             self._joint += parts_of(joint, values)
         torch._foreach_copy_(self._joint, self._own)
-        self._form = StackedForm(modules, whole)
+        self._form, self._no_draws = StackedForm(modules, whole), None
         self._gradients = [p.grad for p in self._weights.parameters]
         self._optimizer = self._make_optimizer(net)
         if before is not None:
@@ -255,15 +262,16 @@ class _Stack:
             rows = slice(first, first + rates.count(rate))
             lr, weight_decay = rate
             # As in `FlatWeights.groups`, only weights of layers decay.
-            for decay, decays in ((weight_decay, True), (0.0, False)):
-                group = {"params": [], "lr": lr, "weight_decay": decay}
-                for number, p in enumerate(self._weights.parameters):
-                    if (p.ndim >= 3) == decays:
-                        part = torch.nn.Parameter(p.data[rows], requires_grad=False)
-                        part.grad = p.grad[rows]
-                        group["params"].append(part)
-                        self._parts.setdefault(number, []).append((rows, part))
-                groups.append(group)
+            rate = {"lr": lr, "weight_decay": weight_decay}
+            decayed, others = {"params": [], **rate}, {"params": [], **rate}
+            others["weight_decay"] = 0.0
+            for number, p in enumerate(self._weights.parameters):
+                part = torch.nn.Parameter(p.data[rows], requires_grad=False)
+                part.grad = p.grad[rows]
+                group = decayed if p.ndim >= 3 or not weight_decay else others
+                group["params"].append(part)
+                self._parts.setdefault(number, []).append((rows, part))
+            groups += [group for group in (decayed, others) if group["params"]]
         _, options = net.get_params_for_optimizer("optimizer", [])
         return cls(groups, **options | ({"fused": True} if fused else {}))
 
@@ -283,24 +291,37 @@ class _Stack:
 
     def pass_once(self):
         """Take the steps of an epoch of all nets."""
-        nets = self.nets
-        for net in nets:
-            net._set_training(True)
-        total, n_rows = torch.zeros(len(nets)), 0
-        for batches in zip(*(net.batches_ for net in nets), strict=True):
-            total.add_(self._step(batches), alpha=len(batches[0].x))
-            n_rows += len(batches[0].x)
+        rows = self._shuffled()
+        n_rows, total = rows.x.shape[1], torch.zeros(len(self.nets))
+        for index in torch.arange(n_rows).tensor_split(len(self.nets[0].batches_)):
+            part = slice(int(index[0]), int(index[-1]) + 1)
+            batch = Batch(*(None if t is None else t[:, part] for t in rows))
+            total.add_(self._step(batch), alpha=len(index))
         torch._foreach_copy_(self._own, self._joint)
-        for net, loss in zip(nets, total.tolist(), strict=True):
+        for net, loss in zip(self.nets, total.tolist(), strict=True):
             net.weights_.n_steps = self._weights.n_steps
             net.record_epoch("train_loss", loss / n_rows)
 
-    def _step(self, batches):
-        draws = [
-            net.module_.draw(batch.x.shape, net.generator_)
-            for net, batch in zip(self.nets, batches, strict=True)
-        ]
-        objectives = self._form(batches, draws)
+    def _shuffled(self):
+        """Return all rows of the next pass, each net's in its own order."""
+        rows = []
+        for net in self.nets:
+            of_net, order = net.batches_.shuffled()
+            rows.append(of_net[order])
+        if any(each.input is not None for each in rows):
+            rows = [each._replace(input=each.seen) for each in rows]
+        parts = zip(*rows, strict=True)
+        return Batch(*(None if p[0] is None else torch.stack(p) for p in parts))
+
+    def _step(self, batch):
+        draws = self._no_draws
+        if draws is None:
+            shape = batch.x.shape[1:]
+            draws = [net.module_.draw(shape, net.generator_) for net in self.nets]
+            if not any(draws):
+                # Nothing is random in any step, which would take longer to ask again.
+                self._no_draws = draws
+        objectives = self._form(batch, draws)
         if (max_norm := self.nets[0].gradient_clip) is not None:
             self._clip_gradients(max_norm)
         self._optimizer.step()

@@ -1,0 +1,216 @@
+"""Exhaustive search whose autoencoders are trained together."""
+
+import numpy as np
+from joblib import parallel_backend
+from sklearn.model_selection import GridSearchCV
+
+from .._base import BaseAutoencoder
+from .._compat.sklearn import has_callbacks
+from .._pipelines import split_pipeline
+from .._warning import warn_user
+from ..exceptions import LargestCodeWarning
+from ..metrics import reconstruction_scorer
+from ._joint import JointBackend
+
+__all__ = ["AutoencoderSearchCV"]
+
+
+class AutoencoderSearchCV(GridSearchCV):
+    """Exhaustive search over parameters, in which autoencoders are trained together.
+
+    It does what :class:`~sklearn.model_selection.GridSearchCV` does, with the same
+    results, and takes less time for it where networks are small:
+
+    - Networks with the same layers and the same number of training rows are trained as
+      a stack: their weights lie in one tensor, and every operation of a step is one for
+      all of them. Each has its own rows, batches, random numbers, learning rate, number
+      of epochs and validation set. Codes may differ in size.
+    - With :class:`~skae.bottlenecks.Nested`, candidates that differ in ``n_components``
+      alone are the first components of the largest one.
+    - The first steps of a pipeline are fitted once per fold for all candidates that
+      have them in common.
+
+    Everything else is fitted as usual: estimators of other libraries, networks that do
+    not suit a stack, because they are convolutional, large, or have another loss or
+    bottleneck, and all networks on a GPU.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        An estimator of skae, or a pipeline with one among its steps.
+    param_grid : dict or list of dict
+        Parameters by name, with the values to try.
+    scoring : str, callable, list, tuple or dict, default=None
+        One or several scores, as in :class:`~sklearn.model_selection.GridSearchCV`.
+        None is the method `score` of the estimator. For a candidate that is PCA, pass
+        :func:`~skae.metrics.reconstruction_scorer`; for detectors,
+        :func:`~skae.metrics.make_outlier_scorer`.
+    n_jobs : int, default=None
+        Number of processes for those fits that are not trained together. None is one.
+    refit : bool, str or callable, default=True
+        Whether, or by which score or rule, the best candidate is fitted to all rows.
+        :func:`~skae.metrics.one_standard_error` chooses the smallest code that is as
+        good as the best.
+    cv : int, cross-validation generator or iterable, default=None
+        Splits of the rows. None is 5-fold cross-validation.
+    verbose : int, default=0
+        With 1 or more, a progress bar shows the fits that are done, the time left, and
+        the candidate, fold and epoch that training has come to.
+    error_score : "raise" or float, default=np.nan
+        Score of a fit that fails.
+    return_train_score : bool, default=False
+        Whether ``cv_results_`` has scores of the training rows, too.
+
+    Attributes
+    ----------
+    cv_results_ : dict of numpy (masked) ndarrays
+        Scores and times of all candidates, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. The time of a fit in a stack is
+        its share of that of the stack. ``cv_results_["how"]`` says how a candidate was
+        fitted, as a string:
+
+        - "stack of 10": its networks were trained with those of other candidates and
+          folds. With "stack of 4, stack of 6", folds differ in their number of rows.
+        - "first components of 16": taken from the nested code of another candidate.
+        - "alone": its networks were trained one after the other.
+        - "by scikit-learn": everything was.
+
+    best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, \
+refit_time_, multimetric_, n_features_in_, feature_names_in_
+        As in :class:`~sklearn.model_selection.GridSearchCV`.
+
+    Raises
+    ------
+    ValueError
+        On `fit`, if a parameter does not exist or is not accepted, or if all fits fail.
+
+    Warns
+    -----
+    skae.exceptions.LargestCodeWarning
+        On `fit`, if the best of several ``n_components`` by the R² of the
+        reconstruction is the largest, as it nearly always is.
+    sklearn.exceptions.FitFailedWarning
+        If some fits fail.
+
+    See Also
+    --------
+    skae.metrics.one_standard_error : The smallest code that is as good as the best.
+    skae.displays.CodeSizeDisplay : Draws R² over the size of the code.
+
+    Notes
+    -----
+    A network in a stack computes the same sums as alone, in another order: weights
+    differ by rounding, which training amplifies. On the tables of
+    ``tests/benchmarks/bench_search.py`` scores differ by less than 0.001, and the best
+    parameters are the same.
+
+    The training rows of all fits that are trained together are in memory at once, up to
+    1 GiB in single precision. Fits beyond that come after them. Where callbacks are set
+    on the search or an estimator, scikit-learn runs all fits.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.metrics import one_standard_error
+    >>> from skae.model_selection import AutoencoderSearchCV
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> pipeline = Pipeline(
+    ...     [
+    ...         ("scale", StandardScaler()),
+    ...         ("reduce", AutoencoderTransformer(random_state=0)),
+    ...         ("classify", LogisticRegression(max_iter=1000)),
+    ...     ]
+    ... )
+    >>> search = AutoencoderSearchCV(
+    ...     pipeline,
+    ...     {"reduce__n_components": [2, 8, 15]},
+    ...     refit=one_standard_error("reduce__n_components"),
+    ... ).fit(X, y)
+    >>> search.best_params_
+    {'reduce__n_components': 8}
+    >>> search.cv_results_["how"].tolist()
+    """
+
+    # All fits must be known before the first one begins.
+    pre_dispatch = "all"
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        scoring=None,
+        n_jobs=None,
+        refit=True,
+        cv=None,
+        verbose=0,
+        error_score=np.nan,
+        return_train_score=False,
+    ):
+        self.estimator = estimator
+        self.param_grid = param_grid
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+        self.refit = refit
+        self.cv = cv
+        self.verbose = verbose
+        self.error_score = error_score
+        self.return_train_score = return_train_score
+
+    def fit(self, X, y=None, **params):
+        """Fit and score all candidates, then fit the best one to all rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} or data frame of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets or labels, for later steps of a pipeline and for scores.
+        **params : dict
+            Passed to the method `fit` of the estimator, to the scorer and to the
+            splitter, such as ``sample_weight`` and ``groups``. Those of the length of
+            ``X`` are split with it.
+
+        Returns
+        -------
+        self : object
+            The fitted search.
+        """
+        if has_callbacks(self):
+            return super().fit(X, y, **params)
+        with parallel_backend(JointBackend(self.n_jobs), n_jobs=1):
+            super().fit(X, y, **params)
+        self._warn_of_largest_code()
+        return self
+
+    def _format_results(self, candidate_params, n_splits, out, more_results=None):
+        found = [result.pop("how", "by scikit-learn") for result in out]
+        results = super()._format_results(candidate_params, n_splits, out, more_results)
+        by_candidate = np.reshape(found, (len(candidate_params), n_splits))
+        how = [", ".join(dict.fromkeys(sorted(each))) for each in by_candidate]
+        return results | {"how": np.array(how)}
+
+    def _warn_of_largest_code(self):
+        by_reconstruction = self.scoring in (None, reconstruction_scorer)
+        if not by_reconstruction or not isinstance(self.refit, bool):
+            return
+        last = split_pipeline(self.estimator)[1]
+        if not isinstance(last, BaseAutoencoder):
+            return
+        for name, value in self.best_params_.items():
+            others = [params.get(name) for params in self.cv_results_["params"]]
+            sizes = {size for size in others if isinstance(size, (int, np.integer))}
+            if name.split("__")[-1] != "n_components" or len(sizes) < 2:
+                continue
+            if value == max(sizes):
+                warn_user(
+                    f"The best {name} is {value}, the largest that was tried, as it "
+                    "nearly always is by the R² of the reconstruction. Pass "
+                    f"refit=one_standard_error({name!r}) for the smallest that is as "
+                    "good, or score the task that the code is for.",
+                    LargestCodeWarning,
+                )
