@@ -17,6 +17,9 @@ detectors in the same way.
 # for the step "reduce" are PCA, the default autoencoder, and an autoencoder trained to
 # restore masked pixels, with two masking rates. Parameters of a component are nested
 # once more: ``reduce__corruption__rate``.
+# :class:`~skae.model_selection.AutoencoderSearchCV` has the interface of
+# ``GridSearchCV`` and trains the networks of candidates and folds together where they
+# have the same layers and as many rows.
 
 import numpy as np
 import pandas as pd
@@ -24,13 +27,14 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer
 from skae.corruptions import Masking
 from skae.metrics import one_standard_error
+from skae.model_selection import AutoencoderSearchCV
 
 images, digit = load_digits(return_X_y=True)
 rng = np.random.default_rng(0)
@@ -57,7 +61,7 @@ grid = [
         **widths,
     },
 ]
-search = GridSearchCV(
+search = AutoencoderSearchCV(
     pipeline,
     grid,
     refit=one_standard_error("reduce__n_components"),
@@ -104,8 +108,7 @@ print(
 # training keeps the PCA start. All autoencoders take at least tens of times as long as
 # PCA.
 #
-# Each candidate has a fixed ``random_state``, so another search, or one with
-# ``n_jobs=2``, gives the same scores.
+# Each candidate has a fixed ``random_state``, so another search gives the same scores.
 #
 # Outlier detectors
 # -----------------
@@ -134,7 +137,7 @@ folds = [
     for train, test in StratifiedKFold(5).split(X, malignant)
 ]
 auroc = make_outlier_scorer()
-detectors = GridSearchCV(
+detectors = AutoencoderSearchCV(
     Pipeline([("scale", StandardScaler()), ("detect", IsolationForest())]),
     [
         {"detect": [IsolationForest(random_state=0)]},

@@ -25,12 +25,13 @@ import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer
 from skae.metrics import one_standard_error, reconstruction_scorer
+from skae.model_selection import AutoencoderSearchCV
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
@@ -48,7 +49,7 @@ def reconstruction(pipeline, X, y):
 
 
 WIDTHS, N_FOLDS = [2, 4, 8, 16, 32], 4
-search = GridSearchCV(
+search = AutoencoderSearchCV(
     pipeline(PCA()),
     {
         "reduce": [PCA(random_state=0), AutoencoderTransformer(random_state=0)],
