@@ -323,10 +323,26 @@ def test_estimators_of_others(X, y):
 
 
 @pytest.mark.slow
-def test_others_are_fitted_in_processes(X, y):
-    grid = {"C": [0.1, 1]}
-    own, plain = both(X, LogisticRegression(), grid, y, cv=2, n_jobs=2)
+def test_processes_share_the_fits(X, y):
+    pipeline = Pipeline([("reduce", PCA(2)), ("classify", LogisticRegression())])
+    nested = small(bottleneck=Nested())
+    grid = [
+        {"reduce": [PCA(1), small(1), small(2)]},
+        {"reduce": [nested], "reduce__n_components": [1, 2]},
+    ]
+    own, plain = both(X, pipeline, grid[:1], y, cv=2, n_jobs=2)
     assert_same(own, plain)
+    assert how(own) == ["by scikit-learn", "stack of 2", "stack of 2"]
+    own = AutoencoderSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(X, y)
+    assert how(own)[3:] == ["first components of 2", "alone"]
+
+
+def test_errors_of_processes_are_raised(X):
+    search = AutoencoderSearchCV(
+        small(), {"scaling": ["nonsense"]}, cv=2, error_score="raise", n_jobs=2
+    )
+    with pytest.raises(ValueError, match="'scaling' parameter"):
+        search.fit(X)
 
 
 def test_verbose_models_are_fitted_one_by_one(X, capfd):

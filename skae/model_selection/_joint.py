@@ -7,8 +7,9 @@ scores, errors and their messages are those of scikit-learn.
 """
 
 from time import perf_counter
+from typing import NamedTuple
 
-from joblib import Parallel, delayed, hash, parallel_backend
+from joblib import effective_n_jobs, hash, parallel_backend
 from joblib.parallel import (
     ParallelBackendBase,
     SequentialBackend,
@@ -16,6 +17,7 @@ from joblib.parallel import (
 )
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from .._base import BaseAutoencoder
@@ -38,12 +40,13 @@ _PAUSE = 0.2
 
 
 class JointBackend(ParallelBackendBase):
-    """Runs the fits of autoencoders together, and other tasks in processes.
+    """Runs the fits of autoencoders together.
 
     Parameters
     ----------
     n_jobs : int or None
-        Number of jobs of the back end that is active until now, which runs the others.
+        Number of jobs of the back end that is active until now. Each runs its share of
+        the fits together.
     """
 
     def __init__(self, n_jobs):
@@ -69,50 +72,85 @@ class JointBackend(ParallelBackendBase):
 
     def _run(self):
         tasks, self._waiting = self._waiting, []
-        run_together(tasks)
-        others = [task for task in tasks if not task.done]
-        # joblib runs a single job at once, without the back end.
         with parallel_backend(self._others, n_jobs=self._n_jobs):
-            results = Parallel()(delayed(_called)(task.call) for task in others)
-        for task, result in zip(others, results, strict=True):
-            task.done, task.result = True, result
-
-
-def _called(call):
-    return call()
+            shares = _shares(tasks, effective_n_jobs(None))
+            calls = [[task.call for task in share] for share in shares]
+            # A single job is run at once, without a process.
+            outcomes = Parallel()(delayed(_run_share)(share) for share in calls)
+        for share, found in zip(shares, outcomes, strict=True):
+            for task, outcome in zip(share, found, strict=True):
+                task.outcome = outcome
 
 
 class _Task:
-    """A task of joblib, and a place for its result."""
+    """A task of joblib, and a place for its outcome."""
 
     def __init__(self, call, callback, run_all):
-        self.call = call
-        self._callback, self._run_all = callback, run_all
-        self.done, self.result, self.failure = False, None, None
+        self.call, self._callback, self._run_all = call, callback, run_all
+        self.outcome = None
 
     def get(self, timeout=None):
         """Return the result, for which all tasks are run if they have not been."""
-        if not self.done:
+        if self.outcome is None:
             self._run_all()
         self._callback(self)
+        return self.outcome.get()
+
+
+class _Outcome(NamedTuple):
+    """What a task returned, or what made it fail."""
+
+    result: object = None
+    failure: Exception | None = None
+
+    def get(self):
         if self.failure is not None:
             raise self.failure
         return self.result
 
 
+def _shares(tasks, n_jobs):
+    """Split tasks so that each process has as many fits to run together.
+
+    Nested codes of which one is a part of another stay together. A task that fits no
+    autoencoder is a share of its own.
+    """
+    folds, groups, others = _Folds(), {}, []
+    for number, task in enumerate(tasks):
+        fit = _Evaluation.of(task.call, folds)
+        if fit is None:
+            others.append([task])
+        else:
+            key = fit.key_but_size() if fit.is_nested else number
+            groups.setdefault(key, []).append(task)
+    shares = [[] for _ in range(min(n_jobs, len(groups)))]
+    for number, group in enumerate(groups.values()):
+        shares[number % len(shares)] += group
+    return shares + others
+
+
 @in_default_state
-def run_together(tasks):
-    """Run those tasks that fit autoencoders.
+def _run_share(calls):
+    """Run tasks, the fits of autoencoders among them together.
 
     Parameters
     ----------
-    tasks : list of _Task
-        They get a result or a failure; others stay as they are.
+    calls : list of joblib.parallel.BatchedCalls
+
+    Returns
+    -------
+    list of _Outcome
     """
     folds = _Folds()
-    fits = [fit for task in tasks if (fit := _Evaluation.of(task, folds)) is not None]
-    if not fits:
-        return
+    fits = [_Evaluation.of(call, folds) for call in calls]
+    if fits == [None]:
+        return [_Outcome(calls[0]())]
+    _run_together(fits)
+    return [fit.outcome for fit in fits]
+
+
+def _run_together(fits):
+    """Fit and score autoencoders."""
     leaders = _share_nested(fits)
     with _Bar(len(fits), hidden=not fits[0].verbose) as bar:
         # First those whose codes others are a part of.
@@ -190,11 +228,13 @@ class _Evaluation:
         The same, or a step of it.
     leader : _Evaluation or None
         Of which this one takes the first components.
+    outcome : _Outcome or None
+        When it is done: scores and times, as scikit-learn returns them.
     """
 
-    def __init__(self, task, function, args, kwargs, folds):
-        self._task, self._function = task, function
-        self._args, self._kwargs, self._folds = args, kwargs, folds
+    def __init__(self, function, args, kwargs, folds):
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._folds, self.outcome = folds, None
         parameters = kwargs["parameters"] or {}
         estimator, self._X, self._y = args
         self.estimator = clone(estimator).set_params(**clone(parameters, safe=False))
@@ -203,16 +243,16 @@ class _Evaluation:
         self._failure, self._seconds, self._together = None, 0.0, 1
 
     @classmethod
-    def of(cls, task, folds):
+    def of(cls, call, folds):
         """Return the evaluation that a task is; None if it is another one."""
-        calls = getattr(task.call, "items", [])
-        if len(calls) != 1:
+        items = getattr(call, "items", [])
+        if len(items) != 1:
             return None
-        function, args, kwargs = calls[0]
+        function, args, kwargs = items[0]
         if getattr(function, "function", None) is not fit_and_score or len(args) != 3:
             return None
         try:
-            evaluation = cls(task, function, args, kwargs, folds)
+            evaluation = cls(function, args, kwargs, folds)
         except Exception:
             return None  # scikit-learn says what is wrong with the parameters
         return evaluation if evaluation._suits() else None
@@ -266,15 +306,14 @@ class _Evaluation:
     def evaluate(self, bar):
         """Fit and score: a generator that asks for networks to be trained."""
         yield from self._timed(self._fit(bar.listener(self._label())))
-        task, self.estimator.fit = self._task, self._fitted
+        self.estimator.fit = self._fitted
         kwargs = self._kwargs | {"parameters": None, "verbose": 0}
         try:
             result = self._function(self.estimator, *self._args[1:], **kwargs)
             result |= {"fit_time": self._seconds, "how": self._how()}
-            task.result = [result]
+            self.outcome = _Outcome([result])
         except Exception as failure:
-            task.failure = failure
-        task.done = True
+            self.outcome = _Outcome(failure=failure)
         if not self.is_leader:
             self.estimator = self.autoencoder = None  # a model takes memory
         bar.update()

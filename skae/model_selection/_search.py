@@ -46,7 +46,9 @@ class AutoencoderSearchCV(GridSearchCV):
         :func:`~skae.metrics.reconstruction_scorer`; for detectors,
         :func:`~skae.metrics.make_outlier_scorer`.
     n_jobs : int, default=None
-        Number of processes for those fits that are not trained together. None is one.
+        Number of processes, each of which trains its share of the fits together. None
+        is one, or as many as in a :func:`joblib.parallel_backend` context, whose
+        workers may be other machines.
     refit : bool, str or callable, default=True
         Whether, or by which score or rule, the best candidate is fitted to all rows.
         :func:`~skae.metrics.one_standard_error` chooses the smallest code that is as
@@ -55,7 +57,7 @@ class AutoencoderSearchCV(GridSearchCV):
         Splits of the rows. None is 5-fold cross-validation.
     verbose : int, default=0
         With 1 or more, a progress bar shows the fits that are done, the time left, and
-        the candidate, fold and epoch that training has come to.
+        the candidate, fold and epoch that training has come to; one in each process.
     error_score : "raise" or float, default=np.nan
         Score of a fit that fails.
     return_train_score : bool, default=False
