@@ -25,7 +25,7 @@ __all__ = ["Training", "run", "together", "trained"]
 _MAX_NUMBERS = 2**26
 # Multiplications of a step from which a network is trained alone: the time that
 # operations take to start is then a small part of it.
-_LARGE = 2**24
+_LARGE = 2**25
 
 
 class Training:
