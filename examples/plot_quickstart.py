@@ -148,7 +148,7 @@ print(found.to_string(float_format="{:.0%}".format))
 # somebody has to know. :class:`~skae.anomaly_scores.Mahalanobis` takes the residual of
 # the network in units of its usual spread, and finds nearly all. It is the score for
 # tables of this kind, in which all rows follow the same relations; the default score
-# is for outliers of any kind. :doc:`/guide/outliers` has the choice, and
+# is for outliers of any kind. :doc:`/guide/anomaly_scores` has the choice, and
 # :doc:`/guide/numbers` tables on which others are ahead.
 #
 # An explanation
