@@ -2,11 +2,10 @@
 Six pictures of a fitted model
 ==============================
 
-What one wants to see of an autoencoder is always the same: what comes back, how the
-code looks, how training went, which code size is enough, where the threshold of a
-detector lies and why it raised an alarm. :mod:`skae.displays` draws each in one call,
-for PCA and IsolationForest as well where that makes sense, and on axes of your own if
-you pass them.
+Learn how to see what comes back of a row, how the code looks, how training went, which
+code size is enough, where the threshold of a detector lies and why it raised an alarm.
+:mod:`skae.displays` draws each in one call, for PCA and IsolationForest as well where
+that makes sense, and on axes of your own if you pass them.
 """
 
 # %%
@@ -73,6 +72,7 @@ plt.show()
 # get a legend, numbers a colour bar. The labels of the axes say what each component
 # adds to the explained variance. For an autoencoder these shares need not fall.
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 for ax, model in zip(axes, (pca, autoencoder), strict=True):
     display = LatentSpaceDisplay.from_estimator(model, X_test, y_test, ax=ax)

@@ -18,6 +18,7 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._card import caption, fit_card
 from ._compat.sklearn import (
     HAS_ARRAY_API,
     CallbackSupportMixin,
@@ -445,7 +446,11 @@ class BaseAutoencoder(
         return hasattr(self, "_model")
 
     def _sk_visual_block_(self):
-        return html_block(self, getattr(self, "kept_weights_", None))
+        return html_block(self, caption(self))
+
+    def _html_repr(self):
+        # Of an estimator alone, since scikit-learn 1.7; of a step there is the block.
+        return super()._html_repr() + fit_card(self)
 
     @property
     def device_(self):

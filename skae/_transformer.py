@@ -318,6 +318,7 @@ class AutoencoderTransformer(BaseAutoencoder):
           in closed form" or "autograd" (for any model), followed by "in a CUDA graph"
           if steps were captured on a GPU. None if no step was taken.
         - "batch_size": maximum number of rows per step.
+        - "warnings": texts of the warnings about the result.
 
     device_ : str
         Device of the network.

@@ -343,6 +343,14 @@ def test_a_notebook_shows_the_largest_shares():
         ["b", "missing", "3", "40%"],
     ]
     assert re.findall(r'rowspan="(\d)"', page) == ["3", "2"]
+    # Bars behind the shares, as long as these.
+    assert re.findall(r",transparent (\d+%)", page) == [
+        "70%",
+        "20%",
+        "10%",
+        "60%",
+        "40%",
+    ]
     ElementTree.fromstring(page)  # well-formed
 
 

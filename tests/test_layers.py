@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"_compat"},
     {
+        "_card",
         "_component",
         "_global_state",
         "_pipelines",

@@ -378,6 +378,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
           in closed form" or "autograd" (for any model), followed by "in a CUDA graph"
           if steps were captured on a GPU. None if no step was taken.
         - "batch_size": maximum number of rows per step.
+        - "warnings": texts of the warnings about the result.
 
     device_ : str
         Device of the network.
@@ -667,6 +668,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
         >>> int(np.sum(detector.calibrate(X_later, n_alerts=4).predict(X_later) == -1))
         4
+
+        With labels of a few rows, by the metric that counts:
+
+        >>> from sklearn.metrics import f1_score
+        >>> rows = np.r_[X_later[:50], X_later[50:60] + 8.0]
+        >>> is_outlier = [0] * 50 + [1] * 10
+        >>> detector = detector.calibrate(rows, is_outlier, metric=f1_score)
+        >>> f1_score(is_outlier, detector.predict(rows) == -1)
+        1.0
         """
         threshold = _thresholds.given(
             quantile=quantile,

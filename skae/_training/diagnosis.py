@@ -78,16 +78,18 @@ def diagnose(fit, names=None):
         int(np.count_nonzero(deviation > LEAST_SPREAD * deviation.max())),
     )
     dead_fraction = reported.get("dead_fraction_", 0.0)
-    _warn_of_code(fit, n_active, dead_fraction)
+    problems = [*_problems_of_code(fit, n_active, dead_fraction)]
     mismatch = None if net.diverged_ else remedies.range_mismatch(fit)
     if mismatch is not None:
         # More training would not help.
-        warn_user(mismatch, DecoderRangeWarning)
+        problems.append((mismatch, DecoderRangeWarning))
     else:
-        _warn_of_training(fit, names)
-        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
+        problems += _problems_of_training(fit, names)
+        problems += _problems_of_start(fit, pca_error.sum(), variance.sum())
         sums = error.sum(), pca_error.sum(), variance.sum()
-        _warn_of_error(fit, *sums, n_active)
+        problems += _problems_of_error(fit, *sums, n_active)
+    for text, category in problems:
+        warn_user(text, category)
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
@@ -119,16 +121,20 @@ def diagnose(fit, names=None):
             "batch_size": net.batch_size,
             "r2": _share(error @ units, variance @ units),
             "pca_r2": _share(pca_error @ units, variance @ units),
+            "warnings": [text for text, _ in problems],
         },
     }
 
 
-def _warn_of_code(fit, n_active, dead_fraction):
+# Each of these yields what is wrong, as texts of warnings and their categories.
+
+
+def _problems_of_code(fit, n_active, dead_fraction):
     parts, axes = fit.plan.parts, fit.axes
     n_components, n_features = axes.n_components, fit.plan.rows.shape[1]
     guarded = parts.is_regularized or fit.plan.has_pairs
     if n_components > n_features and not guarded:
-        warn_user(
+        yield (
             f"n_components={n_components} is more than the {n_features} features, and "
             "nothing keeps the code from being a copy of them: add a corruption, a "
             "penalty or a sparse bottleneck.",
@@ -147,13 +153,13 @@ def _warn_of_code(fit, n_active, dead_fraction):
             )
         else:
             remedy = remedies.cheaper_code(fit)
-        warn_user(
+        yield (
             f"{n_components - n_active} of the {n_components} components of the code "
             f"are constant over the training rows. {remedy}",
             CollapsedCodeWarning,
         )
     if dead_fraction > _MAX_DEAD:
-        warn_user(
+        yield (
             f"{dead_fraction:.0%} of the {n_components} components of the code are not "
             "used by any training row: train longer (max_epochs, n_iter_no_change), "
             "raise k or revival of the bottleneck, or lower n_components.",
@@ -161,7 +167,7 @@ def _warn_of_code(fit, n_active, dead_fraction):
         )
 
 
-def _warn_of_training(fit, names):
+def _problems_of_training(fit, names):
     net = fit.net
     if net.diverged_:
         first, *again = net.divergences_
@@ -170,7 +176,7 @@ def _warn_of_training(fit, names):
             said += f", and with a tenth of lr in epoch {again[0]}"
         elif net.stop_reason_ != "diverged":
             said += ", after which training went back and on with a tenth of lr"
-        warn_user(
+        yield (
             f"{said}; the weights of epoch {net.best_epoch_} were kept. Lower lr, "
             f"{'set' if net.gradient_clip is None else 'lower'} gradient_clip, or look "
             "at the columns with the largest scaled values: "
@@ -178,7 +184,7 @@ def _warn_of_training(fit, names):
             DivergenceWarning,
         )
     elif net.unfinished_:
-        warn_user(
+        yield (
             f"max_epochs={net.max_epochs} was reached before training stopped by "
             f"itself, for which n_iter_no_change={net.n_iter_no_change} epochs without "
             "an improvement are needed: raise max_epochs or lr.",
@@ -199,8 +205,8 @@ def _largest_columns(plan, names):
     return ", ".join(f"{names[j]!s} ({largest[j]:.3g})" for j in order)
 
 
-def _warn_of_initial_weights(fit, pca_error, variance):
-    """Warn of a model that its networks have no part in, unless they were judged.
+def _problems_of_start(fit, pca_error, variance):
+    """Yield that the networks have no part in the model, unless they were judged.
 
     The text is the same for all fits with one reason, so that those of a search can be
     recognised as one.
@@ -219,7 +225,7 @@ def _warn_of_initial_weights(fit, pca_error, variance):
         if fit.net.starts_fitted
         else ""
     )
-    warn_user(
+    yield (
         f"The initial weights{of_pca} were kept: {why.value}. {no_effect}"
         f"{remedies.OF_UNCHANGED[why]}",
         InitialWeightsWarning,
@@ -234,15 +240,15 @@ def _exceeds_pca(fit, pca_error, variance):
     return pca_error > _rounding(fit, variance)
 
 
-def _warn_of_error(fit, error, pca_error, variance, n_active):
-    """Warn of a model that is worse than PCA or one row repeated, in its own loss."""
+def _problems_of_error(fit, error, pca_error, variance, n_active):
+    """Yield that a model is worse than PCA or one row repeated, in its own loss."""
     said = _worse_on_training_rows(fit, error, pca_error, variance, n_active)
     if said is not None:
-        warn_user(f"{said} {remedies.lower_error(fit)}", WorseThanPCAWarning)
+        yield f"{said} {remedies.lower_error(fit)}", WorseThanPCAWarning
         return
     said = _worse_on_unseen_rows(fit)
     if said is not None:
-        warn_user(f"{said} {remedies.generalize(fit)}", WorseThanPCAWarning)
+        yield f"{said} {remedies.generalize(fit)}", WorseThanPCAWarning
 
 
 def _worse_on_training_rows(fit, error, pca_error, variance, n_active):

@@ -21,6 +21,8 @@ __all__ = [
 NEGLIGIBLE = 0.005
 # What notebooks show: so many rows, and so many columns of each.
 _SHOWN_ROWS, _SHOWN_COLUMNS = 10, 5
+# Colours as in the displays, so pale that text is readable on them.
+_COLUMN, _CODE = "#d1495b80", "#8a8f9880"
 
 
 class Explanation(Bunch):
@@ -244,19 +246,21 @@ class Explanation(Bunch):
                     str(self.feature_names[j]),
                     value_text(self.value[i, j]),
                     expected_text(self.expected[i, j]),
-                    f"{self.share[i, j]:.0%}",
+                    self.share[i, j],
                 )
                 for j in order[i]
             ]
             if self.code_share[i] >= NEGLIGIBLE:
-                cells.append(("code", "", "", f"{self.code_share[i]:.0%}"))
+                cells.append(("code", "", "", self.code_share[i]))
             row = f'<th rowspan="{len(cells)}">{escape(str(self.index[i]))}</th>'
-            for line in cells:
+            for *line, share in cells:
                 texts = "".join(f"<td>{escape(text)}</td>" for text in line)
-                lines.append(f"<tr>{row}{texts}</tr>")
+                bar = _bar(share, _CODE if line[0] == "code" else _COLUMN)
+                lines.append(f"<tr>{row}{texts}{bar}</tr>")
                 row = ""
         titles = ("row", "feature", "value", "expected", "share of the score")
-        head = "".join(f"<th>{title}</th>" for title in titles)
+        head = "".join(f"<th>{title}</th>" for title in titles[:-1])
+        head += f'<th style="min-width:10em">{titles[-1]}</th>'  # room for bars
         caption = (
             f"{min(n_rows, _SHOWN_ROWS)} of {n_rows} rows, "
             f"{min(n_features, _SHOWN_COLUMNS)} of {n_features} features"
@@ -265,6 +269,13 @@ class Explanation(Bunch):
             f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{''.join(lines)}</tbody></table>"
         )
+
+
+def _bar(share, colour):
+    """Return a cell with a share as text, in front of a bar of this length."""
+    end = f"{np.clip(np.nan_to_num(share), 0, 1):.0%}"
+    bar = f"linear-gradient(90deg,{colour} {end},transparent {end})"
+    return f'<td style="background:{bar}">{share:.0%}</td>'
 
 
 def furthest(residual):
