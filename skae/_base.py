@@ -5,6 +5,7 @@ from copy import copy, deepcopy
 from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from ._compat.sklearn import (
     callback_state,
     check_feature_names,
     fit_context,
+    has_callbacks,
     html_block,
 )
 from ._data.arrays import (
@@ -44,9 +46,11 @@ from ._data.categories import (
     explain_refusal,
     refuse_dates,
 )
-from ._data.holdout import Holdout, group_codes
-from ._data.source import source_of
+from ._data.holdout import Holdout, HoldoutOfMany, group_codes
+from ._data.readers import reader_of
+from ._data.source import Source, source_of
 from ._data.sparse_table import canonical, joined
+from ._data.stream import Stream
 from ._data.validation import (
     DTYPES,
     are_missing,
@@ -79,8 +83,26 @@ from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
+# Rows that are held out of a table that is read in chunks: the largest number, numbers
+# in them, and how many may be held out in any case.
+_MOST_HELD, _MAX_HELD, _LEAST_HELD = 2**17, 2**24, 2**12
 # What values are divided by where squares of them are too large: any are not, then.
 _LARGE_UNIT = 2.0**560
+
+
+class _Rows(NamedTuple):
+    """The rows of a fit, checked, and the settings that follow from them.
+
+    Sources, or None where there are none; see `prepare`.
+    """
+
+    settings: Settings
+    X: Source
+    weight: np.ndarray | None
+    X_val: Source | None
+    target: Source | None
+    X_val_target: Source | None
+    holdout: Holdout
 
 
 class BaseAutoencoder(
@@ -149,17 +171,12 @@ class BaseAutoencoder(
     # Accepted values of the parameter `part` of `to_torch`.
     _torch_parts = tuple(PARTS)
 
-    def _withhold(self, X, sample_weight, holdout):
-        """Hold calibration rows back before fitting; by default there are none.
+    def _withhold(self, n_samples, holdout):
+        """Return which rows to hold back for calibration; by default None, for none.
 
-        Returns
-        -------
-        kept : slice or ndarray of int
-            Which rows to fit.
-        sample_weight : ndarray or None
-            Their weights.
+        They are removed before anything is learnt. ``_withheld`` then has the rows,
+        their weights and their groups.
         """
-        return slice(None), sample_weight
 
     def _cleaned(self, rows):
         """Return rows as they are learnt from; by default as they are."""
@@ -316,7 +333,76 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         check_flat(X, "X", self)
-        table, X = X, self._checked_training_rows(X, X_target, previous)
+        others = {
+            "sample_weight": sample_weight,
+            "X_target": X_target,
+            "X_val_target": X_val_target,
+            "groups": groups,
+        }
+        stream = self._training_stream(X, others)
+        if isinstance(stream, Stream):
+            rows = self._rows_of(stream, X_val)
+        else:
+            rows = self._rows_in_memory(X, stream, X_val, y, previous, **others)
+        width = rows.X.shape[1]
+        if previous is not None and len(previous.scaling) != width:
+            raise ValueError(
+                f"warm_start=True continues from a network for {len(previous.scaling)} "
+                f"features, but X has {width} features."
+            )
+        plan = prepare(
+            rows.settings,
+            rows.X,
+            rows.weight,
+            rows.X_val,
+            target=rows.target,
+            X_val_target=rows.X_val_target,
+            holdout=rows.holdout,
+            random_state=check_random_state(self.random_state),
+            **known,
+        )
+        progress.begin_fit(plan, self._n_networks(plan))
+        fit = train(
+            plan,
+            previous=previous,
+            progress=progress,
+            attributes=self._attributes_of,
+        )
+        names = getattr(self, "feature_names_in_", None)
+        vars(self).update(fit.attributes() | diagnose(fit, names))
+        if self._categories is not None:
+            self.categories_ = self._categories.values
+        self._finish(fit, progress)
+
+    def _rows_in_memory(
+        self,
+        X,
+        read,
+        X_val,
+        y,
+        previous,
+        sample_weight,
+        X_target,
+        X_val_target,
+        groups,
+    ):
+        """Return the rows of a fit, checked and without those held back.
+
+        Parameters
+        ----------
+        X, X_val, y, sample_weight, X_target, X_val_target, groups
+            As `fit` takes them.
+        read : ndarray or None
+            The rows of ``X``, where they were read in chunks.
+        previous : Model or None
+            The model to continue from.
+        """
+        table = X
+        if read is None:
+            X = self._checked_training_rows(X, X_target, previous)
+        else:
+            X = read
+            self._categories = None
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
@@ -328,7 +414,7 @@ class BaseAutoencoder(
                 "X_target and X_val_target go together: pass both, or neither."
             )
         holdout = Holdout(self.validation_split, group_codes(groups, X))
-        for select in (weighted_rows, partial(self._withhold, holdout=holdout)):
+        for select in (weighted_rows, partial(self._withhold_of, holdout=holdout)):
             kept, sample_weight = select(X, sample_weight)
             X = X[kept]
             holdout = holdout.of(kept)
@@ -352,39 +438,130 @@ class BaseAutoencoder(
         given = X, X_target, X_val, X_val_target
         if any(has_missing(rows) for rows in given if rows is not None):
             settings = replace(settings, has_missing=True)
-            self._check_columns(X if X_target is None else X_target, learnt)
-        if previous is not None and len(previous.scaling) != X.shape[1]:
-            raise ValueError(
-                f"warm_start=True continues from a network for {len(previous.scaling)} "
-                f"features, but X has {X.shape[1]} features."
-            )
+            whole = X if X_target is None else X_target
+            self._check_columns(are_missing(whole), learnt)
         X, X_val, X_target, X_val_target = (
-            None if rows is None else self._cleaned(rows)
+            None if rows is None else source_of(self._cleaned(rows))
             for rows in (X, X_val, X_target, X_val_target)
         )
-        plan = prepare(
-            settings,
-            source_of(X),
-            sample_weight,
-            source_of(X_val),
-            target=source_of(X_target),
-            X_val_target=source_of(X_val_target),
-            holdout=holdout,
-            random_state=check_random_state(self.random_state),
-            **known,
+        return _Rows(settings, X, sample_weight, X_val, X_target, X_val_target, holdout)
+
+    def _withhold_of(self, X, sample_weight, holdout):
+        """Hold rows back for calibration; return which are kept, and their weights."""
+        out = self._withhold(X.shape[0], holdout)
+        if out is None:
+            return slice(None), sample_weight
+        kept, weight = np.setdiff1d(np.arange(X.shape[0]), out), None
+        if sample_weight is not None:
+            # `fit` divides the weights by their mean over the rows that it is given.
+            weight = sample_weight[out] / sample_weight[kept].mean()
+            sample_weight = sample_weight[kept]
+        self._withheld = X[out], weight, holdout.of(out).groups
+        return kept, sample_weight
+
+    def _training_stream(self, X, others):
+        """Return training rows that are not in memory, checked.
+
+        Parameters
+        ----------
+        X : object
+            As `fit` takes it.
+        others : dict
+            Further arguments of `fit`, by name, which need rows in memory.
+
+        Returns
+        -------
+        Stream, ndarray or None
+            An ndarray of few rows; None where the rows are in memory already.
+        """
+        unsupported = [name for name, value in others.items() if value is not None]
+        if not isinstance(self.validation_split, str):
+            unsupported.append("a splitter as validation_split")
+        if not isinstance(self.categorical_features, str | None):
+            unsupported.append("a list of categorical_features")
+        if has_callbacks(self):
+            unsupported.append("callbacks of scikit-learn")
+        is_map = isinstance(X, np.memmap)
+        if is_map and unsupported:
+            return None
+        stream = self._stream_of(X, reset=True)
+        if stream is None:
+            return None
+        stream.survey()
+        array = stream.array()
+        if array is not None:
+            check_array(array, ensure_all_finite="allow-nan", ensure_min_samples=2)
+            return array
+        if not unsupported:
+            return stream
+        if is_map:
+            return None
+        raise ValueError(
+            f"Not supported for rows that are read in chunks: {', '.join(unsupported)}."
+            " Pass rows that are in memory, or do without."
         )
-        progress.begin_fit(plan, self._n_networks(plan))
-        fit = train(
-            plan,
-            previous=previous,
-            progress=progress,
-            attributes=self._attributes_of,
-        )
-        names = getattr(self, "feature_names_in_", None)
-        vars(self).update(fit.attributes() | diagnose(fit, names))
-        if self._categories is not None:
-            self.categories_ = self._categories.values
-        self._finish(fit, progress)
+
+    def _rows_of(self, stream, X_val):
+        """Return the rows of a fit that are read in chunks."""
+        self._categories = None
+        settings = self._settings()
+        stream = stream.checked_by(partial(settings.parts.loss.check_domain, name="X"))
+        if X_val is not None:
+            double = stream.dtype == torch.float64
+            dtype = np.float64 if double else np.float32
+            X_val = self._check_width(X_val, "X_val", dtype)
+            settings.parts.loss.check_domain(X_val, "X_val")
+            if has_missing(X_val):
+                settings = replace(settings, has_missing=True)
+            X_val = source_of(self._cleaned(X_val))
+        if stream.missing.any():
+            settings = replace(settings, has_missing=True)
+            self._check_columns(stream.missing == len(stream), "X")
+        most = max(_LEAST_HELD, min(_MOST_HELD, _MAX_HELD // stream.shape[1]))
+        holdout = HoldoutOfMany(self.validation_split, most=most)
+        out = self._withhold(len(stream), holdout)
+        if out is not None:
+            self._withheld = stream.take(out).numpy(), None, None
+            stream = stream.without(out)
+        rows = self._cleaned(stream)
+        return _Rows(settings, rows, None, X_val, None, None, holdout)
+
+    def _stream_of(self, X, reset=False):
+        """Return rows that are read in chunks; None where they are in memory.
+
+        Parameters
+        ----------
+        X : object
+            As `fit` takes it.
+        reset : bool, default=False
+            Whether names and number of the columns are learnt, not checked.
+        """
+        reader = reader_of(X)
+        if reader is None:
+            return None
+        validate_data(self, reader.head, reset=reset, skip_check_array=True)
+        return Stream(reader, partial(self._checked_chunk, named=reader.named))
+
+    def _checked_chunk(self, chunk, named):
+        """Return a chunk of rows as an ndarray of numbers.
+
+        Parameters
+        ----------
+        chunk : array-like or data frame
+        named : bool
+            Whether the names of the columns are known to be right.
+        """
+        chunk = unwrapped(chunk)
+        if categorical_columns(chunk, self.categorical_features) is not None:
+            raise ValueError(
+                "Not supported for rows that are read in chunks: categories. Pass "
+                "categorical_features=None and encode them, or rows that are in memory."
+            )
+        how = {"dtype": DTYPES, "ensure_all_finite": "allow-nan"}
+        with _named_columns(chunk, None):
+            if named:
+                return check_array(chunk, input_name="X", estimator=self, **how)
+            return validate_data(self, chunk, reset=False, **how)
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
@@ -762,6 +939,12 @@ class BaseAutoencoder(
 
     def _check_X(self, X, method):
         categories = self._categories
+        # A map of a file is an array, where categories need one.
+        is_array = categories is not None and isinstance(X, np.memmap)
+        stream = None if is_array else self._stream_of(X)
+        if stream is not None:
+            array = stream.array()
+            return stream if array is None else array
         with _named_columns(X, categories and categories.is_categorical):
             if categories is None:
                 return checked_rows(self, X, method)
@@ -776,6 +959,14 @@ class BaseAutoencoder(
 
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)
+        stream = self._stream_of(X)
+        if stream is not None:
+            X = stream.array()
+            if X is None:
+                raise ValueError(
+                    f"{name} has {len(stream)} rows, too many to be read into memory: "
+                    "pass some of them."
+                )
         check_feature_names(self, X, reset=False)
         if (categories := self._categories) is not None:
             with _named_columns(X, categories.is_categorical):
@@ -795,9 +986,8 @@ class BaseAutoencoder(
             )
         return canonical(X)
 
-    def _check_columns(self, X, name):
-        """Check that each column has a value."""
-        empty = are_missing(X)
+    def _check_columns(self, empty, name):
+        """Check that each column has a value, that is, that none is empty."""
         if self._categories is not None:
             empty = empty[self._categories.blocks.first]
         if empty.any():

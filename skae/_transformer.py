@@ -7,7 +7,6 @@ import torch
 from sklearn.utils import check_random_state, check_scalar
 
 from ._base import BaseAutoencoder
-from ._data.moments import moments
 from ._model.coordinates import LEAST_SPREAD
 from ._model.density import CodeDensity
 
@@ -558,8 +557,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _whiten(self, fit):
         """Standardise the code of the model, over the training rows."""
         coordinates = fit.model.coordinates
-        mean, _ = moments(fit.final.code, fit.plan.weight)
-        mean = torch.from_numpy(mean).to(coordinates.center)
+        mean = torch.from_numpy(fit.final.mean).to(coordinates.center)
         deviation = np.sqrt(self.explained_variance_)
         # What is only rounding is not made as large as the others.
         deviation[deviation <= LEAST_SPREAD * deviation.max()] = 1.0

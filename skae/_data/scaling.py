@@ -6,7 +6,7 @@ from .affine import AffineMap
 from .moments import Moments
 from .subsample import subsample
 
-__all__ = ["fit_scaling", "unit_of"]
+__all__ = ["fit_scaling", "known_statistics", "unit_of"]
 
 # Variance from which its squares are far from the least number of single precision.
 _LEAST_SQUARE = 1e-30
@@ -59,7 +59,7 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
         mean, variance, low, high = _statistics(rows, sample_weight, dtype)
         if np.isnan(mean).any():
             dtype = np.float64
-            mean, variance, low, high = _known_statistics(rows, sample_weight)
+            mean, variance, low, high = known_statistics(rows, sample_weight)
         constant = low == high
         normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
         if dtype != np.float64 and not (normal | constant).all():
@@ -139,8 +139,17 @@ def _statistics(rows, weight, dtype):
     return collected.mean, collected.second, *bounds
 
 
-def _known_statistics(rows, weight):
-    """Return the same, of the entries that are not missing: two passes."""
+def known_statistics(rows, weight=None):
+    """Return mean, variance, smallest and largest known value: two passes.
+
+    Parameters
+    ----------
+    rows : Source
+        NaN where an entry is missing. A feature of which all are missing counts as one
+        that is always zero.
+    weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
+    """
     n_features = rows.shape[1]
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     center = np.zeros(n_features)

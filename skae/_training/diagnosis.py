@@ -339,7 +339,7 @@ def _is_one_row(fit):
     the mean, or one far below it owing to a few extreme rows. The spread from the 10th
     to the 90th percentile is that of ordinary rows.
     """
-    code = fit.final.code.take(fit.final.sample).numpy()
+    code = fit.final.sampled_code.numpy()
     spread = _spread(fit.model.map(Model.decode_scaled, code))
     of_rows = _spread(fit.final.x)
     return 0 < of_rows and spread <= _MIN_SPREAD * of_rows

@@ -218,7 +218,8 @@ class Net(NeuralNet):
                 self.weights_.bind()
                 self.step_ = choose_step(self, watched, self.step_)
                 self.weights_.hold_frozen()
-                self.run_single_epoch(batches, True, "train", self.train_step)
+                rows = progress.batches(batches)
+                self.run_single_epoch(rows, True, "train", self.train_step)
                 with self.weights_.averaged():
                     estimate_norms()
                     self._validate(train, validation)

@@ -1,6 +1,7 @@
 """The plan of a fit: settings by value, and all that is known before training."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isqrt
 from numbers import Integral
 
@@ -13,7 +14,7 @@ from .._data.holdout import Holdout
 from .._data.missing import Completion, completed_rows, fit_completion
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
-from .._data.source import Source, Subset, scaled_rows
+from .._data.source import Source, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows, hides_entries
@@ -166,6 +167,8 @@ class Plan:
         if isinstance(self.known, torch.Tensor):
             known = self.known.numpy()
             count = known.sum(axis=0) if self.weight is None else self.weight @ known
+        elif self.rows.streamed:
+            count = self.known.count
         else:
             share = np.ones(len(self.rows)) if self.weight is None else self.weight
             count = share.sum() - share @ self.target.stored().missing()
@@ -174,8 +177,9 @@ class Plan:
     @property
     def n_validation(self):
         """Number of validation rows."""
-        rows, _ = self.validation_rows()
-        return 0 if rows is None else len(rows)
+        if self.X_val is not None:
+            return len(self.X_val)
+        return 0 if self.validation is None else len(self.validation)
 
     def validation_rows(self):
         """Return the validation rows, a source or None, and their weights or None."""
@@ -184,7 +188,11 @@ class Plan:
         if self.validation is None:
             return None, None
         weight = None if self.weight is None else self.weight[self.validation]
-        return Subset(self.rows, self.validation), weight
+        return self._held_out, weight
+
+    @cached_property
+    def _held_out(self):
+        return self.rows.subset(self.validation)
 
     def data(self):
         """Return training and validation set for the net, on its device."""
@@ -194,21 +202,35 @@ class Plan:
         given = scaled_rows(self.rows, self.scaling) if self.has_pairs else None
         completion = None if self.known is None else self.completion
         blocks = self.settings.blocks
-        rows = Rows(self.x, weight, None, given, self.known, completion, blocks)
+        # What is read in chunks is completed batch by batch.
+        x = scaled_rows(self.rows, self.scaling) if self.x.streamed else self.x
+        if self.x.streamed:
+            self.hides_entries  # noqa: B018 - counted once, for all that follows
+        rows = Rows(x, weight, None, given, self.known, completion, blocks)
         rows = rows.to(self.device)
         if self.X_val is not None:
             x, given = scaled_rows(self.X_val, self.scaling), None
             if self.has_pairs:
                 x, given = scaled_rows(self.X_val_target, self.scaling), x
-            known = None
-            if completion is not None:
-                x, known = completed_rows(x, completion)
-            validation = Rows(x, None, None, given, known, completion, blocks)
-            return Data(rows, validation.to(self.device))
+            return Data(rows, self._validation_set(x, given))
         if self.validation is None:
             return Data(rows)
-        trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
-        return Data(rows.take(trained_on), rows.take(self.validation))
+        if self.x.streamed:
+            # They are in memory already.
+            held_out = scaled_rows(self._held_out, self.scaling)
+            train = rows.without(self.validation)
+            return Data(train, self._validation_set(held_out))
+        return Data(rows.without(self.validation), rows.take(self.validation))
+
+    def _validation_set(self, x, given=None):
+        """Return scaled rows of their own, as a validation set."""
+        completion = known = None
+        if self.known is not None:
+            completion = self.completion
+            x, known = completed_rows(x, completion)
+        blocks = self.settings.blocks
+        rows = Rows(x, None, None, given, known, completion, blocks)
+        return rows.to(self.device)
 
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""
@@ -244,16 +266,16 @@ class Plan:
 
     def validated_on(self, kept, rows):
         """Return a plan for some of the rows, with others as validation rows."""
-        target = Subset(self.target, rows) if self.has_pairs else None
-        return self._of(kept, Subset(self.rows, rows), X_val_target=target)
+        target = self.target.subset(rows) if self.has_pairs else None
+        return self._of(kept, self.rows.subset(rows), X_val_target=target)
 
     def _of(self, kept, X_val=None, **others):
         plan = prepare(
             self.settings,
-            Subset(self.rows, kept),
+            self.rows.subset(kept),
             None if self.weight is None else self.weight[kept],
             X_val,
-            target=Subset(self.target, kept) if self.has_pairs else None,
+            target=self.target.subset(kept) if self.has_pairs else None,
             holdout=self.holdout.within.of(kept),
             random_state=self.random_state,
             n_components=self.axes.n_components,
