@@ -214,12 +214,17 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} or data frame of shape (n_samples, n_features)
-            Training rows, at least two. float32 and float64 are kept; other types are
-            converted to float64. Values that are NaN are missing, here and in all
-            methods: they have no part in the fit. Categories are taken as
-            ``categorical_features`` says. Sparse matrices and arrays are converted to
-            CSR, and read in batches. See the user guide.
+        X : {array-like, sparse matrix}, data frame, or table that is read in chunks
+            Training rows, at least two, of shape (n_samples, n_features). float32 and
+            float64 are kept; other types are converted to float64. Values that are NaN
+            are missing, here and in all methods: they have no part in the fit.
+            Categories are taken as ``categorical_features`` says. Sparse matrices and
+            arrays are converted to CSR, and read in batches.
+
+            What does not fit into memory is read in chunks, here and in all methods: an
+            array with slices of rows, a path of Parquet files, a
+            :class:`pyarrow.dataset.Dataset`, or an iterable of chunks. See the user
+            guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.

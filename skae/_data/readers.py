@@ -109,7 +109,7 @@ class RowGroups:
     """
 
     def __init__(self, dataset):
-        pa = import_module("pyarrow")
+        pa = _pyarrow("pyarrow")
         types = pa.types
         for field in dataset.schema:
             t = field.type
@@ -152,6 +152,15 @@ class RowGroups:
                 column = column.cast(self._to, safe=False)
                 rows[:, j] = column.to_numpy(zero_copy_only=False)
             yield rows
+
+
+def _pyarrow(name):
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            "Files are read by PyArrow, which is not installed: pip install pyarrow."
+        ) from error
 
 
 def _float(dtype):
@@ -210,7 +219,7 @@ def reader_of(X):
     if X is None or isinstance(X, str | bytes | np.ndarray | torch.Tensor):
         return None
     if isinstance(X, PathLike):
-        return RowGroups(import_module("pyarrow.dataset").dataset(X))
+        return RowGroups(_pyarrow("pyarrow.dataset").dataset(X))
     if isinstance(X, Sequence | Mapping | Set) or sparse.issparse(X):
         return None
     dataset = sys.modules.get("pyarrow.dataset")
