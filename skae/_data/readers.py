@@ -23,9 +23,10 @@ __all__ = ["SMALL_TABLE", "Reader", "ahead", "reader_of"]
 
 # Bytes of a table up to which it is read into memory.
 SMALL_TABLE = 2**28
-# Bytes of the slices that an array is read in: enough for the speed of a disk, and few
-# enough that many of them, from all over the table, fit into a shuffle buffer.
-_PART = 2**20
+# Bytes of the slices that an array is read in: enough for a disk to be faster than
+# training, and few enough that hundreds of them, from all over the table, are in the
+# shuffle buffer at a time; see tests/benchmarks/bench_scale.py.
+_PART = 2**18
 # Rows that are decoded at once from a row group.
 _BATCH_ROWS = 2**15
 # Chunks that a thread reads before they are asked for.

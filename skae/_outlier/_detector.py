@@ -397,6 +397,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         have, an array in the order of their entries in ``mean_``; None for numbers.
         Only available if there are categorical features.
 
+    n_samples_seen_ : int
+        Number of rows in all calls of `partial_fit`, and in the `fit` before, if any.
+        Only available after `partial_fit`, when attributes that are measured on
+        training rows are those of the rows that it keeps.
+
     n_features_in_ : int
         Number of features seen in `fit`.
 

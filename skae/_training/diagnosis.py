@@ -23,7 +23,7 @@ from .final_pass import explained_variance_ratio, pca_residual
 from .outcome import Unchanged, describe, why_unchanged
 from .prefixes import reconstruction_curve, training_errors
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "measure"]
 
 # Error above that of PCA, as a share, from which a model counts as worse: the noise of
 # float32 weights and of approximate axes stays below it.
@@ -61,14 +61,38 @@ def diagnose(fit, names=None):
     dict
         Fitted attributes by name, as the estimators document them.
     """
+    found = measure(fit) | {"kept_weights_": describe(fit.net)}
+    n_active = found["diagnostics_"]["n_active_components"]
+    _warn_of_code(fit, n_active, found.get("dead_fraction_", 0.0))
+    mismatch = None if fit.net.diverged_ else remedies.range_mismatch(fit)
+    if mismatch is not None:
+        # More training would not help.
+        warn_user(mismatch, DecoderRangeWarning)
+        return found
+    _warn_of_training(fit, names)
+    # Worse or better is judged in scaled units, those of the objective.
+    error, pca_error, variance = (
+        float(part.sum())
+        for part in (
+            fit.final.error,
+            pca_residual(fit.plan, fit.axes),
+            fit.axes.variance,
+        )
+    )
+    _warn_of_initial_weights(fit, pca_error, variance)
+    _warn_of_error(fit, error, pca_error, variance, n_active)
+    return found
+
+
+def measure(fit):
+    """Return fitted attributes that say how good a model is; see `diagnose`."""
     plan, net, model = fit.plan, fit.net, fit.model
     units = np.square(model.units.cpu().numpy())
     blocks = plan.settings.blocks
     n_features = len(units) if blocks is None else blocks.n_features
-    # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
         fit.final.error,
-        pca_residual(fit.plan, fit.axes),
+        pca_residual(plan, fit.axes),
         fit.axes.variance,
     )
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
@@ -77,17 +101,6 @@ def diagnose(fit, names=None):
         "active_units_",
         int(np.count_nonzero(deviation > LEAST_SPREAD * deviation.max())),
     )
-    dead_fraction = reported.get("dead_fraction_", 0.0)
-    _warn_of_code(fit, n_active, dead_fraction)
-    mismatch = None if net.diverged_ else remedies.range_mismatch(fit)
-    if mismatch is not None:
-        # More training would not help.
-        warn_user(mismatch, DecoderRangeWarning)
-    else:
-        _warn_of_training(fit, names)
-        _warn_of_initial_weights(fit, pca_error.sum(), variance.sum())
-        sums = error.sum(), pca_error.sum(), variance.sum()
-        _warn_of_error(fit, *sums, n_active)
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
@@ -105,7 +118,6 @@ def diagnose(fit, names=None):
     else:
         explained = explained_variance_ratio(plan, model, fit.final)
     return reported | {
-        "kept_weights_": describe(net),
         "pca_reconstruction_error_": float(pca_error @ units / n_features),
         "explained_variance_ratio_": explained,
         "diagnostics_": {

@@ -20,7 +20,7 @@ from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows, hides_entries
 from .device import resolve_device
 
-__all__ = ["FEW_ROWS", "Plan", "Settings", "draw_seeds", "prepare"]
+__all__ = ["FEW_ROWS", "Plan", "Settings", "batch_rows", "draw_seeds", "prepare"]
 
 # Validation rows that are held out whatever `validation_fraction` is: the largest of
 # these numbers that is no more than a quarter of the rows. Fewer than the smallest
@@ -310,6 +310,7 @@ def prepare(
     random_state,
     scaling=None,
     n_components=None,
+    axes=None,
 ):
     """Make the plan of a fit.
 
@@ -331,6 +332,8 @@ def prepare(
         A scaling and the mean that came with it, instead of learning them.
     n_components : int, default=None
         Instead of that of the settings.
+    axes : PrincipalAxes, default=None
+        Instead of those of the rows.
 
     Returns
     -------
@@ -364,7 +367,8 @@ def prepare(
     if settings.blocks is not None:
         # A category tells more than a number: half of the features, rounded up.
         most = -(-settings.blocks.n_features // 2)
-    axes = PrincipalAxes(x, weight, n_components, random_state, most)
+    if axes is None:
+        axes = PrincipalAxes(x, weight, n_components, random_state, most)
     if completion is None:
         completion = Completion.of_axes(axes, x)
     seeds = draw_seeds(random_state)
@@ -390,7 +394,7 @@ def prepare(
         X_val=X_val,
         X_val_target=X_val_target,
         device=device,
-        batch_size=_batch_size(settings.batch_size, len(rows)),
+        batch_size=batch_rows(settings.batch_size, len(rows)),
         n_epochs=None,
         seeds=seeds,
         random_state=random_state,
@@ -413,7 +417,8 @@ def _draw_validation(holdout, n_samples, fraction, random_state):
     return holdout.draw(n_samples, n_rows, random_state)
 
 
-def _batch_size(batch_size, n_samples):
+def batch_rows(batch_size, n_samples):
+    """Return the largest number of rows of a step."""
     if batch_size != "auto":
         return min(batch_size, n_samples)
     # About 32 steps an epoch, in powers of two: more noise than that only slows small

@@ -8,6 +8,7 @@ part of.
     python tests/benchmarks/bench_scale.py rows      # 1e5, 1e6, 1e7 rows
     python tests/benchmarks/bench_scale.py files     # the same rows in files
     SKAE_DATA=... python tests/benchmarks/bench_scale.py shuffling
+    SKAE_DATA=... python tests/benchmarks/bench_scale.py partial_fit
 """
 
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from _data import adbench, load, standardised
 from _timing import ignore_warnings, in_fresh_process, memory_added
+from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
 from skae._data import readers, stream
@@ -140,11 +142,13 @@ def files(n_rows="3e6"):
         run("parquet", n_rows, directory)
 
 
-def shuffling(n_seeds="5"):
+def shuffling(n_seeds="3"):
     """Sorted tables through a buffer of a tenth of the rows, and of all of them."""
     ignore_warnings()
     print(f"{'table':12} {'rows':>7} {'held-out error, tenth / all':>28}")
     ratios = []
+    # As many parts as there are in the buffer of a large table.
+    n_parts = stream._BUFFER // readers._PART
     for name in ("ALOI", "celeba", "donors", "magic.gamma", "shuttle"):
         X, _ = load(adbench()[name], 42_000)
         n_new = len(X) // 10
@@ -153,7 +157,7 @@ def shuffling(n_seeds="5"):
         _, _, axes = np.linalg.svd(X[:5000], full_matrices=False)
         X = np.ascontiguousarray(X[np.argsort(X @ axes[0])])
         readers.SMALL_TABLE = stream._FEW_ROWS = 0
-        readers._PART = X.nbytes // 300
+        readers._PART = X.nbytes // 10 // n_parts
         errors = []
         for seed in range(int(n_seeds)):
             for share in 0.1, 2.0:
@@ -170,6 +174,41 @@ def shuffling(n_seeds="5"):
     print(f"geometric mean {np.exp(np.mean(np.log(ratios))):.4f}")
 
 
+def partial_fit(n_seeds="3"):
+    """One pass by partial_fit over one epoch of fit, and over PCA; held-out errors."""
+    ignore_warnings()
+    print(f"{'table':14} {'rows':>7} {'/ fit':>14} {'/ PCA':>7}")
+    ratios = []
+    for name, file in adbench(least=5000).items():
+        X, _ = load(file, 22_000)
+        n_new = len(X) // 10
+        X, new = standardised(X[n_new:], X[:n_new])
+        errors = []
+        for seed in range(int(n_seeds)):
+            whole = AutoencoderTransformer(0.7, max_epochs=1, random_state=seed).fit(X)
+            k = whole.n_components_
+            parts = AutoencoderTransformer(k, random_state=seed)
+            for chunk in np.array_split(X, 8):
+                parts.partial_fit(chunk)
+            pca = PCA(k).fit(X)
+            of_pca = new - pca.inverse_transform(pca.transform(new))
+            errors.append(
+                [
+                    parts.reconstruction_error(new).mean(),
+                    whole.reconstruction_error(new).mean(),
+                    np.square(of_pca).mean(),
+                ]
+            )
+        of_parts, of_whole, of_pca = np.mean(errors, axis=0)
+        ratios.append([of_parts / of_whole, of_parts / of_pca])
+        print(
+            f"{name:14} {len(X):7,} {ratios[-1][0]:14.3f} {ratios[-1][1]:7.3f}",
+            flush=True,
+        )
+    means = np.exp(np.mean(np.log(ratios), axis=0))
+    print(f"geometric mean {means[0]:.3f}, {means[1]:.3f}")
+
+
 class Slices:
     """An array of which only slices can be had."""
 
@@ -182,4 +221,5 @@ class Slices:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:] or ["rows"]
-    {"rows": rows, "files": files, "shuffling": shuffling}[what](*arguments)
+    parts = {f.__name__: f for f in (rows, files, shuffling, partial_fit)}
+    parts[what](*arguments)
