@@ -355,8 +355,10 @@ class BaseAutoencoder(
         >>> model.n_samples_seen_
         10000
         """
-        with _all_or_nothing(self), one_blas_thread():
-            self._partial_fit(X, half_life)
+        with _all_or_nothing(self):
+            with one_blas_thread():
+                self._partial_fit(X, half_life)
+            self._follow(X)
         return self
 
     def _partial_fit(self, X, half_life):
@@ -403,7 +405,7 @@ class BaseAutoencoder(
         """Return what is known before the first call of `partial_fit`."""
         if not hasattr(self, "_model"):
             return Increments(seed, width)
-        if self._seen is None or self._categories is not None:
+        if getattr(self, "_seen", None) is None or self._categories is not None:
             raise ValueError(
                 "partial_fit cannot go on from a fit with missing values, categories "
                 "or X_target: begin with partial_fit, or call fit with all rows."
