@@ -68,8 +68,8 @@ class Slices:
     Parameters
     ----------
     X : array-like
-        With ``shape``, ``dtype`` and slices, such as an array of Zarr, a data set of
-        h5py, or a map of a file. Slices follow its chunks, if it has any.
+        With ``shape``, ``dtype`` and slices, such as an array of Zarr or Dask, a data
+        set of h5py, or a map of a file. Slices follow its chunks, if it has any.
     """
 
     named = False
@@ -79,14 +79,17 @@ class Slices:
         n_rows, self.width = map(int, X.shape)
         self.dtype = _float(X.dtype)
         self.head = np.empty((0, self.width))
-        stored = getattr(X, "chunks", None)
-        unit = 1
-        if stored and isinstance(stored[0], Integral):
-            unit = int(stored[0])
-        row = self.width * np.dtype(X.dtype).itemsize
-        step = unit * max(1, _PART // max(row * unit, 1))
-        self._starts = range(0, n_rows, step)
-        self.sizes = [min(step, n_rows - start) for start in self._starts]
+        stored = (getattr(X, "chunks", None) or [1])[0]
+        if isinstance(stored, Integral):
+            # Of equal size, as those of Zarr and h5py.
+            unit = int(stored)
+            row = self.width * np.dtype(X.dtype).itemsize
+            step = unit * max(1, _PART // max(row * unit, 1))
+            self.sizes = np.diff([*range(0, n_rows, step), n_rows]).tolist()
+        else:
+            # The sizes of all, as those of Dask: a part of one costs as much as all.
+            self.sizes = list(map(int, stored))
+        self._starts = np.cumsum([0, *self.sizes]).tolist()
 
     def read(self, part):
         """Yield the rows of a slice; see `Reader`."""
