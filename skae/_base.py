@@ -5,6 +5,7 @@ from copy import copy, deepcopy
 from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,12 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    check_scalar,
+)
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._card import caption, fit_card
@@ -29,6 +35,7 @@ from ._compat.sklearn import (
     callback_state,
     check_feature_names,
     fit_context,
+    has_callbacks,
     html_block,
 )
 from ._data.arrays import (
@@ -45,9 +52,11 @@ from ._data.categories import (
     explain_refusal,
     refuse_dates,
 )
-from ._data.holdout import Holdout, group_codes
-from ._data.source import source_of
+from ._data.holdout import Holdout, HoldoutOfMany, group_codes
+from ._data.readers import reader_of
+from ._data.source import Source, source_of
 from ._data.sparse_table import canonical, joined
+from ._data.stream import Stream
 from ._data.validation import (
     DTYPES,
     are_missing,
@@ -65,8 +74,9 @@ from ._nested import NestedMixin
 from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.device import one_blas_thread
-from ._training.diagnosis import diagnose
+from ._training.diagnosis import diagnose, measure
 from ._training.fit import train
+from ._training.increments import MOST_COLUMNS, Increments, advance, summary
 from ._training.net import OPTIMIZERS
 from ._training.plan import Settings, prepare
 from ._training.progress import Progress
@@ -75,14 +85,32 @@ from ._warning import warn_user
 from .architectures import Architecture
 from .bottlenecks import Bottleneck, Plain
 from .corruptions import Corruption
-from .exceptions import IgnoredTargetWarning
+from .exceptions import DivergenceWarning, IgnoredTargetWarning
 from .losses import Loss
 from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
+# Rows that are held out of a table that is read in chunks: the largest number, numbers
+# in them, and how many may be held out in any case.
+_MOST_HELD, _MAX_HELD, _LEAST_HELD = 2**17, 2**24, 2**12
 # What values are divided by where squares of them are too large: any are not, then.
 _LARGE_UNIT = 2.0**560
+
+
+class _Rows(NamedTuple):
+    """The rows of a fit, checked, and the settings that follow from them.
+
+    Sources, or None where there are none; see `prepare`.
+    """
+
+    settings: Settings
+    X: Source
+    weight: np.ndarray | None
+    X_val: Source | None
+    target: Source | None
+    X_val_target: Source | None
+    holdout: Holdout
 
 
 class BaseAutoencoder(
@@ -151,17 +179,12 @@ class BaseAutoencoder(
     # Accepted values of the parameter `part` of `to_torch`.
     _torch_parts = tuple(PARTS)
 
-    def _withhold(self, X, sample_weight, holdout):
-        """Hold calibration rows back before fitting; by default there are none.
+    def _withhold(self, n_samples, holdout):
+        """Return which rows to hold back for calibration; by default None, for none.
 
-        Returns
-        -------
-        kept : slice or ndarray of int
-            Which rows to fit.
-        sample_weight : ndarray or None
-            Their weights.
+        They are removed before anything is learnt. ``_withheld`` then has the rows,
+        their weights and their groups.
         """
-        return slice(None), sample_weight
 
     def _cleaned(self, rows):
         """Return rows as they are learnt from; by default as they are."""
@@ -204,12 +227,17 @@ class BaseAutoencoder(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} or data frame of shape (n_samples, n_features)
-            Training rows, at least two. float32 and float64 are kept; other types are
-            converted to float64. Values that are NaN are missing, here and in all
-            methods: they have no part in the fit. Categories are taken as
-            ``categorical_features`` says. Sparse matrices and arrays are converted to
-            CSR, and read in batches. See the user guide.
+        X : {array-like, sparse matrix}, data frame, or table that is read in chunks
+            Training rows, at least two, of shape (n_samples, n_features). float32 and
+            float64 are kept; other types are converted to float64. Values that are NaN
+            are missing, here and in all methods: they have no part in the fit.
+            Categories are taken as ``categorical_features`` says. Sparse matrices and
+            arrays are converted to CSR, and read in batches.
+
+            What does not fit into memory is read in chunks, here and in all methods: an
+            array with slices of rows, a path of Parquet files, a
+            :class:`pyarrow.dataset.Dataset`, or an iterable of chunks. See the user
+            guide.
         y : object
             Ignored, as by PCA. A table of the shape of ``X`` raises a warning: pass it
             as ``X_target``.
@@ -283,6 +311,189 @@ class BaseAutoencoder(
             self._follow(X)
         return self
 
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, half_life=None):
+        """Train on further rows, in one pass over them.
+
+        The first call begins a model; a fitted one goes on, whether by `fit`, by
+        `partial_fit` or from a file. Mean, variances and principal axes are those of
+        all rows so far, whatever calls they came in.
+
+        While all rows so far are kept, which are about 4,500 of up to 1,000 columns,
+        scaling and number of components are learnt anew in each call, and training
+        begins anew at PCA, with one pass over all of them. From then on both stay, and
+        each call trains on its rows once, with the state of the optimiser and the
+        running average of the weights. Rows that are less than a batch wait for the
+        next call.
+
+        A share of ``validation_fraction`` of the rows of each call is held out. The
+        model is PCA of all rows so far until the network is better on these, beyond
+        noise, and again when it no longer is. Codes of different calls need not agree:
+        components may change their order and sign.
+
+        After `fit` the model changes once 1,000 rows have come, and of the earlier rows
+        only mean, variances and the axes of the code are known.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Further rows, dense and without missing values; at least two in the first
+            call. Calls of thousands of rows are the most efficient.
+        y : object
+            Ignored.
+        half_life : float, default=None
+            For data that drift: the number of rows after which earlier rows count half
+            in mean, variances and axes, and are half as likely to be among those that
+            are kept. It does not depend on how rows are cut into calls. None: all rows
+            count the same.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If rows have missing values or categories, or another number of columns than
+            before; if there are more than 4,096 columns; if parameters are not
+            supported (see the user guide), or were changed so that the network cannot
+            go on. The estimator is then unchanged.
+
+        Warns
+        -----
+        skae.exceptions.DivergenceWarning
+            If the loss was not finite: the rows were not trained on.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skae import AutoencoderTransformer
+        >>> rng = np.random.RandomState(0)
+        >>> model = AutoencoderTransformer(2, random_state=0)
+        >>> for _ in range(5):
+        ...     t = rng.uniform(-2, 2, size=(2000, 2))
+        ...     model = model.partial_fit(np.hstack([t, t**2, np.sin(t)]))
+        >>> model.n_samples_seen_
+        10000
+        """
+        with _all_or_nothing(self):
+            with one_blas_thread():
+                self._partial_fit(X, half_life)
+            self._follow(X)
+        return self
+
+    def _partial_fit(self, X, half_life):
+        if half_life is not None:
+            check_scalar(
+                half_life, "half_life", Real, min_val=0, include_boundaries="neither"
+            )
+        settings = self._settings()
+        self._check_incremental(settings)
+        before = getattr(self, "_increments", None)
+        is_first = before is None and not hasattr(self, "_model")
+        X = self._checked_increment(X, is_first)
+        settings.parts.loss.check_domain(X, "X")
+        if before is None:
+            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+            before = self._begun(X.shape[1], int(seed))
+        seen, fit = advance(
+            before,
+            settings,
+            self._cleaned(X),
+            getattr(self, "calibration_fraction", None) or 0.0,
+            half_life,
+        )
+        self._increments, self._seen = seen, None
+        self.n_samples_seen_ = seen.n_seen
+        if fit is None:
+            return
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            if name not in ("n_features_in_", "feature_names_in_", "n_samples_seen_"):
+                delattr(self, name)
+        self._withheld = None
+        if len(seen.calibration):
+            self._withheld = seen.calibration.rows, None, None
+        vars(self).update(fit.attributes() | measure(fit) | seen.attributes())
+        run(self._finish(fit, None))
+        if fit.net.diverged_:
+            warn_user(
+                "The loss was not finite: the rows of this call were not trained on. "
+                "Lower lr or gradient_clip.",
+                DivergenceWarning,
+            )
+
+    def _begun(self, width, seed):
+        """Return what is known before the first call of `partial_fit`."""
+        if not hasattr(self, "_model"):
+            return Increments(seed, width)
+        if getattr(self, "_seen", None) is None or self._categories is not None:
+            raise ValueError(
+                "partial_fit cannot go on from a fit with missing values, categories "
+                "or X_target: begin with partial_fit, or call fit with all rows."
+            )
+        if getattr(self._model.autoencoder.bottleneck, "is_truncated", False):
+            raise ValueError(
+                "partial_fit cannot go on from a truncated model: go on with the whole "
+                "one."
+            )
+        return Increments.after(self._model, self._seen, seed)
+
+    def _check_incremental(self, settings):
+        """Check that parameters are supported by `partial_fit`."""
+        unsupported = {
+            f"n_estimators={getattr(self, 'n_estimators', 1)}": (
+                getattr(self, "n_estimators", 1) > 1
+            ),
+            f"validation_split={self.validation_split!r}": (
+                not isinstance(self.validation_split, str)
+                or self.validation_split != "random"
+            ),
+            "callbacks": (
+                has_callbacks(self) or "callbacks" in (settings.net_params or {})
+            ),
+        }
+        named = [name for name, there in unsupported.items() if there]
+        if named:
+            raise ValueError(f"partial_fit does not support {', '.join(named)}.")
+
+    def _checked_increment(self, X, is_first):
+        """Return rows of `partial_fit` as an ndarray."""
+        check_flat(X, "X", self)
+        reader = None if isinstance(X, np.memmap) else reader_of(X)
+        if reader is not None:
+            raise ValueError(
+                "partial_fit takes rows that are in memory: pass the whole table to "
+                "fit, or its chunks to partial_fit, one by one."
+            )
+        if categorical_columns(X, self.categorical_features) is not None:
+            raise ValueError(
+                "partial_fit does not support categories: encode them, and pass "
+                "categorical_features=None."
+            )
+        with _named_columns(X, None):
+            X = validate_data(
+                self,
+                unwrapped(on_host(X)),
+                dtype=DTYPES,
+                reset=is_first,
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if is_first else 1,
+            )
+        if has_missing(X):
+            raise ValueError(
+                "partial_fit does not support missing values (NaN) in X: impute them, "
+                "or call fit."
+            )
+        if X.shape[1] > MOST_COLUMNS:
+            raise ValueError(
+                f"partial_fit keeps the covariances of all columns, of which X has "
+                f"{X.shape[1]}: at most {MOST_COLUMNS} are supported."
+            )
+        if is_first:
+            self._categories = None
+        return X
+
     def set_params(self, **params):
         """Set parameters of the estimator and of its components.
 
@@ -338,7 +549,77 @@ class BaseAutoencoder(
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         check_flat(X, "X", self)
-        table, X = X, self._checked_training_rows(X, X_target, previous)
+        others = {
+            "sample_weight": sample_weight,
+            "X_target": X_target,
+            "X_val_target": X_val_target,
+            "groups": groups,
+        }
+        stream = self._training_stream(X, others)
+        if isinstance(stream, Stream):
+            rows = self._rows_of(stream, X_val)
+        else:
+            rows = self._rows_in_memory(X, stream, X_val, y, previous, **others)
+        width = rows.X.shape[1]
+        if previous is not None and len(previous.scaling) != width:
+            raise ValueError(
+                f"warm_start=True continues from a network for {len(previous.scaling)} "
+                f"features, but X has {width} features."
+            )
+        plan = prepare(
+            rows.settings,
+            rows.X,
+            rows.weight,
+            rows.X_val,
+            target=rows.target,
+            X_val_target=rows.X_val_target,
+            holdout=rows.holdout,
+            random_state=check_random_state(self.random_state),
+            **known,
+        )
+        progress.begin_fit(plan, self._n_networks(plan))
+        fit = yield from train(
+            plan,
+            previous=previous,
+            progress=progress,
+            attributes=self._attributes_of,
+        )
+        names = getattr(self, "feature_names_in_", None)
+        vars(self).update(fit.attributes() | diagnose(fit, names))
+        if self._categories is not None:
+            self.categories_ = self._categories.values
+        yield from self._finish(fit, progress)
+        self._increments, self._seen = None, summary(fit)
+
+    def _rows_in_memory(
+        self,
+        X,
+        read,
+        X_val,
+        y,
+        previous,
+        sample_weight,
+        X_target,
+        X_val_target,
+        groups,
+    ):
+        """Return the rows of a fit, checked and without those held back.
+
+        Parameters
+        ----------
+        X, X_val, y, sample_weight, X_target, X_val_target, groups
+            As `fit` takes them.
+        read : ndarray or None
+            The rows of ``X``, where they were read in chunks.
+        previous : Model or None
+            The model to continue from.
+        """
+        table = X
+        if read is None:
+            X = self._checked_training_rows(X, X_target, previous)
+        else:
+            X = read
+            self._categories = None
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
@@ -350,7 +631,7 @@ class BaseAutoencoder(
                 "X_target and X_val_target go together: pass both, or neither."
             )
         holdout = Holdout(self.validation_split, group_codes(groups, X))
-        for select in (weighted_rows, partial(self._withhold, holdout=holdout)):
+        for select in (weighted_rows, partial(self._withhold_of, holdout=holdout)):
             kept, sample_weight = select(X, sample_weight)
             X = X[kept]
             holdout = holdout.of(kept)
@@ -374,39 +655,130 @@ class BaseAutoencoder(
         given = X, X_target, X_val, X_val_target
         if any(has_missing(rows) for rows in given if rows is not None):
             settings = replace(settings, has_missing=True)
-            self._check_columns(X if X_target is None else X_target, learnt)
-        if previous is not None and len(previous.scaling) != X.shape[1]:
-            raise ValueError(
-                f"warm_start=True continues from a network for {len(previous.scaling)} "
-                f"features, but X has {X.shape[1]} features."
-            )
+            whole = X if X_target is None else X_target
+            self._check_columns(are_missing(whole), learnt)
         X, X_val, X_target, X_val_target = (
-            None if rows is None else self._cleaned(rows)
+            None if rows is None else source_of(self._cleaned(rows))
             for rows in (X, X_val, X_target, X_val_target)
         )
-        plan = prepare(
-            settings,
-            source_of(X),
-            sample_weight,
-            source_of(X_val),
-            target=source_of(X_target),
-            X_val_target=source_of(X_val_target),
-            holdout=holdout,
-            random_state=check_random_state(self.random_state),
-            **known,
+        return _Rows(settings, X, sample_weight, X_val, X_target, X_val_target, holdout)
+
+    def _withhold_of(self, X, sample_weight, holdout):
+        """Hold rows back for calibration; return which are kept, and their weights."""
+        out = self._withhold(X.shape[0], holdout)
+        if out is None:
+            return slice(None), sample_weight
+        kept, weight = np.setdiff1d(np.arange(X.shape[0]), out), None
+        if sample_weight is not None:
+            # `fit` divides the weights by their mean over the rows that it is given.
+            weight = sample_weight[out] / sample_weight[kept].mean()
+            sample_weight = sample_weight[kept]
+        self._withheld = X[out], weight, holdout.of(out).groups
+        return kept, sample_weight
+
+    def _training_stream(self, X, others):
+        """Return training rows that are not in memory, checked.
+
+        Parameters
+        ----------
+        X : object
+            As `fit` takes it.
+        others : dict
+            Further arguments of `fit`, by name, which need rows in memory.
+
+        Returns
+        -------
+        Stream, ndarray or None
+            An ndarray of few rows; None where the rows are in memory already.
+        """
+        unsupported = [name for name, value in others.items() if value is not None]
+        if not isinstance(self.validation_split, str):
+            unsupported.append("a splitter as validation_split")
+        if not isinstance(self.categorical_features, str | None):
+            unsupported.append("a list of categorical_features")
+        if has_callbacks(self):
+            unsupported.append("callbacks of scikit-learn")
+        is_map = isinstance(X, np.memmap)
+        if is_map and unsupported:
+            return None
+        stream = self._stream_of(X, reset=True)
+        if stream is None:
+            return None
+        stream.survey()
+        array = stream.array()
+        if array is not None:
+            check_array(array, ensure_all_finite="allow-nan", ensure_min_samples=2)
+            return array
+        if not unsupported:
+            return stream
+        if is_map:
+            return None
+        raise ValueError(
+            f"Not supported for rows that are read in chunks: {', '.join(unsupported)}."
+            " Pass rows that are in memory, or do without."
         )
-        progress.begin_fit(plan, self._n_networks(plan))
-        fit = yield from train(
-            plan,
-            previous=previous,
-            progress=progress,
-            attributes=self._attributes_of,
-        )
-        names = getattr(self, "feature_names_in_", None)
-        vars(self).update(fit.attributes() | diagnose(fit, names))
-        if self._categories is not None:
-            self.categories_ = self._categories.values
-        yield from self._finish(fit, progress)
+
+    def _rows_of(self, stream, X_val):
+        """Return the rows of a fit that are read in chunks."""
+        self._categories = None
+        settings = self._settings()
+        stream = stream.checked_by(partial(settings.parts.loss.check_domain, name="X"))
+        if X_val is not None:
+            double = stream.dtype == torch.float64
+            dtype = np.float64 if double else np.float32
+            X_val = self._check_width(X_val, "X_val", dtype)
+            settings.parts.loss.check_domain(X_val, "X_val")
+            if has_missing(X_val):
+                settings = replace(settings, has_missing=True)
+            X_val = source_of(self._cleaned(X_val))
+        if stream.missing.any():
+            settings = replace(settings, has_missing=True)
+            self._check_columns(stream.missing == len(stream), "X")
+        most = max(_LEAST_HELD, min(_MOST_HELD, _MAX_HELD // stream.shape[1]))
+        holdout = HoldoutOfMany(self.validation_split, most=most)
+        out = self._withhold(len(stream), holdout)
+        if out is not None:
+            self._withheld = stream.take(out).numpy(), None, None
+            stream = stream.without(out)
+        rows = self._cleaned(stream)
+        return _Rows(settings, rows, None, X_val, None, None, holdout)
+
+    def _stream_of(self, X, reset=False):
+        """Return rows that are read in chunks; None where they are in memory.
+
+        Parameters
+        ----------
+        X : object
+            As `fit` takes it.
+        reset : bool, default=False
+            Whether names and number of the columns are learnt, not checked.
+        """
+        reader = reader_of(X)
+        if reader is None:
+            return None
+        validate_data(self, reader.head, reset=reset, skip_check_array=True)
+        return Stream(reader, partial(self._checked_chunk, named=reader.named))
+
+    def _checked_chunk(self, chunk, named):
+        """Return a chunk of rows as an ndarray of numbers.
+
+        Parameters
+        ----------
+        chunk : array-like or data frame
+        named : bool
+            Whether the names of the columns are known to be right.
+        """
+        chunk = unwrapped(chunk)
+        if categorical_columns(chunk, self.categorical_features) is not None:
+            raise ValueError(
+                "Not supported for rows that are read in chunks: categories. Pass "
+                "categorical_features=None and encode them, or rows that are in memory."
+            )
+        how = {"dtype": DTYPES, "ensure_all_finite": "allow-nan"}
+        with _named_columns(chunk, None):
+            if named:
+                return check_array(chunk, input_name="X", estimator=self, **how)
+            return validate_data(self, chunk, reset=False, **how)
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
@@ -788,6 +1160,12 @@ class BaseAutoencoder(
 
     def _check_X(self, X, method):
         categories = self._categories
+        # A map of a file is an array, where categories need one.
+        is_array = categories is not None and isinstance(X, np.memmap)
+        stream = None if is_array else self._stream_of(X)
+        if stream is not None:
+            array = stream.array()
+            return stream if array is None else array
         with _named_columns(X, categories and categories.is_categorical):
             if categories is None:
                 return checked_rows(self, X, method)
@@ -802,6 +1180,14 @@ class BaseAutoencoder(
 
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)
+        stream = self._stream_of(X)
+        if stream is not None:
+            X = stream.array()
+            if X is None:
+                raise ValueError(
+                    f"{name} has {len(stream)} rows, too many to be read into memory: "
+                    "pass some of them."
+                )
         check_feature_names(self, X, reset=False)
         if (categories := self._categories) is not None:
             with _named_columns(X, categories.is_categorical):
@@ -821,9 +1207,8 @@ class BaseAutoencoder(
             )
         return canonical(X)
 
-    def _check_columns(self, X, name):
-        """Check that each column has a value."""
-        empty = are_missing(X)
+    def _check_columns(self, empty, name):
+        """Check that each column has a value, that is, that none is empty."""
         if self._categories is not None:
             empty = empty[self._categories.blocks.first]
         if empty.any():

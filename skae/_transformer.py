@@ -7,7 +7,6 @@ import torch
 from sklearn.utils import check_random_state, check_scalar
 
 from ._base import BaseAutoencoder
-from ._data.moments import moments
 from ._model.coordinates import LEAST_SPREAD
 from ._model.density import CodeDensity
 
@@ -332,6 +331,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         have, an array in the order of their entries in ``mean_``; None for numbers.
         Only available if there are categorical features.
 
+    n_samples_seen_ : int
+        Number of rows in all calls of `partial_fit`, and in the `fit` before, if any.
+        Only available after `partial_fit`, when attributes that are measured on
+        training rows are those of the rows that it keeps.
+
     n_features_in_ : int
         Number of features seen in `fit`.
 
@@ -561,8 +565,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     def _whiten(self, fit):
         """Standardise the code of the model, over the training rows."""
         coordinates = fit.model.coordinates
-        mean, _ = moments(fit.final.code, fit.plan.weight)
-        mean = torch.from_numpy(mean).to(coordinates.center)
+        mean = torch.from_numpy(fit.final.mean).to(coordinates.center)
         deviation = np.sqrt(self.explained_variance_)
         # What is only rounding is not made as large as the others.
         deviation[deviation <= LEAST_SPREAD * deviation.max()] = 1.0

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.random import sample_without_replacement
 
-__all__ = ["Holdout", "group_codes", "neighbours_are_alike"]
+__all__ = ["Holdout", "HoldoutOfMany", "group_codes", "neighbours_are_alike"]
 
 # Rows whose next row is compared with others, and with how many others each.
 _N_COMPARED, _N_OTHERS = 200, 400
@@ -92,6 +93,10 @@ class Holdout:
         if self.is_splitter:
             _, test = self._splits(n_samples)[-1]
             return np.sort(test)
+        if self.groups is None and 0 < n_rows < n_samples:
+            if self.split == "last":
+                return np.arange(n_samples - n_rows, n_samples)
+            return np.sort(random_state.permutation(n_samples)[:n_rows])
         drawn, n_drawn = [], 0
         # At random a group that is most of the table is passed over.
         most = n_samples // 2 if self.split == "random" else n_samples - 1
@@ -160,6 +165,28 @@ class Holdout:
         return [groups[i] for i in picked]
 
 
+@dataclass(frozen=True)
+class HoldoutOfMany(Holdout):
+    """Which rows are held out of so many that no list of all fits into memory.
+
+    Attributes
+    ----------
+    most : int
+        Number of rows that are held out, at most.
+    """
+
+    most: int = 2**17
+
+    def draw(self, n_samples, n_rows, random_state):
+        """Return the indices of rows to hold out; see `Holdout.draw`."""
+        n_rows = min(n_rows, self.most)
+        if self.split == "last":
+            return np.arange(n_samples - n_rows, n_samples)
+        return np.sort(
+            sample_without_replacement(n_samples, n_rows, random_state=random_state)
+        )
+
+
 def neighbours_are_alike(x):
     """Return whether consecutive rows are nearly equal and the nearest of all rows.
 
@@ -179,7 +206,10 @@ def neighbours_are_alike(x):
     first = random_state.choice(n_rows - 1, min(_N_COMPARED, n_rows - 1), replace=False)
     others = random_state.choice(n_rows, min(_N_OTHERS, n_rows), replace=False)
     rows, following, other = (
-        x.take(index).double().cpu().numpy() for index in (first, first + 1, others)
+        part.double().cpu().numpy()
+        for part in x.take(np.concatenate([first, first + 1, others])).split(
+            [len(first), len(first), len(others)]
+        )
     )
     to_next = np.linalg.norm(rows - following, axis=1)[:, np.newaxis]
     to_others = cdist(rows, other)

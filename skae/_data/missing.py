@@ -22,7 +22,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from .affine import DoubleConstants
 from .principal_axes import PrincipalAxes
-from .source import Chunked, Resident, is_small
+from .source import Mapped, Resident, is_small
 from .subsample import subsample
 
 __all__ = ["Completion", "Known", "completed_rows", "fit_completion"]
@@ -266,7 +266,7 @@ def _uncertain(completion, root, known):
     return total / len(index)
 
 
-class Completed(Chunked):
+class Completed(Mapped):
     """Rows of another source, completed when they are read.
 
     Parameters
@@ -278,17 +278,13 @@ class Completed(Chunked):
     """
 
     def __init__(self, rows, completion):
-        self._rows, self._completion = rows, completion
-        self.shape, self.dtype, self.device = rows.shape, rows.dtype, rows.device
-
-    def take(self, index):
-        """Return rows; see `Source.take`."""
-        return self._completion(self._rows.take(index))
+        super().__init__(rows)
+        self._mapped = completion
 
     def to(self, device):
         """Return the same rows for a device."""
         rows = self._rows.to(device)
-        return Completed(rows, deepcopy(self._completion).to(rows.device))
+        return Completed(rows, deepcopy(self._mapped).to(rows.device))
 
 
 class Known:
@@ -307,15 +303,31 @@ class Known:
         """Return a Tensor of bool, for some of the rows."""
         return ~self._rows.take(index).isnan()
 
-    @cached_property
+    @property
     def incomplete(self):
         """Share of the rows with missing entries; all are read for it once."""
-        chunks = (x.isnan().any(dim=1).sum() for _, x in self._rows.chunks())
-        return sum(map(int, chunks)) / len(self._rows)
+        return self._counts[0] / len(self._rows)
+
+    @property
+    def count(self):
+        """Number of known entries of each column, an ndarray."""
+        return self._counts[1]
+
+    @cached_property
+    def _counts(self):
+        incomplete, known = 0, np.zeros(self._rows.shape[1])
+        for _, x in self._rows.chunks():
+            missing = x.isnan()
+            incomplete += int(missing.any(dim=1).sum())
+            known += len(x) - missing.sum(dim=0).cpu().numpy()
+        return incomplete, known
 
     def to(self, device):
         """Return the same for a device."""
-        return Known(self._rows.to(device))
+        known = Known(self._rows.to(device))
+        if "_counts" in vars(self):
+            known._counts = self._counts
+        return known
 
 
 def completed_rows(rows, completion):
@@ -331,9 +343,10 @@ def completed_rows(rows, completion):
     -------
     filled : Resident or Completed
     known : Tensor of bool of shape (n_samples, n_features) or Known
-        A large sparse table is completed when it is read.
+        A large sparse table is completed when it is read, and so is what is read in
+        chunks.
     """
-    if rows.stored() is not None and not is_small(rows):
+    if rows.streamed or (rows.stored() is not None and not is_small(rows)):
         return Completed(rows, completion), Known(rows)
     filled = torch.empty(rows.shape, dtype=rows.dtype)
     known = torch.empty(rows.shape, dtype=torch.bool)

@@ -101,6 +101,29 @@ class Moments:
         )
         self.total = total
 
+    def fade(self, factor):
+        """Multiply the weight of all rows so far."""
+        self.total *= factor
+        if self._scatter is not None:
+            self._scatter = self._scatter * factor
+
+    def parts(self):
+        """Return what `of_parts` makes the same moments of: a number and arrays."""
+        return self.total, self._origin, self._offset, self._scatter
+
+    @classmethod
+    def of_parts(cls, parts, second=squares, dtype=np.float64):
+        """Return moments from what `parts` has returned."""
+        made = cls(second, dtype)
+        made.total, made._origin, made._offset, made._scatter = parts
+        return made
+
+    @classmethod
+    def of(cls, total, mean, second_moment, second=squares):
+        """Return the moments of rows of which the results are known."""
+        parts = total, mean, np.zeros_like(mean), total * second_moment
+        return cls.of_parts(parts, second)
+
     @property
     def mean(self):
         """Weighted mean, float64 of shape (n_columns,)."""

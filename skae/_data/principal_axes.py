@@ -17,6 +17,8 @@ __all__ = ["PrincipalAxes"]
 # Numbers up to which a table is small: its whole spectrum is computed, in double
 # precision.
 _FEW_ENTRIES = 2**20
+# Columns up to which all axes are computed, however few are needed.
+_FEW_COLUMNS = 128
 # Below this many rows or columns the axes are exact, above it they are found by
 # iteration, where their number is known and small (as scikit-learn's PCA does).
 _MAX_EXACT = 1000
@@ -110,7 +112,8 @@ class PrincipalAxes:
         most = min(x.shape) // 2 if most is None else min(most, len(x) // 2)
         self._most = max(1, most)
         n_axes = share = None
-        if large and isinstance(n_components, Integral):
+        wide = x.shape[1] > _FEW_COLUMNS
+        if large and wide and isinstance(n_components, Integral):
             n_axes = min(int(n_components), *x.shape)
         elif table is not None and n_components == "auto" and _is_vast(table):
             n_axes = self._most = _MAX_AUTO
@@ -131,18 +134,13 @@ class PrincipalAxes:
             except FloatingPointError:
                 continue  # as double precision will not
             self.mean, self._variance, variances, axes_of = spectrum
-            self.total_variance = float(self._variance.sum())
-            # Variances are squares: what is below the rounding error of the largest
-            # one says nothing of the data.
             noise = max(x.shape) * np.finfo(np.float64).eps
             if dtype == np.float32:
                 noise = _SINGLE_ERROR
-            floor = noise * max(variances[0], 0.0)
-            self.rank = int(np.count_nonzero(variances > floor))
-            self._variances = variances[: self.rank]
-            self.n_components = self._resolve(n_components)
+            self._keep(variances, noise, n_components)
             if dtype == np.float64 or self._exact_enough():
                 break
+        self._axes_of = axes_of
         axes = axes_of(min(self.n_components, self.rank))
         n_more = min(self.n_components, x.shape[1]) - self.rank
         if n_more > 0:
@@ -151,6 +149,44 @@ class PrincipalAxes:
             )
             axes = np.vstack([axes, more])
         _, self._axes = svd_flip(None, axes, u_based_decision=False)
+
+    @classmethod
+    def of_moments(cls, mean, covariance, n_samples, n_components):
+        """Return the axes of rows of which only the moments are known.
+
+        Parameters
+        ----------
+        mean : ndarray of shape (n_features,)
+        covariance : ndarray of shape (n_features, n_features)
+        n_samples : int
+            Number of rows of the moments.
+        n_components : int, float, "auto" or None
+            As `PrincipalAxes` takes it.
+        """
+        axes = cls.__new__(cls)
+        axes._weight = None
+        fewer = min(n_samples, len(mean))
+        axes._most = max(1, fewer // 2)
+        axes.mean, axes._variance = mean, np.diag(covariance)
+        variances, vectors = _largest(covariance, None)
+        noise = max(n_samples, len(mean)) * np.finfo(np.float64).eps
+        axes._keep(variances, noise, fewer if n_components is None else n_components)
+        # Directions without variance, if any, are in the order of the eigenvectors.
+        leading = vectors[:, : axes.n_components].T
+        _, axes._axes = svd_flip(None, leading, u_based_decision=False)
+        return axes
+
+    def _keep(self, variances, noise, n_components):
+        """Keep the variances, of which those below the noise say nothing.
+
+        Variances are squares: what is below the rounding error of the largest one says
+        nothing of the data.
+        """
+        self.total_variance = float(self._variance.sum())
+        floor = noise * max(variances[0], 0.0)
+        self.rank = int(np.count_nonzero(variances > floor))
+        self._variances = variances[: self.rank]
+        self.n_components = self._resolve(n_components)
 
     def _resolve(self, n_components):
         if isinstance(n_components, Integral):
@@ -193,6 +229,18 @@ class PrincipalAxes:
         """Return up to ``k`` axes along which the rows vary, and their variances."""
         k = min(k, self.n_components, self.rank)
         return self._axes[:k], self._variances[:k]
+
+    def whole(self):
+        """Return all axes along which the rows vary, and their variances.
+
+        Returns
+        -------
+        tuple or None
+            None where there are so many columns that not all were computed.
+        """
+        if len(self.mean) > _FEW_COLUMNS:
+            return None
+        return self._axes_of(self.rank), self._variances
 
     def statistics(self, x):
         """Return what components may know, for the resolved number of components.

@@ -6,7 +6,7 @@ from .affine import AffineMap
 from .moments import Moments
 from .subsample import subsample
 
-__all__ = ["fit_scaling", "unit_of"]
+__all__ = ["fit_scaling", "known_statistics", "quartiles_of", "scaling_of", "unit_of"]
 
 # Variance from which its squares are far from the least number of single precision.
 _LEAST_SQUARE = 1e-30
@@ -59,11 +59,38 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
         mean, variance, low, high = _statistics(rows, sample_weight, dtype)
         if np.isnan(mean).any():
             dtype = np.float64
-            mean, variance, low, high = _known_statistics(rows, sample_weight)
+            mean, variance, low, high = known_statistics(rows, sample_weight)
         constant = low == high
         normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
         if dtype != np.float64 and not (normal | constant).all():
             mean, variance, *_ = _statistics(rows, sample_weight, np.float64)
+    return scaling_of(
+        kind,
+        (mean, variance, low, high),
+        len(rows),
+        lambda: _quartiles(rows, sample_weight),
+        marks_changes=marks_changes,
+        blocks=blocks,
+    )
+
+
+def scaling_of(kind, statistics, n_rows, quartiles, marks_changes=False, blocks=None):
+    """Return the scaling of rows of which the statistics are known; see `fit_scaling`.
+
+    Parameters
+    ----------
+    kind : {"global", "standard", "minmax", "robust", None}
+    statistics : tuple of ndarray of shape (n_features,)
+        Mean, variance, smallest and largest value of each feature.
+    n_rows : int
+    quartiles : callable
+        Returns the median, and the interquartile range in units of that of a normal
+        distribution.
+    marks_changes, blocks
+        As `fit_scaling` takes them.
+    """
+    mean, variance, low, high = statistics
+    constant = low == high
     # Rounding leaves the mean of equal numbers a little beside them; divided by the
     # deviation that this makes it would be as large as any signal.
     mean, variance = np.where(constant, [low, 0 * low], [mean, variance])
@@ -81,14 +108,14 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
     elif kind == "minmax":
         center, scale = (low + high) / 2, (high - low) / 2
     elif kind == "robust":
-        center, scale = _quartiles(rows, sample_weight)
+        center, scale = quartiles()
         # Where half of the rows are equal, quartiles tell nothing.
         flat = scale == 0
         center, scale = np.where(flat, [mean, np.sqrt(variance)], [center, scale])
     else:
         center, scale = 0 * mean, ones
     if blocks is not None:
-        metric = blocks.metric(mean, len(rows))
+        metric = blocks.metric(mean, n_rows)
         center, scale = np.where(number, [center, scale], metric)
         constant &= number
     limit = None
@@ -96,8 +123,19 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
         relative, absolute = _ROUNDING
         least = np.where(mean == 0, absolute, relative * np.abs(mean))
         scale = np.where(constant, least, scale)
-        limit = np.where(constant, np.sqrt(len(rows)), np.inf)
+        limit = np.where(constant, np.sqrt(n_rows), np.inf)
     return AffineMap(center, np.where(scale > 0, scale, 1.0), limit=limit), mean
+
+
+def quartiles_of(drawn):
+    """Return the median and the interquartile range of rows; see `scaling_of`."""
+    missing = np.isnan(drawn)
+    quantile = np.quantile
+    if missing.any():
+        quantile = np.nanquantile
+        drawn[:, missing.all(axis=0)] = 0.0
+    first, median, third = quantile(drawn, [0.25, 0.5, 0.75], axis=0)
+    return median, (third - first) / _NORMAL_IQR
 
 
 def _quartiles(rows, weight):
@@ -106,14 +144,7 @@ def _quartiles(rows, weight):
     if table is not None:
         first, median, third = table.take(index).quantiles([0.25, 0.5, 0.75])
         return median, (third - first) / _NORMAL_IQR
-    drawn = rows.take(index).numpy().astype(np.float64)
-    missing = np.isnan(drawn)
-    quantile = np.quantile
-    if missing.any():
-        quantile = np.nanquantile
-        drawn[:, missing.all(axis=0)] = 0.0
-    first, median, third = quantile(drawn, [0.25, 0.5, 0.75], axis=0)
-    return median, (third - first) / _NORMAL_IQR
+    return quartiles_of(rows.take(index).numpy().astype(np.float64))
 
 
 def unit_of(scaling):
@@ -139,8 +170,17 @@ def _statistics(rows, weight, dtype):
     return collected.mean, collected.second, *bounds
 
 
-def _known_statistics(rows, weight):
-    """Return the same, of the entries that are not missing: two passes."""
+def known_statistics(rows, weight=None):
+    """Return mean, variance, smallest and largest known value: two passes.
+
+    Parameters
+    ----------
+    rows : Source
+        NaN where an entry is missing. A feature of which all are missing counts as one
+        that is always zero.
+    weight : ndarray of shape (n_samples,), default=None
+        Sample weights.
+    """
     n_features = rows.shape[1]
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     center = np.zeros(n_features)

@@ -6,6 +6,7 @@ kind of rows (in files, on other machines) is a further class with the members o
 """
 
 import math
+from copy import copy
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from .sparse_table import SparseTable
 __all__ = [
     "Chunked",
     "Dense",
+    "Mapped",
     "Resident",
     "Scaled",
     "Source",
@@ -68,11 +70,15 @@ class Source(Protocol):
         float32 or float64.
     device : torch.device
         Where the tensors are that `take` and `chunks` return.
+    streamed : bool
+        Whether `take` reads rows anew each time, from the beginning perhaps. Then the
+        source has a method ``shuffled(n_batches, generator)``, too; see `Stream`.
     """
 
     shape: tuple
     dtype: torch.dtype
     device: torch.device
+    streamed: bool
 
     def __len__(self):
         """Return the number of rows."""
@@ -92,6 +98,12 @@ class Source(Protocol):
     def to(self, device):
         """Return the same rows, for a device."""
 
+    def subset(self, index):
+        """Return some of the rows as a source."""
+
+    def without(self, index):
+        """Return all rows but some as a source."""
+
     def stored(self):
         """Return the rows as a `SparseTable`, or None where they are dense."""
 
@@ -104,6 +116,8 @@ def _as_array(index):
 class Chunked:
     """What sources share: chunks are slices that are taken."""
 
+    streamed = False
+
     def __len__(self):
         return self.shape[0]
 
@@ -113,6 +127,20 @@ class Chunked:
         for start in range(0, len(self), step):
             rows = slice(start, min(start + step, len(self)))
             yield rows, self.take(rows)
+
+    def to(self, device):
+        """Return rows for a device: all of them, moved there."""
+        if torch.device(device) == self.device:
+            return self
+        return Resident(self.take(slice(None)).to(device))
+
+    def subset(self, index):
+        """Return some of the rows, without a copy."""
+        return Subset(self, index)
+
+    def without(self, index):
+        """Return all rows but some, without a copy."""
+        return self.subset(np.setdiff1d(np.arange(len(self)), index))
 
     def stored(self):
         """Return a sparse table of the rows; see `Source.stored`."""
@@ -127,12 +155,6 @@ class _OnHost(Chunked):
         self.shape = X.shape
         self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         self.device = torch.device("cpu")
-
-    def to(self, device):
-        """Return rows for a device: all of them, moved there."""
-        if torch.device(device) == self.device:
-            return self
-        return Resident(self.take(slice(None)).to(device))
 
 
 class Dense(_OnHost):
@@ -224,7 +246,50 @@ class Subset(Chunked):
         return None if table is None else table.take(self._index)
 
 
-class Scaled(Chunked):
+class Mapped(Chunked):
+    """Rows of another source, mapped when they are read.
+
+    A subclass has a method ``_mapped`` from rows to as many rows.
+
+    Parameters
+    ----------
+    rows : Source
+    """
+
+    def __init__(self, rows):
+        self._rows = rows
+        self.shape, self.dtype, self.device = rows.shape, rows.dtype, rows.device
+
+    @property
+    def streamed(self):
+        """Whether the rows are read anew each time."""
+        return self._rows.streamed
+
+    def take(self, index):
+        """Return rows; see `Source.take`."""
+        return self._mapped(self._rows.take(index))
+
+    def chunks(self, budget=None, least=1):
+        """Yield slices of rows and their tensors; see `Source.chunks`."""
+        for rows, x in self._rows.chunks(budget, least):
+            yield rows, self._mapped(x)
+
+    def shuffled(self, n_batches, generator):
+        """Yield all rows in a random order; see `Stream.shuffled`."""
+        return map(self._mapped, self._rows.shuffled(n_batches, generator))
+
+    def subset(self, index):
+        """Return some of the rows, in memory where they would be read anew."""
+        return Resident(self.take(index)) if self.streamed else super().subset(index)
+
+    def without(self, index):
+        """Return all rows but some, without a copy."""
+        others = copy(self)
+        Mapped.__init__(others, self._rows.without(index))
+        return others
+
+
+class Scaled(Mapped):
     """Rows of another source, scaled when they are read, in single precision.
 
     Parameters
@@ -236,21 +301,23 @@ class Scaled(Chunked):
     device : torch.device or str, default="cpu"
     """
 
-    dtype = torch.float32
-
     def __init__(self, rows, scaling, device="cpu"):
-        self._rows = rows
+        super().__init__(rows)
         self._scaling = scaling
-        self.shape = rows.shape
-        self.device = torch.device(device)
+        self.dtype, self.device = torch.float32, torch.device(device)
 
     def take(self, index):
         """Return rows, scaled; see `Source.take`."""
-        if isinstance(index, torch.Tensor):
-            index = index.cpu()
+        return super().take(index.cpu() if isinstance(index, torch.Tensor) else index)
+
+    def without(self, index):
+        """Return all rows but some, without a copy."""
+        return Scaled(self._rows.without(index), self._scaling, self.device)
+
+    def _mapped(self, x):
         # The centre is subtracted in the precision of the data: a column of timestamps
         # would lose all its information if it were rounded first.
-        x = self._scaling(self._rows.take(index)).float()
+        x = self._scaling(x).float()
         if self.device.type == "cuda":
             # From pinned memory a copy does not keep the processor waiting.
             return x.pin_memory().to(self.device, non_blocking=True)
@@ -261,6 +328,10 @@ class Scaled(Chunked):
         device = torch.device(device)
         if device.type == "cuda" and self._fits(device):
             return self.resident(device)
+        return self.on(device)
+
+    def on(self, device):
+        """Return the same rows for a device: moved there when they are read."""
         return Scaled(self._rows, self._scaling, device)
 
     def stored(self):
@@ -300,12 +371,12 @@ def scaled_rows(rows, scaling):
     -------
     Resident or Scaled
         A small table is scaled in advance; of a large one there is no second copy. A
-        sparse table of more than a chunk is large.
+        sparse table of more than a chunk is large, and so is what is read in chunks.
     """
     scaled = Scaled(rows, scaling)
     dense = rows.stored() is None
     small = is_small(rows) if dense else math.prod(rows.shape) <= _BUDGET
-    return scaled.resident() if small else scaled
+    return scaled.resident() if small and not rows.streamed else scaled
 
 
 def is_small(rows):

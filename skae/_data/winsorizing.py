@@ -1,11 +1,15 @@
 """Winsorizing: a few wild values of a column are replaced before anything is learnt."""
 
 import numpy as np
+import torch
 from scipy import sparse
 
+from .scaling import known_statistics
+from .source import Mapped
 from .sparse_table import SparseTable, dense_column
+from .subsample import subsample
 
-__all__ = ["winsorized"]
+__all__ = ["Winsorized", "winsorized"]
 
 # Share of the rows that may have a wild value in a column, and the number of rows from
 # which one may.
@@ -18,6 +22,10 @@ _GAP = 10.0
 # Other values that a column must have, all different: with fewer it is a category, and
 # the distance of a rare one means nothing.
 _LEAST_DISTINCT = 10
+# Rows of a table that is read in chunks that medians are taken from, and powers of two
+# that distances may have.
+_MAX_ROWS = 2**14
+_N_BINS = 1100
 
 
 def winsorized(X):
@@ -64,6 +72,110 @@ def winsorized(X):
             replaced = X.copy() if replaced is None else replaced
             replaced[:, j] = X[:, j].clip(*bounds)
     return X if replaced is None else replaced
+
+
+class Winsorized(Mapped):
+    """Rows that are read in chunks, without wild values; see `winsorized`.
+
+    Medians, and whether there are ten other values, are those of some of the rows.
+
+    Parameters
+    ----------
+    rows : Source
+    """
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        self._low, self._high = (
+            torch.from_numpy(bound).to(rows.dtype) for bound in _bounds_of(rows)
+        )
+
+    def _mapped(self, x):
+        return x.clamp(self._low, self._high)
+
+
+def _bounds_of(rows):
+    """Return the least and the largest value of each column that is not wild."""
+    n_samples, width = rows.shape
+    bounds = np.full(width, -np.inf), np.full(width, np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance, low, high = known_statistics(rows)
+    most = int(_MOST * n_samples)
+    reach = np.maximum(high - mean, mean - low)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spared = most * reach**2 < n_samples * variance / 4
+    suspects = np.flatnonzero(~spared & (reach > 0))
+    if not len(suspects):
+        return bounds
+    drawn = rows.take(subsample(n_samples, _MAX_ROWS)).double().numpy()[:, suspects]
+    columns = [column[~np.isnan(column)] for column in drawn.T]
+    bins = [
+        _Bins(np.median(column) if len(column) else 0.0, low[j], high[j])
+        for j, column in zip(suspects, columns, strict=True)
+    ]
+    for _, x in rows.chunks():
+        x = x.double().numpy()
+        for j, of_column in zip(suspects, bins, strict=True):
+            of_column.add(x[:, j])
+    for j, column, of_column in zip(suspects, columns, bins, strict=True):
+        found = of_column.bounds(most)
+        if found is None:
+            continue
+        others = column[(column >= found[0]) & (column <= found[1])]
+        if len(np.unique(others)) >= _LEAST_DISTINCT:
+            bounds[0][j], bounds[1][j] = found
+    return bounds
+
+
+class _Bins:
+    """Values of a column, by the power of two of their distance to a center.
+
+    Between the distances of two bins, a gap is known exactly.
+
+    Parameters
+    ----------
+    center : float
+    low, high : float
+        Least and largest value.
+    """
+
+    def __init__(self, center, low, high):
+        self._center = center
+        self._unit = max(high - center, center - low)
+        self._counts, self._squares = (
+            np.zeros(_N_BINS, dtype=np.int64),
+            np.zeros(_N_BINS),
+        )
+        self._near, self._far = np.full(_N_BINS, np.inf), np.zeros(_N_BINS)
+        self._low, self._high = np.full(_N_BINS, np.inf), np.full(_N_BINS, -np.inf)
+
+    def add(self, values):
+        """Take values into account, of which some may be NaN."""
+        values = values[~np.isnan(values)]
+        # The largest is one, so that no square overflows.
+        distance = np.abs(values - self._center) / self._unit
+        _, power = np.frexp(distance)
+        bins = np.where(distance > 0, np.minimum(1 - power, _N_BINS - 1), _N_BINS - 1)
+        self._counts += np.bincount(bins, minlength=_N_BINS)
+        self._squares += np.bincount(bins, np.square(distance), minlength=_N_BINS)
+        np.minimum.at(self._near, bins, distance)
+        np.maximum.at(self._far, bins, distance)
+        np.minimum.at(self._low, bins, values)
+        np.maximum.at(self._high, bins, values)
+
+    def bounds(self, most):
+        """Return the least and the largest value that is not wild; None if none is."""
+        filled = np.flatnonzero(self._counts)[::-1]  # from near to far
+        beyond = self._counts.sum() - np.cumsum(self._counts[filled])
+        near, far = self._near[filled], self._far[filled]
+        gaps = (near[1:] >= _GAP * far[:-1]) & (beyond[:-1] <= most) & (far[:-1] > 0)
+        if not gaps.any():
+            return None
+        last = int(np.argmax(gaps)) + 1
+        usual, wild = filled[:last], filled[last:]
+        if self._squares[wild].sum() < self._squares[usual].sum():
+            return None
+        return self._low[usual].min(), self._high[usual].max()
 
 
 def _winsorized_table(X, most):

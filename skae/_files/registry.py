@@ -20,11 +20,13 @@ from .._component import Component
 from .._data.blocks import Blocks
 from .._data.categories import Categories
 from .._data.frames import FrameKind
+from .._data.reservoir import Reservoir
 from .._imputer import AutoencoderImputer
 from .._model.density import CodeDensity
 from .._outlier import AutoencoderOutlierDetector
 from .._outlier._ensemble import Ensemble
 from .._outlier._thresholds import Reference
+from .._training.increments import Increments
 from .._training.net import Net
 from .._training.selection import Trial
 from .._transformer import AutoencoderTransformer
@@ -41,9 +43,11 @@ _OWN = (
     Categories,
     CodeDensity,
     Ensemble,
+    Increments,
     FrameKind,
     Net,
     Reference,
+    Reservoir,
     Trial,
 )
 _ROOT = __name__.partition(".")[0]

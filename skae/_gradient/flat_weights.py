@@ -131,6 +131,23 @@ class FlatWeights:
         if self._decay > 0:
             self._average = self.flat.detach().clone()
 
+    def resume(self, average, n_steps):
+        """Go on with a running average, a Tensor or None, after so many steps."""
+        self.start_average()
+        self.n_steps = n_steps
+        if self._average is not None and average is not None:
+            self._average.copy_(average)
+
+    @property
+    def average(self):
+        """The running average, a Tensor, or None."""
+        return self._average
+
+    def settle(self):
+        """Replace the weights by their running average."""
+        if self._average is not None:
+            self.flat.copy_(self._average)
+
     def after_step(self):
         """Count a step, and take the weights after it into the average.
 

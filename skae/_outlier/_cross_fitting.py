@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._data.source import Resident, Subset
+from .._data.source import Resident
 from .._training.fit import train
 from .._training.plan import FEW_ROWS
 from .._training.together import together
@@ -83,6 +83,6 @@ def _unseen(plan, kept, rows):
     """Return rows as a model of the others gets them."""
     blocks = plan.settings.blocks
     if blocks is None:
-        return Subset(plan.rows, rows)
+        return plan.rows.subset(rows)
     x, seen = plan.rows.take(rows), plan.rows.take(kept)
     return Resident(blocks.unseen_as_missing(x, seen))

@@ -1,5 +1,6 @@
 """The outlier detector."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,9 @@ from .._compat.sklearn import Interval, StrOptions
 from .._data.arrays import check_namespace, like, on_host, sides
 from .._data.holdout import group_codes, neighbours_are_alike
 from .._data.labels import outlier_labels
-from .._data.winsorizing import winsorized
+from .._data.stream import Stream
+from .._data.subsample import subsample
+from .._data.winsorizing import Winsorized, winsorized
 from .._model.export import exported_score
 from .._warning import warn_user
 from ..anomaly_scores import AnomalyScore, Combined
@@ -25,6 +28,9 @@ from ._cross_fitting import cross_fits, cross_fitted
 from ._ensemble import fit_ensemble
 
 __all__ = ["AutoencoderOutlierDetector"]
+
+# Training rows that a threshold is set from, at most, where rows are read in chunks.
+_MAX_SCORED = 2**17
 
 
 class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
@@ -391,6 +397,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         The categories of each categorical feature that at least two training rows
         have, an array in the order of their entries in ``mean_``; None for numbers.
         Only available if there are categorical features.
+
+    n_samples_seen_ : int
+        Number of rows in all calls of `partial_fit`, and in the `fit` before, if any.
+        Only available after `partial_fit`, when attributes that are measured on
+        training rows are those of the rows that it keeps.
 
     n_features_in_ : int
         Number of features seen in `fit`.
@@ -831,6 +842,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         """
         index = X.index if hasattr(X, "iloc") else None
         given, X = X, on_host(self._check_rows(X, "explain"))
+        if isinstance(X, Stream):
+            X = X.take(slice(None)).numpy()
         X = X.toarray() if issparse(X) else X
         parts, expected = self._ensemble.explain(X)
         names = getattr(self, "feature_names_in_", None)
@@ -877,7 +890,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     def _check_rows(self, X, method):
         model = self._fitted_model()
         X = self._check_X(X, method)
-        model.loss.check_domain(X, "X")
+        check = partial(model.loss.check_domain, name="X")
+        if isinstance(X, Stream):
+            return X.checked_by(check)
+        check(X)
         return X
 
     @staticmethod
@@ -897,12 +913,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             return default
         return default.set_params(contamination=self.contamination)
 
-    def _withhold(self, X, sample_weight, holdout):
-        """Remove the calibration rows before anything is learnt from the rows."""
+    def _withhold(self, n_samples, holdout):
+        """Return the calibration rows, which nothing is learnt from, or None."""
         self._score().validate()
         self._withheld = None
         if not self.calibration_fraction:
-            return slice(None), sample_weight
+            return None
         if self.warm_start and hasattr(self, "_ensemble"):
             raise ValueError(
                 "warm_start=True continues from weights that may have been trained on "
@@ -910,7 +926,6 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"calibration_fraction={self.calibration_fraction}: pass "
                 "calibration_fraction=0, and new rows to calibrate."
             )
-        n_samples = X.shape[0]
         n_withheld = max(1, round(self.calibration_fraction * n_samples))
         if n_samples - n_withheld < 2:
             raise ValueError(
@@ -931,18 +946,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"calibration_fraction={self.calibration_fraction} would hold back all "
                 "of the groups: pass a smaller one."
             )
-        kept = np.setdiff1d(np.arange(n_samples), out)
-        if sample_weight is None:
-            self._withheld = X[out], None, holdout.of(out).groups
-            return kept, None
-        kept_weight = sample_weight[kept]
-        # `fit` divides the weights by their mean over the rows that it is given.
-        weight = sample_weight[out] / kept_weight.mean()
-        self._withheld = X[out], weight, holdout.of(out).groups
-        return kept, kept_weight
+        return out
 
     def _cleaned(self, rows):
-        return winsorized(rows)
+        return Winsorized(rows) if isinstance(rows, Stream) else winsorized(rows)
 
     def _validate_params(self):
         share = self.contamination
@@ -1012,10 +1019,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             )
 
     def _row_scores(self, fit, fitted):
-        """Return the scores of all training rows and their sample weights."""
-        scores = fitted.row_scores
+        """Return the scores of all training rows and their sample weights.
+
+        Of rows that are read in chunks some are drawn.
+        """
+        scores, rows = fitted.row_scores, fit.plan.rows
         if scores is None:
-            scores = fitted.ensemble.score(fit.plan.rows)
+            if rows.streamed:
+                rows = rows.subset(subsample(len(rows), _MAX_SCORED))
+            scores = fitted.ensemble.score(rows)
         return -scores, fit.plan.weight
 
     def _unseen_scores(self, fit, fitted, how, events):

@@ -7,7 +7,6 @@ import torch
 
 from .._compat.torch import InferenceMode
 from .._data.arrays import as_double
-from .._data.source import Subset
 from .._data.subsample import subsample
 from .._model.inference import RowModule
 from .._model.model import Model
@@ -294,7 +293,7 @@ def _views(model, rows, weight):
     if rows.stored() is not None:
         most = min(most, max(_MIN_ROWS, _MAX_ENTRIES // rows.shape[1]))
     if n_rows > most:
-        return None, _view(model, Subset(rows, subsample(n_rows, most, weight)))
+        return None, _view(model, rows.subset(subsample(n_rows, most, weight)))
     view = _view(model, rows)
     return view, _sampled(view, weight)
 

@@ -1,9 +1,10 @@
 """Rows and their weights on the device of the net, and the batches of an epoch."""
 
 import math
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +95,8 @@ class Rows(torch.utils.data.Dataset):
 
     def __getitem__(self, rows):
         """Return the batch of a slice or an index."""
+        if self.source.streamed:
+            return self._resident(self.source.take(rows))[:]
         weight = None if self.weight is None else self.weight[rows]
         if self.index is not None:
             rows = self.index[rows]
@@ -116,6 +119,8 @@ class Rows(torch.utils.data.Dataset):
         """
         if self.completion is None:
             return self
+        if self.source.streamed:
+            return self  # what is missing is known when a batch is read
         if not hides_entries(self.known, len(self.source)):
             generator = None
         if isinstance(self.known, Known):
@@ -141,13 +146,18 @@ class Rows(torch.utils.data.Dataset):
             others = torch.randint(len(self), (len(x),), **how)
             if self.index is not None:
                 others = self.index[others]
-            if self.blocks is None:
-                at_random = torch.rand(x.shape, **how) < _HIDDEN
-            else:
-                features = torch.rand(len(x), self.blocks.n_features, **how)
-                at_random = self.blocks.repeated(features) < _HIDDEN
-            x = x.masked_fill(at_random | ~self.known[others], torch.nan)
+            x = self._masked(x, self.known[others], generator)
         return self.completion(x)
+
+    def _masked(self, x, known, generator):
+        """Return rows with NaN where others have some, and at random."""
+        how = {"generator": generator, "device": generator.device}
+        if self.blocks is None:
+            at_random = torch.rand(x.shape, **how) < _HIDDEN
+        else:
+            features = torch.rand(len(x), self.blocks.n_features, **how)
+            at_random = self.blocks.repeated(features) < _HIDDEN
+        return x.masked_fill(at_random | ~known, torch.nan)
 
     def to(self, device):
         """Return the same rows on a device."""
@@ -158,8 +168,10 @@ class Rows(torch.utils.data.Dataset):
         completion = self.completion
         if completion is not None:
             completion = deepcopy(completion).to(device)
+        # What is missing of rows that are read in chunks is completed batch by batch.
+        anew = self.source.streamed and completion is not None
         return Rows(
-            self.source.to(device),
+            self.source.on(device) if anew else self.source.to(device),
             weight,
             index,
             given,
@@ -170,6 +182,8 @@ class Rows(torch.utils.data.Dataset):
 
     def take(self, index):
         """Return some of the rows, their weights again of mean one, without a copy."""
+        if self.source.streamed:
+            return self._resident(self.source.take(index))
         index = torch.as_tensor(index, device=self.source.device)
         weight = None if self.weight is None else self.weight[index]
         if self.index is not None:
@@ -184,6 +198,46 @@ class Rows(torch.utils.data.Dataset):
             self.completion,
             self.blocks,
         )
+
+    def without(self, index):
+        """Return all rows but some, without a copy."""
+        if self.source.streamed:
+            others = copy(self)
+            others.source = self.source.without(index)
+            return others
+        return self.take(np.setdiff1d(np.arange(len(self)), index))
+
+    def shuffled(self, n_batches, generator):
+        """Yield all rows once, in a random order, in equal batches."""
+        if self.source.streamed:
+            for x in self.source.shuffled(n_batches, generator):
+                yield self._batch(x, generator)
+            return
+        for index in self.order(generator).tensor_split(n_batches):
+            yield self[index]
+
+    def order(self, generator):
+        """Draw an order of the rows."""
+        return torch.randperm(len(self), generator=generator, device=generator.device)
+
+    def _resident(self, x):
+        """Return rows that were read as rows in memory."""
+        if self.completion is None:
+            return Rows(Resident(x))
+        filled = Resident(self.completion(x))
+        return Rows(filled, known=~x.isnan(), completion=self.completion)
+
+    def _batch(self, x, generator):
+        """Return rows that were read as a batch; entries are hidden as by `hidden`."""
+        if self.completion is None:
+            return Batch(x)
+        known, given = ~x.isnan(), None
+        if hides_entries(self.known, len(self.source)):
+            others = torch.randint(
+                len(x), (len(x),), generator=generator, device=x.device
+            )
+            given = self.completion(self._masked(x, known[others], generator))
+        return Batch(self.completion(x), None, known, given)
 
     def weight_array(self):
         """Return the weights as an ndarray of float64, or None."""
@@ -251,17 +305,16 @@ class Batches:
             for start in range(0, len(self.rows), self._batch_size):
                 yield self.rows[start : start + self._batch_size]
             return
-        rows, order = self.shuffled()
-        for index in order.tensor_split(len(self)):
-            yield rows[index]
+        yield from self._next().shuffled(len(self), self._generator)
+
+    def _next(self):
+        """Return the rows of the next pass."""
+        if self._n_passes % _KEPT == 0:
+            self._hidden = self.rows.hidden(self._generator)
+        self._n_passes += 1
+        return self._hidden
 
     def shuffled(self):
-        """Return the rows of the next pass, and their order."""
-        generator = self._generator
-        if self._n_passes % _KEPT == 0:
-            self._hidden = self.rows.hidden(generator)
-        self._n_passes += 1
-        order = torch.randperm(
-            len(self.rows), generator=generator, device=generator.device
-        )
-        return self._hidden, order
+        """Return all rows of the next pass in its order: a batch of rows in memory."""
+        rows = self._next()
+        return rows[rows.order(self._generator)]

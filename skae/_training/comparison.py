@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from .._data.principal_axes import PrincipalAxes
-from .._data.source import Subset
 from .._data.subsample import subsample
 from .._model.autoencoder import Parts
 from ..architectures import MLP
@@ -97,9 +96,9 @@ def on_unseen_rows(fit):
     if plan.n_validation:
         rows = plan.data().validation
         if plan.validation is not None and _turns_axes(plan):
-            others = np.setdiff1d(np.arange(len(plan.x)), plan.validation)
-            x = Subset(plan.x, others)
-            weight = None if plan.weight is None else plan.weight[others]
+            x = plan.x.without(plan.validation)
+            weight = plan.weight
+            weight = None if weight is None else np.delete(weight, plan.validation)
             weight = None if weight is None else weight / weight.mean()
             plan = replace(plan, x=x, weight=weight)
             axes = PrincipalAxes(x, weight, axes.n_components, _random_state())

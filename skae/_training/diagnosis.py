@@ -23,7 +23,7 @@ from .final_pass import explained_variance_ratio, pca_residual
 from .outcome import Unchanged, describe, why_unchanged
 from .prefixes import reconstruction_curve, training_errors
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "measure"]
 
 # Error above that of PCA, as a share, from which a model counts as worse: the noise of
 # float32 weights and of approximate axes stays below it.
@@ -61,14 +61,23 @@ def diagnose(fit, names=None):
     dict
         Fitted attributes by name, as the estimators document them.
     """
+    found = measure(fit) | {"kept_weights_": describe(fit.net)}
+    problems = [*_problems(fit, found, names)]
+    for text, category in problems:
+        warn_user(text, category)
+    found["diagnostics_"]["warnings"] = [text for text, _ in problems]
+    return found
+
+
+def measure(fit):
+    """Return fitted attributes that say how good a model is; see `diagnose`."""
     plan, net, model = fit.plan, fit.net, fit.model
     units = np.square(model.units.cpu().numpy())
     blocks = plan.settings.blocks
     n_features = len(units) if blocks is None else blocks.n_features
-    # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
         fit.final.error,
-        pca_residual(fit.plan, fit.axes),
+        pca_residual(plan, fit.axes),
         fit.axes.variance,
     )
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
@@ -77,19 +86,6 @@ def diagnose(fit, names=None):
         "active_units_",
         int(np.count_nonzero(deviation > LEAST_SPREAD * deviation.max())),
     )
-    dead_fraction = reported.get("dead_fraction_", 0.0)
-    problems = [*_problems_of_code(fit, n_active, dead_fraction)]
-    mismatch = None if net.diverged_ else remedies.range_mismatch(fit)
-    if mismatch is not None:
-        # More training would not help.
-        problems.append((mismatch, DecoderRangeWarning))
-    else:
-        problems += _problems_of_training(fit, names)
-        problems += _problems_of_start(fit, pca_error.sum(), variance.sum())
-        sums = error.sum(), pca_error.sum(), variance.sum()
-        problems += _problems_of_error(fit, *sums, n_active)
-    for text, category in problems:
-        warn_user(text, category)
     components = _linear_components(fit)
     if components is not None:
         reported["components_"] = components
@@ -107,7 +103,6 @@ def diagnose(fit, names=None):
     else:
         explained = explained_variance_ratio(plan, model, fit.final)
     return reported | {
-        "kept_weights_": describe(net),
         "pca_reconstruction_error_": float(pca_error @ units / n_features),
         "explained_variance_ratio_": explained,
         "diagnostics_": {
@@ -121,12 +116,28 @@ def diagnose(fit, names=None):
             "batch_size": net.batch_size,
             "r2": _share(error @ units, variance @ units),
             "pca_r2": _share(pca_error @ units, variance @ units),
-            "warnings": [text for text, _ in problems],
+            "warnings": [],
         },
     }
 
 
 # Each of these yields what is wrong, as texts of warnings and their categories.
+
+
+def _problems(fit, found, names):
+    n_active = found["diagnostics_"]["n_active_components"]
+    yield from _problems_of_code(fit, n_active, found.get("dead_fraction_", 0.0))
+    mismatch = None if fit.net.diverged_ else remedies.range_mismatch(fit)
+    if mismatch is not None:
+        # More training would not help.
+        yield mismatch, DecoderRangeWarning
+        return
+    yield from _problems_of_training(fit, names)
+    # Worse or better is judged in scaled units, those of the objective.
+    pca_error = pca_residual(fit.plan, fit.axes)
+    sums = fit.final.error.sum(), pca_error.sum(), fit.axes.variance.sum()
+    yield from _problems_of_start(fit, *sums[1:])
+    yield from _problems_of_error(fit, *sums, n_active)
 
 
 def _problems_of_code(fit, n_active, dead_fraction):
@@ -345,7 +356,7 @@ def _is_one_row(fit):
     the mean, or one far below it owing to a few extreme rows. The spread from the 10th
     to the 90th percentile is that of ordinary rows.
     """
-    code = fit.final.code.take(fit.final.sample).numpy()
+    code = fit.final.sampled_code.numpy()
     spread = _spread(fit.model.map(Model.decode_scaled, code))
     of_rows = _spread(fit.final.x)
     return 0 < of_rows and spread <= _MIN_SPREAD * of_rows

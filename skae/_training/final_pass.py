@@ -34,7 +34,10 @@ class FinalPass:
     Attributes
     ----------
     code : Dense
-        Codes of the training rows, in the coordinates of the network.
+        Codes of the training rows, in the coordinates of the network; of rows that are
+        read in chunks only those of the sample.
+    mean : ndarray of shape (n_components,)
+        Weighted mean of the codes of all training rows.
     variance : ndarray of shape (n_components,)
         Weighted variance of the code, in the coordinates of the model.
     error : ndarray of shape (n_features,)
@@ -49,11 +52,18 @@ class FinalPass:
     """
 
     code: Dense
+    mean: np.ndarray
     variance: np.ndarray
     error: np.ndarray
     sample: np.ndarray
     x: np.ndarray
     gains: np.ndarray | None = None
+
+    @property
+    def sampled_code(self):
+        """Codes of the rows of the sample, a Tensor."""
+        sampled = len(self.code) == len(self.sample)
+        return self.code.take(slice(None) if sampled else self.sample)
 
 
 def final_pass(plan, autoencoder, k):
@@ -89,27 +99,30 @@ def final_pass(plan, autoencoder, k):
     )
     sample = subsample(n_samples, max(_MIN_ROWS, affordable))
     code, error, kept = None, 0.0, []
-    for rows, (x, z, residual) in raw.chunks(_outputs, plan.rows):
+    streamed = plan.rows.streamed
+    for rows, (x, z, residual, missing) in raw.chunks(_outputs, plan.rows):
         if plan.has_pairs:
-            target = raw.scaled(plan.target.take(rows).to(x))
+            target = plan.target.take(rows).to(x)
+            missing, target = target.isnan(), raw.scaled(target)
             x, residual = target, residual + (target - x)
-        x, z, residual = (part.cpu().numpy() for part in (x, z, residual))
-        if code is None:
-            code = np.empty((n_samples, k), z.dtype)
-        code[rows] = z
         if plan.known is not None:
-            residual[~plan.known[rows].numpy()] = 0.0
+            residual = residual.masked_fill(missing, 0.0)
+        x, z, residual = (part.cpu().numpy() for part in (x, z, residual))
         counts = None if weight is None else weight[rows]
         moments.add(z, counts)
         error = error + sum_of_squares(residual, counts)
         first, last = np.searchsorted(sample, [rows.start, rows.start + len(x)])
-        kept.append(x[sample[first:last] - rows.start])
+        drawn = sample[first:last] - rows.start
+        kept.append(x[drawn])
+        if code is None:
+            code = np.empty((len(sample) if streamed else n_samples, k), z.dtype)
+        code[slice(first, last) if streamed else rows] = z[drawn] if streamed else z
     x = np.concatenate(kept)
     coordinates = fit_coordinates(
         parts.symmetry,
         lambda code: raw.map(_decoder, code),
         moments,
-        code[subsample(n_samples, N_PROBES)],
+        code[subsample(len(code), N_PROBES)],
         unit_of(scaling),
     )
     sparse_output = parts.bottleneck.sparse_output
@@ -120,6 +133,7 @@ def final_pass(plan, autoencoder, k):
     )
     final = FinalPass(
         code=Dense(code),
+        mean=moments.mean,
         variance=_variance(moments, coordinates),
         error=error / plan.n_known,
         sample=sample,
@@ -138,6 +152,7 @@ def _affine_pass(plan, raw, found):
     dtype = np.float32 if plan.rows.dtype.itemsize == 4 else np.float64
     final = FinalPass(
         code=Dense(found.code.astype(dtype)),
+        mean=found.moments.mean,
         variance=_variance(found.moments, coordinates),
         error=found.error,
         sample=sample,
@@ -148,10 +163,10 @@ def _affine_pass(plan, raw, found):
 
 
 def _outputs(model, x):
-    """Return scaled rows, their codes and their residuals."""
-    x = model.scaled(x)
+    """Return scaled rows, their codes and residuals, and which entries are missing."""
+    missing, x = x.isnan(), model.scaled(x)
     code = model.autoencoder.encode(x)
-    return x, code, x - model.autoencoder.decode(code)
+    return x, code, x - model.autoencoder.decode(code), missing
 
 
 def _decoder(model, code):
@@ -200,14 +215,15 @@ def pca_residual(plan, axes):
     encode, decode = axes.statistics(plan.x).pca()
     error = 0.0
     for rows, x in plan.rows.chunks():
+        target = plan.target.take(rows) if plan.has_pairs else x
+        missing = target.isnan()
         x, target = (
-            plan.completion(plan.scaling(part.double()))
-            for part in (x, plan.target.take(rows))
+            plan.completion(plan.scaling(part.double())) for part in (x, target)
         )
         code = x @ encode.weight.T + encode.bias
         residual = target - (code @ decode.weight.T + decode.bias)
         if plan.known is not None:
-            residual[~plan.known[rows]] = 0.0
+            residual[missing] = 0.0
         weight = None if plan.weight is None else plan.weight[rows]
         error = error + sum_of_squares(residual.numpy(), weight)
     return error / plan.n_known
@@ -240,7 +256,7 @@ def explained_variance_ratio(plan, model, final):
     x = final.x
     weight = None if plan.weight is None else plan.weight[final.sample]
     units = np.square(model.units.cpu().numpy())
-    code = final.code.take(final.sample).to(model.device)
+    code = final.sampled_code.to(model.device)
     code = model.coordinates(code).cpu().numpy()
     k = code.shape[1]
     total = plan.axes.variance @ units

@@ -71,7 +71,8 @@ class Fit:
             "history_": {
                 name: np.array([epoch[key] for epoch in net.history])
                 for name, key in _HISTORY.items()
-                if key != "valid_loss" or self.plan.n_validation
+                if (key != "valid_loss" or self.plan.n_validation)
+                and all(key in epoch for epoch in net.history)
             },
         }
 

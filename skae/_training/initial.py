@@ -14,7 +14,7 @@ from ..losses import SquaredError
 from .affine_pass import is_linear
 from .net import Net
 
-__all__ = ["make_net", "statistics"]
+__all__ = ["load_state", "make_net", "statistics"]
 
 # Noise that is added to that of each row, as a share of the mean: rows without counts
 # have none of their own, and would outweigh all others.
@@ -188,18 +188,31 @@ def _continue_from(module, previous):
             "warm_start=True cannot continue from a truncated model: go on with the "
             "whole one, or pass warm_start=False to begin anew."
         )
+    load_state(
+        module, previous.state_dict(), "warm_start=True", "pass warm_start=False"
+    )
+
+
+def load_state(module, state, what, remedy):
+    """Give a module the weights of another one.
+
+    Raises
+    ------
+    ValueError
+        If it has other weights. The message says what continues, and how not to.
+    """
     try:
-        module.load_state_dict(previous.state_dict())
+        module.load_state_dict(state)
     except RuntimeError as error:
-        other_loss = _of_the_loss(module) != _of_the_loss(previous)
+        other_loss = _of_the_loss(module.state_dict()) != _of_the_loss(state)
         changed = "loss was" if other_loss else "architecture or bottleneck were"
         raise ValueError(
-            f"warm_start=True continues from the fitted network, but the {changed} "
-            "changed since: pass warm_start=False to begin anew."
+            f"{what} continues from the fitted network, but the {changed} changed "
+            f"since: {remedy} to begin anew."
         ) from error
 
 
-def _of_the_loss(module):
+def _of_the_loss(state):
     """Return the names of the tensors that a model has because of its loss."""
     own = ("standardization.", "link.")
-    return {name for name in module.state_dict() if name.startswith(own)}
+    return {name for name in state if name.startswith(own)}

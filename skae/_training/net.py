@@ -83,7 +83,9 @@ class Net(NeuralNet):
     """
 
     # Attributes that only training needs.
-    _transient = ("batches_", "generator_", "selection_", "step_", "weights_")
+    _transient = (
+        *("batches_", "generator_", "pass_", "selection_", "step_", "weights_"),
+    )
 
     def __init__(
         self,
@@ -225,6 +227,7 @@ class Net(NeuralNet):
             self.weights_.bind()
             self.step_ = choose_step(self, watched, self.step_)
             self.weights_.hold_frozen()
+            self.pass_ = progress.batches(self.batches_)
             yield
             with self.weights_.averaged():
                 estimate_norms()
@@ -248,12 +251,7 @@ class Net(NeuralNet):
             self.early_stopping and 0 < epochs and not self.stop_training_
         )
         self.notify("on_train_end", X=X, y=None)
-        self.weights_.release()
-        self.module_.eval()
-        self.optimizer_ = None
-        self.initialize_virtual_params()  # which are those of the optimiser
-        for name in self._transient:
-            vars(self).pop(name, None)
+        self._release()
 
     def _set_training(self, training=True):
         # It goes through all modules, which takes as long as a small one of them.
@@ -262,7 +260,7 @@ class Net(NeuralNet):
 
     def pass_once(self):
         """Take the steps of an epoch."""
-        self.run_single_epoch(self.batches_, True, "train", self.train_step)
+        self.run_single_epoch(self.pass_, True, "train", self.train_step)
 
     def work(self, X):
         """Return the approximate number of multiplications of a step."""
@@ -463,6 +461,75 @@ class Net(NeuralNet):
             for _ in self.training(X, epochs, progress):
                 self.pass_once()
         return self
+
+    def train_pass(self, rows, sample, state=None):
+        """Train for one pass over rows, from the end of an earlier pass.
+
+        The module then has the running average of the weights.
+
+        Parameters
+        ----------
+        rows : Rows or None
+            None trains on nothing.
+        sample : Rows
+            From which the statistics of batch normalisation are estimated.
+        state : dict, default=None
+            What an earlier pass of a net of the same parameters has returned. None
+            begins with the weights of the module.
+
+        Returns
+        -------
+        loss : float or None
+            Mean of the objective over the rows.
+        state : dict
+            Tensors, numbers and lists of such.
+        """
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.has_batch_callbacks_ = False
+        self.has_step_hooks_ = self.module_.has_step_hooks
+        self.n_planned_steps_ = 1  # nobody knows how many will come
+        self.weights_.start_average()
+        if state is not None:
+            self.module_.load_state_dict(state["module"])
+            self.weights_.resume(state["average"], state["n_steps"])
+            if state["of"] == type(self.optimizer_).__name__:
+                whole, parts = self.optimizer_.state_dict(), state["optimizer"]
+                whole["state"] = dict(enumerate(parts))
+                self.optimizer_.load_state_dict(whole)
+        self.step_ = choose_step(self, self.weights_.flat.grad is None)
+        self._set_training(False)
+        work = multiplications(self.module_, sample[:1].x)
+        loss = None
+        with threads_for(work * self.batch_size):
+            self.notify("on_epoch_begin", dataset_train=rows, dataset_valid=None)
+            if rows is not None and self.weights_.parameters:
+                batches = self.get_iterator(rows, training=True)
+                self.run_single_epoch(batches, True, "train", self.train_step)
+                loss = self.history[-1, "train_loss"]
+            module = self.module_.state_dict()
+            state = {
+                "module": {name: t.detach().clone() for name, t in module.items()},
+                "average": self.weights_.average,
+                "n_steps": self.weights_.n_steps,
+                "of": type(self.optimizer_).__name__,
+                "optimizer": list(self.optimizer_.state_dict()["state"].values()),
+            }
+            self.weights_.settle()
+            self._norm_estimator(sample)()
+            self._set_training(False)
+            self.notify("on_epoch_end", dataset_train=rows, dataset_valid=None)
+        self.step_name_ = self.step_.name
+        self._release()
+        return loss, state
+
+    def _release(self):
+        """Drop what only training needs."""
+        self.weights_.release()
+        self.module_.eval()
+        self.optimizer_ = None
+        self.initialize_virtual_params()  # which are those of the optimiser
+        for name in self._transient:
+            vars(self).pop(name, None)
 
     def snapshot(self):
         """Return a net with a copy of the current weights and history."""

@@ -1,6 +1,7 @@
 """The plan of a fit: settings by value, and all that is known before training."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isqrt
 from numbers import Integral
 
@@ -13,13 +14,13 @@ from .._data.holdout import Holdout
 from .._data.missing import Completion, completed_rows, fit_completion
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import fit_scaling
-from .._data.source import Source, Subset, scaled_rows
+from .._data.source import Source, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows, hides_entries
 from .device import resolve_device
 
-__all__ = ["FEW_ROWS", "Plan", "Settings", "draw_seeds", "prepare"]
+__all__ = ["FEW_ROWS", "Plan", "Settings", "batch_rows", "draw_seeds", "prepare"]
 
 # Validation rows that are held out whatever `validation_fraction` is: the largest of
 # these numbers that is no more than a quarter of the rows. Fewer than the smallest
@@ -166,6 +167,8 @@ class Plan:
         if isinstance(self.known, torch.Tensor):
             known = self.known.numpy()
             count = known.sum(axis=0) if self.weight is None else self.weight @ known
+        elif self.rows.streamed:
+            count = self.known.count
         else:
             share = np.ones(len(self.rows)) if self.weight is None else self.weight
             count = share.sum() - share @ self.target.stored().missing()
@@ -174,8 +177,9 @@ class Plan:
     @property
     def n_validation(self):
         """Number of validation rows."""
-        rows, _ = self.validation_rows()
-        return 0 if rows is None else len(rows)
+        if self.X_val is not None:
+            return len(self.X_val)
+        return 0 if self.validation is None else len(self.validation)
 
     def validation_rows(self):
         """Return the validation rows, a source or None, and their weights or None."""
@@ -184,7 +188,11 @@ class Plan:
         if self.validation is None:
             return None, None
         weight = None if self.weight is None else self.weight[self.validation]
-        return Subset(self.rows, self.validation), weight
+        return self._held_out, weight
+
+    @cached_property
+    def _held_out(self):
+        return self.rows.subset(self.validation)
 
     def data(self):
         """Return training and validation set for the net, on its device."""
@@ -194,21 +202,35 @@ class Plan:
         given = scaled_rows(self.rows, self.scaling) if self.has_pairs else None
         completion = None if self.known is None else self.completion
         blocks = self.settings.blocks
-        rows = Rows(self.x, weight, None, given, self.known, completion, blocks)
+        # What is read in chunks is completed batch by batch.
+        x = scaled_rows(self.rows, self.scaling) if self.x.streamed else self.x
+        if self.x.streamed:
+            self.hides_entries  # noqa: B018 - counted once, for all that follows
+        rows = Rows(x, weight, None, given, self.known, completion, blocks)
         rows = rows.to(self.device)
         if self.X_val is not None:
             x, given = scaled_rows(self.X_val, self.scaling), None
             if self.has_pairs:
                 x, given = scaled_rows(self.X_val_target, self.scaling), x
-            known = None
-            if completion is not None:
-                x, known = completed_rows(x, completion)
-            validation = Rows(x, None, None, given, known, completion, blocks)
-            return Data(rows, validation.to(self.device))
+            return Data(rows, self._validation_set(x, given))
         if self.validation is None:
             return Data(rows)
-        trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
-        return Data(rows.take(trained_on), rows.take(self.validation))
+        if self.x.streamed:
+            # They are in memory already.
+            held_out = scaled_rows(self._held_out, self.scaling)
+            train = rows.without(self.validation)
+            return Data(train, self._validation_set(held_out))
+        return Data(rows.without(self.validation), rows.take(self.validation))
+
+    def _validation_set(self, x, given=None):
+        """Return scaled rows of their own, as a validation set."""
+        completion = known = None
+        if self.known is not None:
+            completion = self.completion
+            x, known = completed_rows(x, completion)
+        blocks = self.settings.blocks
+        rows = Rows(x, None, None, given, known, completion, blocks)
+        return rows.to(self.device)
 
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""
@@ -244,16 +266,16 @@ class Plan:
 
     def validated_on(self, kept, rows):
         """Return a plan for some of the rows, with others as validation rows."""
-        target = Subset(self.target, rows) if self.has_pairs else None
-        return self._of(kept, Subset(self.rows, rows), X_val_target=target)
+        target = self.target.subset(rows) if self.has_pairs else None
+        return self._of(kept, self.rows.subset(rows), X_val_target=target)
 
     def _of(self, kept, X_val=None, **others):
         plan = prepare(
             self.settings,
-            Subset(self.rows, kept),
+            self.rows.subset(kept),
             None if self.weight is None else self.weight[kept],
             X_val,
-            target=Subset(self.target, kept) if self.has_pairs else None,
+            target=self.target.subset(kept) if self.has_pairs else None,
             holdout=self.holdout.within.of(kept),
             random_state=self.random_state,
             n_components=self.axes.n_components,
@@ -288,6 +310,7 @@ def prepare(
     random_state,
     scaling=None,
     n_components=None,
+    axes=None,
 ):
     """Make the plan of a fit.
 
@@ -309,6 +332,8 @@ def prepare(
         A scaling and the mean that came with it, instead of learning them.
     n_components : int, default=None
         Instead of that of the settings.
+    axes : PrincipalAxes, default=None
+        Instead of those of the rows.
 
     Returns
     -------
@@ -342,7 +367,8 @@ def prepare(
     if settings.blocks is not None:
         # A category tells more than a number: half of the features, rounded up.
         most = -(-settings.blocks.n_features // 2)
-    axes = PrincipalAxes(x, weight, n_components, random_state, most)
+    if axes is None:
+        axes = PrincipalAxes(x, weight, n_components, random_state, most)
     if completion is None:
         completion = Completion.of_axes(axes, x)
     seeds = draw_seeds(random_state)
@@ -368,7 +394,7 @@ def prepare(
         X_val=X_val,
         X_val_target=X_val_target,
         device=device,
-        batch_size=_batch_size(settings.batch_size, len(rows)),
+        batch_size=batch_rows(settings.batch_size, len(rows)),
         n_epochs=None,
         seeds=seeds,
         random_state=random_state,
@@ -391,7 +417,8 @@ def _draw_validation(holdout, n_samples, fraction, random_state):
     return holdout.draw(n_samples, n_rows, random_state)
 
 
-def _batch_size(batch_size, n_samples):
+def batch_rows(batch_size, n_samples):
+    """Return the largest number of rows of a step."""
     if batch_size != "auto":
         return min(batch_size, n_samples)
     # About 32 steps an epoch, in powers of two: more noise than that only slows small

@@ -36,7 +36,7 @@ def training_errors(plan, model, final):
     units = np.square(model.units.cpu().numpy())
     weight = None if plan.weight is None else plan.weight[final.sample]
     known = None if plan.known is None else plan.known[final.sample].numpy()
-    code = final.code.take(final.sample).numpy()
+    code = final.sampled_code.numpy()
     error = np.empty(code.shape[1])
     for k in range(1, len(error) + 1):
         residual = final.x - model.map(

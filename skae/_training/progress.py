@@ -1,5 +1,7 @@
 """Progress reporting: scikit-learn callbacks and a tqdm bar."""
 
+from time import perf_counter
+
 from tqdm.auto import tqdm
 
 from .._compat.sklearn import callback_context, has_callbacks
@@ -80,6 +82,12 @@ class NetworkProgress:
         for listener in self._listeners:
             listener.begin_epoch(number)
 
+    def batches(self, batches):
+        """Return the batches of an epoch, so that listeners see them pass."""
+        for listener in self._listeners:
+            batches = listener.batches(batches)
+        return batches
+
     def end_epoch(self, number, net):
         """End an epoch; return whether a callback asks to stop."""
         # All of them are called, whichever asks to stop.
@@ -147,6 +155,9 @@ class _NetworkTasks:
             self._epochs.append(self._task.subcontext("epoch"))
         self._epochs[number].call_on_fit_task_begin(**self._data)
 
+    def batches(self, batches):
+        return batches
+
     def end_epoch(self, number, net):
         return self._epochs[number].call_on_fit_task_end(
             **self._data,
@@ -177,6 +188,7 @@ class _Bar:
         which = f"{first}" if self._open == 1 else f"{first}-{self._number}"
         name = f"network {which}/{self._n_networks}" if self._n_networks > 1 else None
         last = self._number == self._n_networks
+        self._streamed = plan.rows.streamed
         if self._open == 1:
             self._bar = tqdm(total=max_epochs, leave=last, bar_format=_FORMAT)
         self._bar.set_description_str(name)
@@ -186,9 +198,26 @@ class _Bar:
     def begin_epoch(self, number):
         self._bar.n = number
 
+    def batches(self, batches):
+        number, start, shown, n_rows = self._bar.n, perf_counter(), 0.0, 0
+        for i, batch in enumerate(batches, 1):
+            yield batch
+            n_rows += len(batch.x)
+            seconds = perf_counter() - start
+            rate = tqdm.format_sizeof(n_rows / max(seconds, 1e-9))
+            self._rate = f"{rate} rows/s"
+            if seconds - shown > _SECONDS:
+                # Within a long epoch.
+                shown = seconds
+                self._bar.n = round(number + i / len(batches), 2)
+                self._bar.set_postfix_str(self._rate)
+        self._bar.n = number
+
     def end_epoch(self, number, net):
         record = net.history[-1]
         losses = [f"{n}={record[n]:.4g}" for n in _LOSSES if n in record]
+        if self._streamed:
+            losses = [*losses[-1:], self._rate]  # no longer than a line
         self._bar.set_postfix_str(", ".join(losses), refresh=False)
         self._bar.update()
 
@@ -197,7 +226,10 @@ class _Bar:
         if self._open:
             return
         self._bar.n = self._bar.total = len(net.history)
-        self._bar.set_postfix_str(_ending(net), refresh=False)
+        ending = _ending(net)
+        if self._streamed and len(net.history):
+            ending += f", {self._rate}"
+        self._bar.set_postfix_str(ending, refresh=False)
         self._bar.close()
 
     def end_fit(self, failed):
@@ -205,6 +237,8 @@ class _Bar:
             self._bar.close()
 
 
+# Seconds after which the bar moves within an epoch.
+_SECONDS = 1.0
 _LOSSES = ("train_loss", "valid_loss")
 _FORMAT = (
     "{desc}{percentage:3.0f}%|{bar}| epoch {n_fmt}/{total_fmt} "

@@ -304,10 +304,7 @@ class _Stack:
 
     def _shuffled(self):
         """Return all rows of the next pass, each net's in its own order."""
-        rows = []
-        for net in self.nets:
-            of_net, order = net.batches_.shuffled()
-            rows.append(of_net[order])
+        rows = [net.batches_.shuffled() for net in self.nets]
         if any(each.input is not None for each in rows):
             rows = [each._replace(input=each.seen) for each in rows]
         parts = zip(*rows, strict=True)

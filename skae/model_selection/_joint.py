@@ -438,6 +438,10 @@ class _Listener:
         """Show the epoch."""
         self._bar.show(f"{self._label}: epoch {number + 1}")
 
+    def batches(self, batches):
+        """Return the batches."""
+        return batches
+
     def end_epoch(self, number, net):
         """Go on."""
         return False

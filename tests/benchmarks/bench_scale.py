@@ -1,0 +1,224 @@
+"""More rows than memory: peak memory, rows per second, and error beside rows in memory.
+
+Tables of 30 columns are made chunk by chunk, or lie in files in a directory for
+temporary ones. Every fit, of two epochs, runs in a process of its own. The memory is
+the anonymous memory that it has added, which pages of files that the system may drop
+are no part of. Seconds are those of processors, the making of rows included.
+
+    python tests/benchmarks/bench_scale.py rows      # 1e5, 1e6, 1e7 rows
+    python tests/benchmarks/bench_scale.py files     # the same rows in files
+    SKAE_DATA=... python tests/benchmarks/bench_scale.py shuffling
+    SKAE_DATA=... python tests/benchmarks/bench_scale.py partial_fit
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from _data import adbench, load, standardised
+from _timing import ignore_warnings, in_fresh_process, memory_added
+from sklearn.decomposition import PCA
+
+from skae import AutoencoderTransformer
+from skae._data import readers, stream
+
+N_COLUMNS = 30
+N_EPOCHS = 2
+# Rows that are made at once.
+STEP = 2**13
+
+
+def made(number, n_rows):
+    """Return a chunk of a table: 6 latent variables, and noise."""
+    mixing = np.random.default_rng(0).normal(size=(12, N_COLUMNS)).astype(np.float32)
+    rng = np.random.default_rng([1, number])
+    z = rng.normal(size=(n_rows, 6)).astype(np.float32)
+    x = np.hstack([z, np.sin(2 * z)]) @ mixing
+    return x + 0.1 * rng.normal(size=x.shape).astype(np.float32)
+
+
+class Made:
+    """An array whose rows are made when they are read."""
+
+    dtype = np.dtype(np.float32)
+    chunks = (STEP, N_COLUMNS)
+
+    def __init__(self, n_rows):
+        self.shape = n_rows, N_COLUMNS
+
+    def __getitem__(self, rows):
+        numbers = range(rows.start // STEP, -(-rows.stop // STEP))
+        return np.concatenate(
+            [made(i, min(STEP, self.shape[0] - i * STEP)) for i in numbers]
+        )
+
+
+def table(kind, n_rows, directory):
+    """Return a table of a kind."""
+    if kind == "made":
+        return Made(n_rows)
+    path = Path(directory) / f"{kind}-{n_rows}"
+    if kind == "memmap":
+        if not path.exists():
+            with open(path, "wb") as file:
+                for start in range(0, n_rows, STEP):
+                    made(start // STEP, min(STEP, n_rows - start)).tofile(file)
+        return np.memmap(path, np.float32, "r", shape=(n_rows, N_COLUMNS))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        names = [f"x{j}" for j in range(N_COLUMNS)]
+        schema = pa.schema([(name, pa.float32()) for name in names])
+        with pq.ParquetWriter(path, schema) as writer:
+            for start in range(0, n_rows, 2**17):
+                last = min(start + 2**17, n_rows)
+                x = Made(n_rows)[start:last]
+                writer.write_table(pa.table(list(x.T), names))
+    return path
+
+
+def one(kind, n_rows, directory, how):
+    """Fit and transform once; return what it took."""
+    X = table(kind, n_rows, directory)
+    if how == "memory":
+        X = np.array(X)
+    else:
+        readers.SMALL_TABLE = stream._FEW_ROWS = 0
+    model = AutoencoderTransformer(6, max_epochs=N_EPOCHS, random_state=0)
+    start = time.process_time()
+    fit = memory_added(lambda: model.fit(X))
+    middle = time.process_time()
+    transform = memory_added(lambda: model.transform(X))
+    return {
+        "MB": fit / 1e6,
+        "s": middle - start,
+        "transform MB": transform / 1e6,
+        "transform s": time.process_time() - middle,
+        "r2": model.diagnostics_["r2"],
+    }
+
+
+def run(kind, n_rows, directory="", how="chunks"):
+    """Fit in a process of its own, and print a line."""
+    r = in_fresh_process(one, kind, n_rows, directory, how)
+    size = n_rows * N_COLUMNS * 4 / 1e6
+    print(
+        f"{kind:8} {how:7} {n_rows:11,} {size:8,.0f} {r['MB']:8,.0f} {r['s']:8.1f} "
+        f"{n_rows * N_EPOCHS / r['s']:9,.0f} {r['transform MB']:9,.0f} "
+        f"{n_rows / r['transform s']:10,.0f} {r['r2']:7.4f}",
+        flush=True,
+    )
+    return r
+
+
+def header():
+    print(
+        f"{'table':8} {'how':7} {'rows':>11} {'MB':>8} {'fit MB':>8} {'fit s':>8} "
+        f"{'rows/s':>9} {'transf MB':>9} {'rows/s':>10} {'R2':>7}"
+    )
+
+
+def rows(*numbers):
+    """Memory and time by the number of rows: the slope of the logarithms."""
+    header()
+    numbers = [int(float(n)) for n in numbers or ("1e5", "1e6", "1e7")]
+    found = [run("made", n) for n in numbers]
+    x = np.log10(numbers)
+    slope = np.polyfit(x, np.log10([r["s"] for r in found]), 1)[0]
+    print(f"fit s ~ rows ** {slope:.2f}; fit MB {[round(r['MB']) for r in found]}")
+
+
+def files(n_rows="3e6"):
+    """The same rows in files, and in memory."""
+    header()
+    n_rows = int(float(n_rows))
+    with tempfile.TemporaryDirectory() as directory:
+        run("memmap", n_rows, directory, "memory")
+        run("memmap", n_rows, directory)
+        run("parquet", n_rows, directory)
+
+
+def shuffling(n_seeds="3"):
+    """Sorted tables through a buffer of a fifth of the rows, and of all of them."""
+    ignore_warnings()
+    print(f"{'table':12} {'rows':>7} {'held-out error, fifth / all':>28}")
+    ratios = []
+    # As many parts as there are in the buffer of a large table.
+    n_parts = stream._BUFFER // readers._PART
+    for name in ("ALOI", "celeba", "donors", "magic.gamma", "shuttle"):
+        X, _ = load(adbench()[name], 22_000)
+        n_new = len(X) // 10
+        X, new = standardised(X[n_new:], X[:n_new])
+        X, new = X.astype(np.float32), new.astype(np.float32)
+        _, _, axes = np.linalg.svd(X[:5000], full_matrices=False)
+        X = np.ascontiguousarray(X[np.argsort(X @ axes[0])])
+        readers.SMALL_TABLE = stream._FEW_ROWS = 0
+        errors = []
+        for seed in range(int(n_seeds)):
+            for share, n_of_buffer in (0.2, n_parts), (2.0, 20):
+                stream._BUFFER = int(share * X.nbytes)
+                readers._PART = stream._BUFFER // n_of_buffer
+                model = AutoencoderTransformer(
+                    0.5, max_epochs=15, early_stopping=False, random_state=seed
+                )
+                model.fit(Slices(X))
+                errors.append(model.reconstruction_error(new).mean())
+        fifth, whole = np.reshape(errors, (-1, 2)).T
+        ratios.append(fifth.mean() / whole.mean())
+        error = np.std(fifth / whole, ddof=1) / np.sqrt(len(whole))
+        print(f"{name:12} {len(X):7,} {ratios[-1]:10.4f} +- {error:.4f}", flush=True)
+    print(f"geometric mean {np.exp(np.mean(np.log(ratios))):.4f}")
+
+
+def partial_fit(n_seeds="3"):
+    """One pass by partial_fit over one epoch of fit, and over PCA; held-out errors."""
+    ignore_warnings()
+    print(f"{'table':14} {'rows':>7} {'/ fit':>14} {'/ PCA':>7}")
+    ratios = []
+    for name, file in adbench(least=5000).items():
+        X, _ = load(file, 22_000)
+        n_new = len(X) // 10
+        X, new = standardised(X[n_new:], X[:n_new])
+        errors = []
+        for seed in range(int(n_seeds)):
+            whole = AutoencoderTransformer(0.7, max_epochs=1, random_state=seed).fit(X)
+            k = whole.n_components_
+            parts = AutoencoderTransformer(k, random_state=seed)
+            for chunk in np.array_split(X, 8):
+                parts.partial_fit(chunk)
+            pca = PCA(k).fit(X)
+            of_pca = new - pca.inverse_transform(pca.transform(new))
+            errors.append(
+                [
+                    parts.reconstruction_error(new).mean(),
+                    whole.reconstruction_error(new).mean(),
+                    np.square(of_pca).mean(),
+                ]
+            )
+        of_parts, of_whole, of_pca = np.mean(errors, axis=0)
+        ratios.append([of_parts / of_whole, of_parts / of_pca])
+        print(
+            f"{name:14} {len(X):7,} {ratios[-1][0]:14.3f} {ratios[-1][1]:7.3f}",
+            flush=True,
+        )
+    means = np.exp(np.mean(np.log(ratios), axis=0))
+    print(f"geometric mean {means[0]:.3f}, {means[1]:.3f}")
+
+
+class Slices:
+    """An array of which only slices can be had."""
+
+    def __init__(self, X):
+        self._X, self.shape, self.dtype = X, X.shape, X.dtype
+
+    def __getitem__(self, rows):
+        return self._X[rows]
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:] or ["rows"]
+    parts = {f.__name__: f for f in (rows, files, shuffling, partial_fit)}
+    parts[what](*arguments)
