@@ -1,6 +1,6 @@
 """Warnings and errors of :mod:`skae`.
 
-There is one warning for each problem that a fit can have. All derive from
+There is one warning for each problem that a fit can have. These derive from
 :class:`FitWarning`, so that a single filter ignores them or turns them into errors.
 :class:`LargestCodeWarning` is one of a search.
 

@@ -1,5 +1,6 @@
 """A fit that does not end well leaves nothing half done."""
 
+import gc
 from copy import deepcopy
 from functools import cache
 
@@ -12,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._training import device
+from skae._training.net import Net
 from skae.anomaly_scores import AnomalyScore
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import BatchTopK, TopK, Variational, VectorQuantized
@@ -217,3 +220,25 @@ def test_unfitted(X, estimator, method):
     without_rows = method in ("get_feature_names_out", "sample")
     with pytest.raises(NotFittedError):
         getattr(model, method)(*([] if without_rows else [X]))
+
+
+def test_an_interrupt_is_over_when_it_is_caught(roll, monkeypatch):
+    model = AutoencoderTransformer(2, max_epochs=3, random_state=0).fit(roll)
+    before = model.transform(roll)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Net, "pass_once", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.fit(roll)
+    # As in a notebook, which keeps the exception, and with it all frames.
+    assert caught.value.__traceback__ is not None
+    assert device._limits == []
+    np.testing.assert_array_equal(model.transform(roll), before)
+    monkeypatch.undo()
+    model.set_params(max_epochs=5).fit(roll)
+    del caught
+    gc.collect()
+    assert model.max_epochs == 5
+    assert model.n_iter_ == 5

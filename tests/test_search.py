@@ -1,10 +1,13 @@
 """AutoencoderSearchCV, against GridSearchCV of scikit-learn."""
 
+import os
 import pickle
 import warnings
 
 import numpy as np
 import pytest
+import torch
+from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -12,9 +15,15 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    StandardScaler,
+)
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._training import device, together
 from skae.architectures import MLP, Conv
 from skae.bottlenecks import Nested
 from skae.exceptions import FitWarning, LargestCodeWarning
@@ -23,7 +32,7 @@ from skae.metrics import (
     one_standard_error,
     reconstruction_scorer,
 )
-from skae.model_selection import AutoencoderSearchCV
+from skae.model_selection import AutoencoderSearchCV, _joint
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +240,75 @@ def test_nested_codes_in_a_pipeline(X, y):
     assert (own.cv_results_["mean_test_score"] > 0.5).all()
 
 
+class Plain(BaseEstimator):
+    """A transformer with the methods that a Pipeline needs and no others."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return 2 * X
+
+
+def test_steps_may_lack_fit_transform_and_a_pickle(X, y):
+    pipeline = Pipeline(
+        [
+            ("double", FunctionTransformer(lambda X: 2 * X)),
+            ("plain", Plain()),
+            ("reduce", small()),
+            ("again", Plain()),
+            ("classify", LogisticRegression()),
+        ]
+    )
+    own, plain = both(X, pipeline, {"reduce__n_components": [1, 2]}, y, cv=2)
+    assert_same(own, plain, atol=1e-2)
+    assert how(own) == ["stack of 4"] * 2
+
+
+def test_steps_that_write_into_their_rows_do_not_meet(X):
+    pipeline = Pipeline([("scale", StandardScaler()), ("reduce", small())])
+    scalers = [
+        MinMaxScaler(copy=False, feature_range=(5, 9)),
+        MaxAbsScaler(copy=False),
+        StandardScaler(copy=False),
+    ]
+    own, plain = both(X, pipeline, {"scale": scalers}, cv=2)
+    assert_same(own, plain)
+
+
+class Multiplied(AutoencoderTransformer):
+    """A subclass that fits other rows."""
+
+    def fit(self, X, y=None):
+        return super().fit(X * np.arange(1, 7))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        small(estimator=Multiplied),
+        Pipeline([("reduce", small())], verbose=True),
+        Pipeline([("reduce", small(estimator=Multiplied))]),
+        small(warm_start=True),
+    ],
+    ids=["subclass", "verbose", "step", "warm"],
+)
+def test_what_is_not_known_is_for_scikit_learn(X, estimator):
+    whole = isinstance(estimator, Pipeline)
+    grid = {"reduce__lr" if whole else "lr": [0.1, 0.03]}
+    own, plain = both(X, estimator, grid, cv=2)
+    assert_same(own, plain)
+    assert how(own) == ["by scikit-learn"] * 2
+
+
+def test_callbacks_of_a_pipeline(X):
+    callback = pytest.importorskip("sklearn.callback")
+    pipeline = Pipeline([("reduce", small())])
+    pipeline.set_callbacks(callback.ProgressBar())
+    search = AutoencoderSearchCV(pipeline, {"reduce__lr": [0.1]}, cv=2)
+    assert how(search.fit(X)) == ["by scikit-learn"]
+
+
 def test_fit_parameters_of_a_pipeline_are_for_scikit_learn(X, y):
     pipeline = make_pipeline(small(), LogisticRegression())
     grid = {"autoencodertransformer__n_components": [1, 2]}
@@ -389,12 +467,125 @@ def test_data_frames_keep_their_names(X):
 
 
 def test_random_numbers_are_those_of_separate_fits(X):
-    # The generator of a candidate that is an instance is copied by clone.
     grid = {"n_components": [1, 2], "random_state": [0, 1]}
     own, plain = both(X, small(), grid, cv=2)
     assert_same(own, plain)
     by_seed = own.cv_results_["mean_test_score"].reshape(2, 2)
     assert (by_seed[:, 0] != by_seed[:, 1]).all()
+
+
+def test_splits_may_be_lists(X):
+    folds = [
+        (list(range(300)), list(range(300, 600))),
+        (range(300, 600), range(300)),
+    ]
+    for model in (small(), small(bottleneck=Nested())):
+        own = AutoencoderSearchCV(model, {"n_components": [1, 2]}, cv=folds).fit(X)
+        plain = GridSearchCV(model, {"n_components": [2]}, cv=folds).fit(X)
+        scores = (s.cv_results_["mean_test_score"][-1] for s in (own, plain))
+        assert next(scores) == pytest.approx(next(scores), abs=1e-5)
+
+
+def test_sizes_may_be_numbers_of_numpy(X):
+    grid = {"n_components": np.arange(1, 4)}
+    own = AutoencoderSearchCV(small(bottleneck=Nested()), grid, cv=2).fit(X)
+    assert how(own)[:2] == ["first components of 3"] * 2
+
+
+def test_rates_of_the_optimizer_come_first(X):
+    model = small(net_params={"optimizer__lr": 0.01})
+    own, plain = both(X, model, {"n_components": [1, 2]}, cv=2)
+    assert_same(own, plain)
+
+
+def test_batches_of_one_row_are_normalised_as_alone(X):
+    model = small(
+        architecture=MLP((8,), norm="batch"),
+        batch_size=1,
+        early_stopping=False,
+        max_epochs=2,
+        lr=0.01,
+    )
+    own, plain = both(X[:80], model, {"n_components": [1, 2]}, cv=2)
+    assert_same(own, plain)
+
+
+class InProcess(BaseEstimator):
+    """Records the processes in which joblib runs its tasks."""
+
+    seen = ()
+
+    def fit(self, X, y=None):
+        InProcess.seen = set(Parallel()(delayed(os.getpid)() for _ in range(2)))
+        return self
+
+    def score(self, X, y=None):
+        return 0.0
+
+
+def test_the_refit_is_an_ordinary_one(X):
+    pipeline = Pipeline([("reduce", small()), ("last", InProcess())])
+    search = AutoencoderSearchCV(pipeline, {"reduce__lr": [0.1]}, cv=2)
+    search.fit(X)
+    assert InProcess.seen == {os.getpid()}
+
+
+class Dtypes(BaseEstimator):
+    """Scores the default dtype of torch."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def score(self, X, y=None):
+        return float(torch.get_default_dtype() == torch.float64)
+
+
+def test_steps_of_others_see_the_settings_of_the_caller(X):
+    pipeline = Pipeline([("reduce", small()), ("last", Dtypes())])
+    search = AutoencoderSearchCV(pipeline, {"reduce__lr": [0.1]}, cv=2, refit=False)
+    torch.set_default_dtype(torch.float64)
+    try:
+        search.fit(X)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert search.cv_results_["mean_test_score"].tolist() == [1.0]
+    assert how(search) == ["stack of 2"]
+
+
+def test_a_stack_that_fails_is_a_fit_that_fails(X, monkeypatch):
+    def fail(*args):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(together._Stack, "pass_once", fail)
+    grid = {"architecture": [MLP((8,)), MLP((8,), norm="layer")]}
+    search = AutoencoderSearchCV(small(), grid, cv=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One or more of the test scores are non-fi")
+        with pytest.warns(FitFailedWarning, match="no room"):
+            search.fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+def test_an_interrupt_leaves_nothing_behind(X, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    search = AutoencoderSearchCV(small(), {"lr": [0.1, 0.03]}, cv=2)
+    monkeypatch.setattr(together._Stack, "pass_once", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        search.fit(X)
+    assert caught.value is not None  # and with it all frames
+    assert device._limits == []
+    monkeypatch.undo()
+    assert how(search.fit(X)) == ["stack of 4"] * 2
+
+
+@pytest.mark.parametrize("most", [500, 4000])
+def test_fits_come_in_portions_where_rows_are_many(X, monkeypatch, most):
+    monkeypatch.setattr(_joint, "_MAX_NUMBERS", most)
+    own, plain = both(X, small(), {"n_components": [1, 2]}, cv=2)
+    assert_same(own, plain)
+    assert how(own) == [{500: "alone", 4000: "stack of 2"}[most]] * 2
 
 
 # Advice

@@ -12,6 +12,7 @@ from time import perf_counter
 import torch
 
 from .._data.source import Resident
+from .._global_state import in_default_state
 from .._gradient.flat_weights import FlatWeights
 from .._gradient.stacked import StackedForm, parts_of, shape_of, stacked
 from .batches import Batch
@@ -95,8 +96,13 @@ def run(fit):
     try:
         trainings = next(fit)
         while True:
-            _train(trainings)
-            trainings = fit.send(None)
+            try:
+                _train(trainings)
+            except BaseException as interrupt:
+                # The fit has to restore what it has changed, now.
+                trainings = fit.throw(interrupt)
+            else:
+                trainings = fit.send(None)
     except StopIteration as end:
         return end.value
 
@@ -124,18 +130,24 @@ def together(fits):
     """
     fits, values, asked = list(fits), {}, {}
     begun = dict.fromkeys(range(len(fits)))
-    while begun:
-        for i in begun:
-            try:
-                asked[i] = next(fits[i])
-            except StopIteration as end:
-                values[i] = end.value
-        begun, asked = asked, {}
-        if begun:
-            yield [training for trainings in begun.values() for training in trainings]
+    try:
+        while begun:
+            for i in begun:
+                try:
+                    asked[i] = next(fits[i])
+                except StopIteration as end:
+                    values[i] = end.value
+            begun, asked = asked, {}
+            if begun:
+                yield [training for of_fit in begun.values() for training in of_fit]
+    finally:
+        # Those that have not ended restore what they have changed.
+        for fit in fits:
+            fit.close()
     return [values[i] for i in range(len(fits))]
 
 
+@in_default_state
 def _train(trainings):
     """Train nets: those of one shape as stacks, the others one after the other."""
     groups = {}
@@ -160,6 +172,16 @@ def _train(trainings):
 
 
 def _train_stack(trainings):
+    """Train nets of one shape; if the stack fails, all of them fail."""
+    try:
+        _advance_stack(trainings)
+    except Exception as failure:
+        for training in trainings:
+            if not training.done:
+                training.failure, training.done = failure, True
+
+
+def _advance_stack(trainings):
     n_together = len(trainings)
     for training in trainings:
         training.n_together = n_together
@@ -195,25 +217,31 @@ def _key(net):
         or net.callbacks
         or net.precision != "float32"
         or not isinstance(net.optimizer, str)
+        or str(net.device) != "cpu"
     ):
         return None
     rows = net.batches_.rows
     if not isinstance(rows.source, Resident):
         return None  # the rows of an epoch may be too many
+    if len(rows) // len(net.batches_) < 2:
+        return None  # normalised as in inference, by what each epoch estimates anew
     batch = rows[:1]
     options = {n: v for n, v in others.items() if n.startswith("optimizer__")}
-    options.pop("optimizer__weight_decay", None)
+    for rate in ("optimizer__weight_decay", "optimizer__lr"):
+        options.pop(rate, None)
     return (
         shape,
         (len(rows), net.batch_size, batch.x.shape[1]),
         tuple(part is None for part in batch),
-        (str(net.device), net.optimizer, repr(sorted(options.items()))),
+        (net.optimizer, repr(sorted(options.items()))),
         (net.averaging, net.gradient_clip),
     )
 
 
 def _rates(net):
-    return net.lr, getattr(net, "optimizer__weight_decay", 0.0)
+    """Return the learning rate and the weight decay of a net, as skorch finds them."""
+    lr = getattr(net, "optimizer__lr", net.lr)
+    return lr, getattr(net, "optimizer__weight_decay", 0.0)
 
 
 class _Stack:

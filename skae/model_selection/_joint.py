@@ -6,21 +6,26 @@ then trained together, and every task goes on as if it had fitted its estimator 
 scores, errors and their messages are those of scikit-learn.
 """
 
+from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
 from time import perf_counter
 from typing import NamedTuple
 
-from joblib import effective_n_jobs, hash, parallel_backend
+import joblib
+import numpy as np
+from joblib import effective_n_jobs, parallel_backend
 from joblib.parallel import (
     ParallelBackendBase,
     SequentialBackend,
     get_active_backend,
 )
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from .._base import BaseAutoencoder
 from .._compat.sklearn import (
     check_method_params,
     fit_and_score,
@@ -28,13 +33,19 @@ from .._compat.sklearn import (
     safe_split,
 )
 from .._global_state import in_default_state
+from .._outlier import AutoencoderOutlierDetector
 from .._training.together import run, together
+from .._transformer import AutoencoderTransformer
 
 __all__ = ["JointBackend"]
 
-# Numbers in the training rows of fits that go on at the same time: in single precision
-# 1 GiB, and as much again for what is computed of them.
-_MAX_NUMBERS = 2**28
+# Estimators whose fits are known: a subclass may have another one.
+_CLASSES = (AutoencoderTransformer, AutoencoderOutlierDetector)
+# What they take beside X and y.
+_FIT_PARAMS = {"sample_weight", "X_val", "X_target", "X_val_target", "groups"}
+# Numbers in the training rows of fits that go on at the same time. About four times as
+# many are in memory: plans, scaled rows and codes, in single precision about 1 GiB.
+_MAX_NUMBERS = 2**26
 # Seconds between two texts behind the bar.
 _PAUSE = 0.2
 
@@ -112,38 +123,42 @@ class _Outcome(NamedTuple):
 def _shares(tasks, n_jobs):
     """Split tasks so that each process has as many fits to run together.
 
+    Fits of a fold are side by side, since they may have their first steps in common.
     Nested codes of which one is a part of another stay together. A task that fits no
     autoencoder is a share of its own.
     """
-    folds, groups, others = _Folds(), {}, []
+    groups, others = {}, []
     for number, task in enumerate(tasks):
-        fit = _Evaluation.of(task.call, folds)
+        fit = _Evaluation.of(task.call)
         if fit is None:
             others.append([task])
         else:
             key = fit.key_but_size() if fit.is_nested else number
-            groups.setdefault(key, []).append(task)
-    shares = [[] for _ in range(min(n_jobs, len(groups)))]
-    for number, group in enumerate(groups.values()):
-        shares[number % len(shares)] += group
+            groups.setdefault((fit.fold, key), []).append(task)
+    order = list(dict.fromkeys(fold for fold, _ in groups))
+    ordered = sorted(groups, key=lambda key: order.index(key[0]))
+    cuts = np.linspace(0, len(ordered), min(n_jobs, len(ordered)) + 1).round()
+    shares = [
+        [task for key in ordered[first:last] for task in groups[key]]
+        for first, last in pairwise(cuts.astype(int))
+    ]
     return shares + others
 
 
-@in_default_state
 def _run_share(calls):
     """Run tasks, the fits of autoencoders among them together.
 
     Parameters
     ----------
     calls : list of joblib.parallel.BatchedCalls
+        Either all of them fit autoencoders, or there is one.
 
     Returns
     -------
     list of _Outcome
     """
-    folds = _Folds()
-    fits = [_Evaluation.of(call, folds) for call in calls]
-    if fits == [None]:
+    fits = [_Evaluation.of(call) for call in calls]
+    if fits[0] is None:
         return [_Outcome(calls[0]())]
     _run_together(fits)
     return [fit.outcome for fit in fits]
@@ -152,6 +167,11 @@ def _run_share(calls):
 def _run_together(fits):
     """Fit and score autoencoders."""
     leaders = _share_nested(fits)
+    folds: dict = {}
+    for fit in fits:
+        fit.share_rows(folds)
+    # From now on only fits that have not ended hold rows.
+    del folds
     with _Bar(len(fits), hidden=not fits[0].verbose) as bar:
         # First those whose codes others are a part of.
         for group in ([f for f in fits if f.leader is None], leaders):
@@ -187,34 +207,32 @@ def _portions(fits):
         yield some
 
 
-class _Folds:
-    """Training rows of each fold, and what the first steps of pipelines make of them.
+class _Rows:
+    """Training rows of a fold after the first steps of a pipeline, computed once.
 
-    Both are computed once for all candidates.
+    Parameters
+    ----------
+    before : Pipeline or None
+        The first steps, not fitted.
     """
 
-    def __init__(self):
-        self._rows, self._steps = {}, {}
+    def __init__(self, before, estimator, X, y, train):
+        self._before = before
+        self._given = estimator, X, y, train
 
-    def rows(self, estimator, X, y, train):
-        """Return the rows and targets with these indices."""
-        key = train.tobytes()
-        if key not in self._rows:
-            self._rows[key] = safe_split(estimator, X, y, train)
-        return self._rows[key]
+    @cached_property
+    def _computed(self):
+        before = None
+        # Rows of their own: steps may write into them.
+        X, y = safe_split(*self._given)
+        if self._before is not None:
+            before = clone(self._before)
+            X = before.fit_transform(X, y)
+        return before, X, y
 
-    def transformed(self, steps, X, y, train):
-        """Return fitted steps, and the rows after them."""
-        key = train.tobytes(), hash(steps)
-        if key not in self._steps:
-            fitted = []
-            for name, step in steps:
-                if step not in (None, "passthrough"):
-                    step = clone(step)
-                    X = step.fit_transform(X, y)
-                fitted.append((name, step))
-            self._steps[key] = fitted, X
-        return self._steps[key]
+    def get(self):
+        """Return the fitted steps or None, the rows, and the targets."""
+        return self._computed
 
 
 class _Evaluation:
@@ -224,26 +242,29 @@ class _Evaluation:
     ----------
     estimator : estimator or Pipeline
         With the parameters of the candidate.
-    autoencoder : BaseAutoencoder
+    autoencoder : AutoencoderTransformer or AutoencoderOutlierDetector
         The same, or a step of it.
+    fold : bytes
+        The same for all fits to the same rows.
     leader : _Evaluation or None
         Of which this one takes the first components.
     outcome : _Outcome or None
         When it is done: scores and times, as scikit-learn returns them.
     """
 
-    def __init__(self, function, args, kwargs, folds):
+    def __init__(self, function, args, kwargs):
         self._function, self._args, self._kwargs = function, args, kwargs
-        self._folds, self.outcome = folds, None
-        parameters = kwargs["parameters"] or {}
         estimator, self._X, self._y = args
-        self.estimator = clone(estimator).set_params(**clone(parameters, safe=False))
-        self.verbose = kwargs["verbose"]
-        self.leader, self.is_leader = None, False
+        parameters = clone(kwargs["parameters"] or {}, safe=False)
+        self.estimator = clone(estimator).set_params(**parameters)
+        self.verbose, self._train = kwargs["verbose"], np.asarray(kwargs["train"])
+        self._fit_params = kwargs["fit_params"] or {}
+        self.fold = self._train.tobytes()
+        self.leader, self.is_leader, self.outcome = None, False, None
         self._failure, self._seconds, self._together = None, 0.0, 1
 
     @classmethod
-    def of(cls, call, folds):
+    def of(cls, call):
         """Return the evaluation that a task is; None if it is another one."""
         items = getattr(call, "items", [])
         if len(items) != 1:
@@ -252,36 +273,45 @@ class _Evaluation:
         if getattr(function, "function", None) is not fit_and_score or len(args) != 3:
             return None
         try:
-            evaluation = cls(function, args, kwargs, folds)
+            evaluation = cls(function, args, kwargs)
+            return evaluation if evaluation._suits() else None
         except Exception:
-            return None  # scikit-learn says what is wrong with the parameters
-        return evaluation if evaluation._suits() else None
+            return None  # scikit-learn says what is wrong
 
     def _suits(self):
-        steps = [("", self.estimator)]
-        if isinstance(self.estimator, Pipeline):
-            if type(self.estimator) is not Pipeline or self.estimator.memory:
+        whole, steps = self.estimator, [("", self.estimator)]
+        if isinstance(whole, Pipeline):
+            # Scikit-learn knows which step takes parameters of `fit`.
+            if type(whole) is not Pipeline or whole.memory or self._fit_params:
                 return False
-            if self._kwargs["fit_params"]:
-                return False  # scikit-learn knows which step takes them
-            steps = self.estimator.steps
-        found = [i for i, (_, step) in enumerate(steps) if _is_autoencoder(step)]
-        if len(found) != 1 or any(has_callbacks(step) for _, step in steps):
+            steps = whole.steps
+        found = [i for i, (_, step) in enumerate(steps) if type(step) in _CLASSES]
+        names = [name for name, _ in steps]
+        if len(found) != 1 or len(set(names)) < len(names):
+            return False
+        if has_callbacks(whole) or any(has_callbacks(step) for _, step in steps):
             return False
         self._position = found[0]
         self._name, self.autoencoder = steps[self._position]
-        last = self._position == len(steps) - 1
-        return (last or hasattr(self.autoencoder, "inverse_transform")) and not (
-            self.autoencoder.verbose or self.autoencoder.warm_start
+        if getattr(whole, "verbose", False) or self.autoencoder.verbose:
+            return False
+        return (
+            not self.autoencoder.warm_start and self._fit_params.keys() <= _FIT_PARAMS
         )
 
-    @property
-    def _before(self):
-        return self.estimator.steps[: self._position] if self._name else []
+    def _steps_before(self):
+        is_first = not self._name or self._position == 0
+        return None if is_first else self.estimator[: self._position]
 
-    @property
-    def _train(self):
-        return self._kwargs["train"]
+    def share_rows(self, folds):
+        """Take the training rows from other fits that have the same."""
+        before, key = self._steps_before(), self.fold
+        if before is not None:
+            key = key, _hash(before, unique=self)
+        if key not in folds:
+            given = self.estimator, self._X, self._y, self._train
+            folds[key] = _Rows(before, *given)
+        self._rows = folds[key]
 
     @property
     def n_numbers(self):
@@ -293,7 +323,7 @@ class _Evaluation:
     def is_nested(self):
         """Whether its code may be the first components of a larger one."""
         size, bottleneck = self.autoencoder.n_components, self.autoencoder.bottleneck
-        is_number = isinstance(size, int) and not isinstance(size, bool)
+        is_number = isinstance(size, Integral) and not isinstance(size, bool)
         has_scores = hasattr(self.autoencoder, "score_samples")
         return getattr(bottleneck, "nested", False) and is_number and not has_scores
 
@@ -301,11 +331,13 @@ class _Evaluation:
         """Return what fits have in common whose codes differ in size alone."""
         parameters = self.autoencoder.get_params(deep=False)
         del parameters["n_components"]
-        return self._train.tobytes(), hash((parameters, self._before)), self._name
+        others = parameters, self._steps_before(), self._fit_params
+        return self.fold, _hash(others, unique=self), self._name
 
     def evaluate(self, bar):
         """Fit and score: a generator that asks for networks to be trained."""
         yield from self._timed(self._fit(bar.listener(self._label())))
+        self._rows = None
         self.estimator.fit = self._fitted
         kwargs = self._kwargs | {"parameters": None, "verbose": 0}
         try:
@@ -338,42 +370,40 @@ class _Evaluation:
                 return
             finally:
                 self._seconds += perf_counter() - begin
-            yield trainings
-            self._seconds += sum(training.seconds for training in trainings)
-            self._together = max(
-                self._together, *(training.n_together for training in trainings)
-            )
+            try:
+                yield trainings
+            finally:
+                self._seconds += sum(training.seconds for training in trainings)
+                self._together = max(
+                    self._together, *(training.n_together for training in trainings)
+                )
 
     def _fit(self, listener):
-        X, y = self._folds.rows(self.estimator, self._X, self._y, self._train)
-        before = []
-        if self._before:
-            before, X = self._folds.transformed(self._before, X, y, self._train)
-        whole = None if self.leader is None else self.leader.autoencoder
+        before, X, y = self._rows.get()
         size = self.autoencoder.n_components
+        whole = None if self.leader is None else self.leader.autoencoder
         if self.leader is not None and getattr(whole, "n_components_", 0) >= size:
             self.autoencoder = whole.truncate(size)
         else:
             self.leader = None
-            given = self._kwargs["fit_params"] or {}
-            given = check_method_params(self._X, params=given, indices=self._train)
-            self.autoencoder._validate_params()
-            yield from self.autoencoder._fitting(X, y=y, **given, listener=listener)
+            given = check_method_params(
+                self._X, params=self._fit_params, indices=self._train
+            )
+            if not get_config()["skip_parameter_validation"]:
+                self.autoencoder._validate_params()
+            fit = self.autoencoder._fitting(X, y=y, **given, listener=listener)
+            yield from _in_default_state(fit)
         if not self._name:
             self.estimator = self.autoencoder
             return
-        steps = [*before, (self._name, self.autoencoder)]
-        after = self.estimator.steps[self._position + 1 :]
-        if after:
-            X = self.autoencoder.transform(X)
-        for number, (name, step) in enumerate(after, 1):
-            if step not in (None, "passthrough"):
-                if number == len(after):
-                    step.fit(X, y)
-                else:
-                    X = step.fit_transform(X, y)
-            steps.append((name, step))
-        self.estimator.steps = steps
+        after = self.estimator[self._position + 1 :]
+        if len(after):
+            after.fit(self.autoencoder.transform(X), y)
+        self.estimator.steps = [
+            *([] if before is None else before.steps),
+            (self._name, self.autoencoder),
+            *after.steps,
+        ]
 
     def _how(self):
         if self.leader is not None:
@@ -388,8 +418,22 @@ class _Evaluation:
         return f"candidate {number + 1}/{n_candidates}, fold {fold + 1}/{n_folds}"
 
 
-def _is_autoencoder(step):
-    return isinstance(step, BaseAutoencoder)
+def _hash(value, unique):
+    """Return a hash of a value; ``unique`` if it has none, for it cannot be pickled."""
+    try:
+        return joblib.hash(value)
+    except Exception:
+        return unique
+
+
+def _in_default_state(fit):
+    """Advance a fit as its public method does, others than it as they are."""
+    advance = in_default_state(lambda: next(fit, None))
+    try:
+        while (trainings := advance()) is not None:
+            yield trainings
+    finally:
+        fit.close()
 
 
 class _Bar:

@@ -1,5 +1,9 @@
 """Exhaustive search whose autoencoders are trained together."""
 
+from contextlib import ExitStack
+from contextvars import ContextVar
+from numbers import Integral
+
 import numpy as np
 from joblib import parallel_backend
 from sklearn.model_selection import GridSearchCV
@@ -14,19 +18,23 @@ from ._joint import JointBackend
 
 __all__ = ["AutoencoderSearchCV"]
 
+# The context in which a search evaluates its candidates.
+_back_end: ContextVar[ExitStack | None] = ContextVar("back_end", default=None)
+
 
 class AutoencoderSearchCV(GridSearchCV):
     """Exhaustive search over parameters, in which autoencoders are trained together.
 
-    It does what :class:`~sklearn.model_selection.GridSearchCV` does, with the same
-    results, and takes less time for it where networks are small:
+    It does what :class:`~sklearn.model_selection.GridSearchCV` does, and takes less
+    time for it where networks are small:
 
     - Networks with the same layers and the same number of training rows are trained as
       a stack: their weights lie in one tensor, and every operation of a step is one for
       all of them. Each has its own rows, batches, random numbers, learning rate, number
       of epochs and validation set. Codes may differ in size.
-    - With :class:`~skae.bottlenecks.Nested`, candidates that differ in ``n_components``
-      alone are the first components of the largest one.
+    - With :class:`~skae.bottlenecks.Nested`, candidates of a transformer that differ in
+      ``n_components`` alone are the first components of the largest one, and so are
+      their scores. The best one is fitted with its own size in the end.
     - The first steps of a pipeline are fitted once per fold for all candidates that
       have them in common.
 
@@ -56,8 +64,9 @@ class AutoencoderSearchCV(GridSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         Splits of the rows. None is 5-fold cross-validation.
     verbose : int, default=0
-        With 1 or more, a progress bar shows the fits that are done, the time left, and
-        the candidate, fold and epoch that training has come to; one in each process.
+        With 1 or more, a progress bar shows the fits that are done, and the candidate,
+        fold and epoch that training has come to; one in each process. Fits of a stack
+        end at nearly the same time.
     error_score : "raise" or float, default=np.nan
         Score of a fit that fails.
     return_train_score : bool, default=False
@@ -102,13 +111,13 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
     Notes
     -----
     A network in a stack computes the same sums as alone, in another order: weights
-    differ by rounding, which training amplifies. On the tables of
-    ``tests/benchmarks/bench_search.py`` scores differ by less than 0.001, and the best
-    parameters are the same.
+    differ by rounding. Long training amplifies it: R² of two components of digits
+    differed by up to 0.01. ``tests/benchmarks/bench_search.py`` prints the differences.
 
-    The training rows of all fits that are trained together are in memory at once, up to
-    1 GiB in single precision. Fits beyond that come after them. Where callbacks are set
-    on the search or an estimator, scikit-learn runs all fits.
+    The rows of all fits that go on together are in memory at once, about 1 GiB of them.
+    Fits beyond that come after them. scikit-learn fits pipelines with ``memory``,
+    ``verbose=True`` or parameters of `fit`, subclasses of the estimators, and whatever
+    has callbacks.
 
     Examples
     --------
@@ -184,10 +193,22 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
         """
         if has_callbacks(self):
             return super().fit(X, y, **params)
-        with parallel_backend(JointBackend(self.n_jobs), n_jobs=1):
-            super().fit(X, y, **params)
+        with ExitStack() as back_end:
+            joint = JointBackend(self.n_jobs)
+            back_end.enter_context(parallel_backend(joint, n_jobs=1))
+            before = _back_end.set(back_end)
+            try:
+                super().fit(X, y, **params)
+            finally:
+                _back_end.reset(before)
         self._warn_of_largest_code()
         return self
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        given = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
+        super()._run_search(evaluate_candidates, **given)
+        if (back_end := _back_end.get()) is not None:
+            back_end.close()  # not for the refit
 
     def _format_results(self, candidate_params, n_splits, out, more_results=None):
         found = [result.pop("how", "by scikit-learn") for result in out]
@@ -197,15 +218,18 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
         return results | {"how": np.array(how)}
 
     def _warn_of_largest_code(self):
-        by_reconstruction = self.scoring in (None, reconstruction_scorer)
-        if not by_reconstruction or not isinstance(self.refit, bool):
+        if callable(self.refit) or not hasattr(self, "best_params_"):
             return
-        last = split_pipeline(self.estimator)[1]
+        scorer = self.scorer_
+        scorer = scorer[self.refit] if isinstance(scorer, dict) else scorer
+        if self.scoring is not None and scorer is not reconstruction_scorer:
+            return
+        last = split_pipeline(getattr(self, "best_estimator_", self.estimator))[1]
         if not isinstance(last, BaseAutoencoder):
             return
         for name, value in self.best_params_.items():
             others = [params.get(name) for params in self.cv_results_["params"]]
-            sizes = {size for size in others if isinstance(size, (int, np.integer))}
+            sizes = {size for size in others if isinstance(size, Integral)}
             if name.split("__")[-1] != "n_components" or len(sizes) < 2:
                 continue
             if value == max(sizes):
