@@ -222,6 +222,8 @@ def test_unfitted(X, estimator, method):
         getattr(model, method)(*([] if without_rows else [X]))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 def test_an_interrupt_is_over_when_it_is_caught(roll, monkeypatch):
     model = AutoencoderTransformer(2, max_epochs=3, random_state=0).fit(roll)
     before = model.transform(roll)

@@ -272,7 +272,8 @@ def test_steps_that_write_into_their_rows_do_not_meet(X):
         MaxAbsScaler(copy=False),
         StandardScaler(copy=False),
     ]
-    own, plain = both(X, pipeline, {"scale": scalers}, cv=2)
+    # A refit would write into the rows of the next search.
+    own, plain = both(X, pipeline, {"scale": scalers}, cv=2, refit=False)
     assert_same(own, plain)
 
 
@@ -301,12 +302,33 @@ def test_what_is_not_known_is_for_scikit_learn(X, estimator):
     assert how(own) == ["by scikit-learn"] * 2
 
 
-def test_callbacks_of_a_pipeline(X):
-    callback = pytest.importorskip("sklearn.callback")
+class Counting:
+    """A callback of scikit-learn that counts the tasks that begin."""
+
+    n_tasks = 0
+
+    def setup(self, *args, **kwargs):
+        """Do nothing."""
+
+    teardown = on_fit_task_end = setup
+
+    def on_fit_task_begin(self, *args, **kwargs):
+        Counting.n_tasks += 1
+
+
+@pytest.mark.parametrize("on", ["pipeline", "reduce"])
+def test_callbacks_of_a_pipeline_or_its_step(X, on):
+    pytest.importorskip("sklearn.callback")
     pipeline = Pipeline([("reduce", small())])
-    pipeline.set_callbacks(callback.ProgressBar())
-    search = AutoencoderSearchCV(pipeline, {"reduce__lr": [0.1]}, cv=2)
-    assert how(search.fit(X)) == ["by scikit-learn"]
+    (pipeline if on == "pipeline" else pipeline[0]).set_callbacks(Counting())
+    counts = []
+    for kind in (AutoencoderSearchCV, GridSearchCV):
+        Counting.n_tasks = 0
+        search = kind(pipeline, {"reduce__lr": [0.1]}, cv=2, refit=False).fit(X)
+        counts.append(Counting.n_tasks)
+        if kind is AutoencoderSearchCV:
+            assert how(search) == ["by scikit-learn"]
+    assert counts[0] == counts[1] > 0
 
 
 def test_fit_parameters_of_a_pipeline_are_for_scikit_learn(X, y):
@@ -517,6 +539,7 @@ class InProcess(BaseEstimator):
 
     def fit(self, X, y=None):
         InProcess.seen = set(Parallel()(delayed(os.getpid)() for _ in range(2)))
+        self.fitted_ = True
         return self
 
     def score(self, X, y=None):
@@ -534,6 +557,7 @@ class Dtypes(BaseEstimator):
     """Scores the default dtype of torch."""
 
     def fit(self, X, y=None):
+        self.fitted_ = True
         return self
 
     def score(self, X, y=None):
