@@ -2,11 +2,10 @@
 Six pictures of a fitted model
 ==============================
 
-What one wants to see of an autoencoder is always the same: what comes back, how the
-code looks, how training went, which code size is enough, where the threshold of a
-detector lies and why it raised an alarm. :mod:`skae.displays` draws each in one call,
-for PCA and IsolationForest as well where that makes sense, and on axes of your own if
-you pass them.
+Learn how to see what comes back of a row, how the code looks, how training went, which
+code size is enough, where the threshold of a detector lies and why it raised an alarm.
+:mod:`skae.displays` draws each in one call, for PCA and IsolationForest as well where
+that makes sense, and on axes of your own if you pass them.
 """
 
 # %%

@@ -2,11 +2,11 @@
 PCA or an autoencoder?
 ======================
 
-PCA finds the flat sheet that is nearest to the data, an autoencoder one that may bend.
-Is it worth it? Here both are measured on three tables with the same code sizes: what
-the code captures, what a classifier makes of it, what it costs, and what can be read
-from it. On one table there is much to gain, on one nearly everything, and on one
-nothing, and there the autoencoder *is* PCA.
+Learn when an autoencoder is worth it. PCA finds the flat subspace that is nearest to
+the data, an autoencoder a surface that may bend. Here both are measured on three tables
+with the same code sizes: what the code captures, what a classifier makes of it, what it
+costs, and what can be read from it. On one table there is much to gain, on one nearly
+everything, and on one nothing, and there the autoencoder *is* PCA.
 """
 
 # %%

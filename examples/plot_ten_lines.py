@@ -2,11 +2,11 @@
 Ten lines of PyTorch, and one of skae
 =====================================
 
-An autoencoder is ten lines of PyTorch. Here they are, and beside them the same network
-from :mod:`skae`: if both have the same layers, initial weights from the same range, the
-same scaled rows and the same number of steps, both should have the same error on new
-rows. Five seeds each say how far errors differ by chance. Then one thing after the
-other is switched on that the defaults of skae add.
+Learn what skae does besides the ten lines of PyTorch that an autoencoder is. Here they
+are, and beside them the same network from :mod:`skae`: if both have the same layers,
+initial weights from the same range, the same scaled rows and the same number of steps,
+both should have the same error on new rows. Five seeds each say how far errors differ
+by chance. Then one thing after the other is switched on that the defaults of skae add.
 """
 
 # %%

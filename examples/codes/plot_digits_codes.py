@@ -2,7 +2,7 @@
 Latent codes of handwritten digits: plotting, clustering, classification
 ========================================================================
 
-A code of a few numbers per image has three uses: plotting, clustering and
+Learn what a code of a few numbers per image is good for: plotting, clustering and
 classification. This example compares the code of an autoencoder, the code of PCA and
 all pixels on the digits of scikit-learn. Labels are used for training classifiers only.
 All scores are computed on images that were used to fit neither the code nor the model

@@ -2,7 +2,7 @@
 Discrete codes: images as a few integers
 ========================================
 
-A discrete code represents an image by a few integers, for storage, counting, hashing or
+Learn how to represent an image by a few integers, for storage, counting, hashing or
 language models. Two bottlenecks produce discrete codes:
 :class:`~skae.bottlenecks.VectorQuantized` replaces parts of the code by entries of
 learnt codebooks, and :class:`~skae.bottlenecks.FiniteScalar` rounds each component to a
@@ -199,18 +199,4 @@ def show(ax, images, title):
 
 for ax, (name, images) in zip(right.subplots(5, 1), shown.items(), strict=True):
     show(ax, images, name)
-
-# %%
-# Effect of a single symbol
-# -------------------------
-#
-# One test image, with each of its four symbols varied over all sixteen values while the
-# others are kept.
-
-image = X_test[y_test == 3][:1]
-figure, axes = plt.subplots(4, 1, figsize=(9, 3.6), layout="constrained")
-for position, ax in enumerate(axes):
-    variants = np.repeat(model.quantize(image), 16, axis=0)
-    variants[:, position] = np.arange(16)
-    show(ax, model.dequantize(variants), f"symbol {position + 1}, values 0 to 15")
 plt.show()

@@ -2,10 +2,10 @@
 Grid search over PCA and autoencoders
 =====================================
 
-Which method, how many components, how much corruption in training? In scikit-learn
-these are parameters of one grid. This example searches over PCA and autoencoders
-together, with a standard error and a fit time for each candidate, and then over outlier
-detectors in the same way.
+Learn how to search over methods, numbers of components and corruptions at once: in
+scikit-learn these are parameters of one grid. This example searches over PCA and
+autoencoders together, with a standard error and a fit time for each candidate, and then
+over outlier detectors in the same way.
 """
 
 # %%

@@ -2,7 +2,7 @@
 Choosing the number of components
 =================================
 
-The number of components is the most important parameter to choose. More components
+Learn how to choose the size of the code, the most important parameter. More components
 always improve the reconstruction, so the reconstruction error cannot choose it, and the
 elbow of a curve is not a reliable rule. This example shows what ``"auto"`` and a share
 of the variance select, what PCA would select, and how to choose by the score of the

@@ -2,10 +2,11 @@
 Sparse dictionary learning on digits
 ====================================
 
-In a dense code every component of PCA contributes to every image, and eight numbers are
-hard to interpret. A *dictionary* has many more components (atoms), of which each image
-uses a few. This example learns 128 atoms for the 64 pixels of scikit-learn's digits,
-eight per image, with a sparse autoencoder and with
+Learn a code whose components can be looked at one by one. In a dense code every
+component of PCA contributes to every image, and eight numbers are hard to interpret. A
+*dictionary* has many more components (atoms), of which each image uses a few. This
+example learns 128 atoms for the 64 pixels of scikit-learn's digits, eight per image,
+with a sparse autoencoder and with
 :class:`~sklearn.decomposition.MiniBatchDictionaryLearning`. It compares the
 reconstruction, the accuracy of a classifier, the time, and the atoms.
 """
@@ -199,27 +200,11 @@ for digit, (above, below) in zip(DIGITS, grid.reshape(len(DIGITS), 2, -1), stric
 # The atoms
 # ---------
 #
-# The 32 most used atoms of each dictionary, and the components of PCA. Most atoms are a
-# pattern of pixels to add and pixels to remove, hard to interpret by themselves and
-# similar in the two dictionaries. A few atoms of the autoencoder only add ink in one
-# corner.
-
-figure = plt.figure(figsize=(11, 3), layout="constrained")
-panels = figure.subfigures(1, 3, width_ratios=[4, 4, 1.05], wspace=0.05)
-for panel, name in zip(panels, ("skae", "dictionary learning", "PCA"), strict=True):
-    use = np.square(codes[name]).mean(axis=0)
-    grid = panel.subplots(4, min(32, len(use)) // 4)
-    for ax, k in zip(grid.flat, np.argsort(-use), strict=False):
-        atom = models[name].components_[k]
-        limit = np.abs(atom).max()
-        show(ax, atom, cmap=signed, vmin=-limit, vmax=limit)
-    panel.suptitle(f"{name}, R² {outcomes[name]['R2']:.2f}", color=INK)
-
-# %%
-# To interpret an atom, look at the images that use it most. These are the six atoms of
-# largest weight in the first image above, each with the ten test images in which it is
-# strongest. Some represent one way to write a digit, others a part that several digits
-# share, such as a foot or an arc; some are hard to interpret.
+# Most atoms are a pattern of pixels to add and pixels to remove, hard to interpret by
+# themselves. To interpret an atom, look at the images that use it most. These are the
+# six atoms of largest weight in the first image above, each with the ten test images in
+# which it is strongest. Some represent one way to write a digit, others a part that
+# several digits share, such as a foot or an arc; some are hard to interpret.
 
 row = np.flatnonzero(y_test == DIGITS[0])[0]
 chosen = np.argsort(-codes["skae"][row])[:6]

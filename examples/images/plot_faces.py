@@ -2,11 +2,12 @@
 Eigenfaces and a convolutional autoencoder
 ==========================================
 
-A photograph of a face has thousands of pixels, but faces vary in far fewer ways.
-*Eigenfaces*, the principal components of photographs, are the classical low-dimensional
-representation. This example compares them with convolutional autoencoders of the same
-code size on two tasks: reconstructing new photographs of people in the training data,
-and of people who are not. The results differ.
+Learn how convolutions compare with PCA on photographs. A photograph of a face has
+thousands of pixels, but faces vary in far fewer ways. *Eigenfaces*, the principal
+components of photographs, are the classical low-dimensional representation. This
+example compares them with convolutional autoencoders of the same code size on two
+tasks: reconstructing new photographs of people in the training data, and of people who
+are not. The results differ.
 """
 
 # %%

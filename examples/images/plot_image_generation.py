@@ -2,11 +2,11 @@
 Generating images with a variational autoencoder
 ================================================
 
-A variational autoencoder learns a code with a normal prior and a decoder from any such
-code to an image: draw a code, decode it, and get a new image. This example compares
-generated digits with real ones, shows the map of a two-dimensional code, and
-interpolates between digits. Samples from PCA and from a plain autoencoder are compared
-by a classifier trained on real digits.
+Learn how to draw new images: a variational autoencoder learns a code with a normal
+prior and a decoder from any such code to an image. This example compares generated
+digits with real ones, shows the map of a two-dimensional code, and interpolates between
+digits. Samples from PCA and from a plain autoencoder are compared by a classifier
+trained on real digits.
 """
 
 # %%

@@ -2,10 +2,10 @@
 Outlier detection workflow: from training to alerts in a stream
 ===============================================================
 
-A detector ranks rows. Using it in practice also needs a threshold with a known false
-alarm rate, explanations that a person can check, and monitoring, because new rows may
-differ from those used to set the threshold. This example shows five steps on a stream
-with real drift: train, score, explain, set a threshold, flag and act. The figures are
+Learn what it takes to use a detector in practice: a threshold with a known false alarm
+rate, explanations that a person can check, and monitoring, because new rows may differ
+from those used to set the threshold. This example shows five steps on a stream with
+real drift: train, score, explain, set a threshold, flag and act. The figures are
 written to ``workflow_explained.png`` and ``workflow_stream.png``.
 """
 

@@ -2,10 +2,11 @@
 Log anomalies: how to check a near-perfect AUROC
 ================================================
 
-A server writes a log, a parser turns its lines into events, and a session becomes a row
-of counts, one per kind of event. Detectors of abnormal sessions are often reported with
-an area under the ROC curve (AUROC) of 0.99 or more. This example reproduces such a
-result, checks it by three questions, and repeats the evaluation without duplicates.
+Learn when not to trust a result. A server writes a log, a parser turns its lines into
+events, and a session becomes a row of counts, one per kind of event. Detectors of
+abnormal sessions are often reported with an area under the ROC curve (AUROC) of 0.99 or
+more. This example reproduces such a result, checks it by three questions, and repeats
+the evaluation without duplicates.
 """
 
 # %%

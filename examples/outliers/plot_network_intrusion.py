@@ -2,9 +2,9 @@
 Network intrusion: outliers in a table with mixed columns
 =========================================================
 
-Tables of real systems contain categories, bytes that span nine powers of ten, counts
-and rates. This example brings them to a common scale with a
-:class:`~sklearn.compose.ColumnTransformer`, followed by
+Learn how to use a detector behind encoders of your own. Tables of real systems contain
+categories, bytes that span nine powers of ten, counts and rates. This example brings
+them to a common scale with a :class:`~sklearn.compose.ColumnTransformer`, followed by
 :class:`~skae.AutoencoderOutlierDetector` in a pipeline, and explains the scores in the
 columns of the table.
 """

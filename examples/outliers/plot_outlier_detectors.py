@@ -2,9 +2,9 @@
 Comparison of outlier detectors
 ===============================
 
-Five detectors with default parameters on data sets of scikit-learn: the ranking of
-abnormal rows, the running time, the distribution of the scores, and the decision
-regions in two dimensions. None of them is best everywhere.
+Learn how detectors differ: five of them with default parameters on data sets of
+scikit-learn: the ranking of abnormal rows, the running time, the distribution of the
+scores, and the decision regions in two dimensions. None of them is best everywhere.
 """
 
 # %%

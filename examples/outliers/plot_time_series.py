@@ -2,10 +2,10 @@
 Anomalies in a time series with sliding windows
 ===============================================
 
-An outlier detector needs rows, but a time series is one long column. Sliding windows
-turn it into a table in which each row contains the last 24 hours. The data are taxi
-passengers in New York, with five known events. The autoencoder is compared with a
-moving z-score, the distance to the mean week, and
+Learn how to find events in a time series. A detector needs rows, but a time series is
+one long column. Sliding windows turn it into a table in which each row contains the
+last 24 hours. The data are taxi passengers in New York, with five known events. The
+autoencoder is compared with a moving z-score, the distance to the mean week, and
 :class:`~sklearn.ensemble.IsolationForest` on the same windows.
 """
 

@@ -2,11 +2,11 @@
 Audio denoising on spectrograms
 ===============================
 
-A denoising autoencoder is trained to reconstruct clean rows from corrupted ones. Here
-the rows are short segments of a spectrogram, and the question is which corruption in
-training is needed to remove realistic noise. The results are compared with spectral
-subtraction and the Wiener filter, which need a recording of the noise alone, and with
-PCA.
+Learn how to choose the noise to train with. A denoising autoencoder is trained to
+reconstruct clean rows from corrupted ones. Here the rows are short segments of a
+spectrogram, and the question is which corruption in training is needed to remove
+realistic noise. The results are compared with spectral subtraction and the Wiener
+filter, which need a recording of the noise alone, and with PCA.
 """
 
 # %%
