@@ -228,6 +228,12 @@ def make_outlier_scorer(score_func=roc_auc_score):
     >>> scorer = make_outlier_scorer()
     >>> scorer(forest, X, [0] * 200 + [1] * 2), scorer(forest, X, [1] * 200 + [-1] * 2)
     (1.0, 1.0)
+
+    Of the labels that `predict` returns:
+
+    >>> from sklearn.metrics import recall_score
+    >>> make_outlier_scorer(recall_score)(forest, X, [0] * 200 + [1] * 2)
+    1.0
     """
     return partial(_outlier_score, score_func=score_func)
 

@@ -668,6 +668,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         >>> detector = AutoencoderOutlierDetector(random_state=0).fit(X)
         >>> int(np.sum(detector.calibrate(X_later, n_alerts=4).predict(X_later) == -1))
         4
+
+        With labels of a few rows, by the metric that counts:
+
+        >>> from sklearn.metrics import f1_score
+        >>> rows = np.r_[X_later[:50], X_later[50:60] + 8.0]
+        >>> is_outlier = [0] * 50 + [1] * 10
+        >>> detector = detector.calibrate(rows, is_outlier, metric=f1_score)
+        >>> f1_score(is_outlier, detector.predict(rows) == -1)
+        1.0
         """
         threshold = _thresholds.given(
             quantile=quantile,
