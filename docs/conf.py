@@ -74,10 +74,12 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
-html_title = "skae"
+html_title = f"skae {release}"
+html_logo = html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
 html_theme_options = {
+    "logo": {"text": f"skae {release}"},
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_toc_level": 2,
