@@ -72,6 +72,7 @@ plt.show()
 # get a legend, numbers a colour bar. The labels of the axes say what each component
 # adds to the explained variance. For an autoencoder these shares need not fall.
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 for ax, model in zip(axes, (pca, autoencoder), strict=True):
     display = LatentSpaceDisplay.from_estimator(model, X_test, y_test, ax=ax)

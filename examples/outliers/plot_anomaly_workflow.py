@@ -340,6 +340,7 @@ place_held_back = np.arange(-len(held_back), 0) - 10
 edges = np.append(np.searchsorted(form_of, LATER), len(stream))
 centres = (edges[:-1] + edges[1:]) / 2
 
+# sphinx_gallery_thumbnail_number = 2
 figure, (above, middle, below) = plt.subplots(
     3,
     1,
