@@ -78,6 +78,7 @@ html_title = f"skae {release}"
 html_logo = html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
+html_js_files = ["copy.js"]
 html_theme_options = {
     "logo": {"text": f"skae {release}"},
     "show_prev_next": False,
