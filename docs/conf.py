@@ -69,6 +69,8 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
+    # Their tables fetch scripts from other sites.
+    "write_computation_times": False,
     "show_signature": False,
     "abort_on_example_error": True,
 }
