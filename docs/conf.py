@@ -69,6 +69,8 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
+    # Their tables fetch scripts from other sites.
+    "write_computation_times": False,
     "show_signature": False,
     "abort_on_example_error": True,
 }
@@ -78,6 +80,7 @@ html_title = f"skae {release}"
 html_logo = html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
+html_js_files = ["copy.js"]
 html_theme_options = {
     "logo": {"text": f"skae {release}"},
     "show_prev_next": False,
