@@ -72,7 +72,7 @@ def diagnose(fit, names=None):
     _warn_of_training(fit, names)
     # Worse or better is judged in scaled units, those of the objective.
     error, pca_error, variance = (
-        float(part.sum())
+        part.sum()
         for part in (
             fit.final.error,
             pca_residual(fit.plan, fit.axes),
