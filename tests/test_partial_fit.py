@@ -185,7 +185,7 @@ def test_training_goes_on_and_beats_pca(estimator, few_kept):
 def test_rows_without_structure_leave_pca(few_kept):
     rng = np.random.RandomState(0)
     mixing = rng.normal(size=(6, 6))
-    model = AutoencoderTransformer(3, random_state=0)
+    model = AutoencoderTransformer(3, lr=0.05, random_state=0)
     X, new = (rng.normal(size=(n, 6)) @ mixing for n in (2000, 2000))
     for rows in gen_batches(len(X), 200):
         model.partial_fit(X[rows])

@@ -504,11 +504,12 @@ def test_wild_values_are_replaced_as_in_memory(X, streamed):
     X[7, 2] = 1e100
     X[rng.choice(N_ROWS, 20, replace=False), 5] = np.nan
     X[8, 5] = 1e6
+    X[::50, 4] = 1e4  # too many to be wild
     X[:, 6] = rng.standard_cauchy(N_ROWS)
     X[:, 7] = rng.uniform(size=N_ROWS) < 0.001  # a rare category
     rows = Winsorized(_stream(OnDisk(X))).take(slice(None)).numpy()
     np.testing.assert_array_equal(rows, winsorized(X))
-    assert np.nanmax(np.abs(rows[:, [0, 1, 2, 3, 4, 5]])) < 100
+    assert np.nanmax(np.abs(rows[:, [0, 1, 2, 3, 5]])) < 100
     scales = [
         _quietly(AutoencoderOutlierDetector(2, max_epochs=1), T).scale_
         for T in (OnDisk(X), X)

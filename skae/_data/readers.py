@@ -27,8 +27,8 @@ SMALL_TABLE = 2**28
 # training, and few enough that hundreds of them, from all over the table, are in the
 # shuffle buffer at a time; see tests/benchmarks/bench_scale.py.
 _PART = 2**18
-# Rows that are decoded at once from a row group.
-_BATCH_ROWS = 2**15
+# Bytes of the rows that are decoded at once from a row group.
+_BATCH = 2**22
 # Chunks that a thread reads before they are asked for.
 _N_AHEAD = 4
 # Seconds after which a thread that waits looks whether it is still needed.
@@ -145,7 +145,7 @@ class RowGroups:
         """Yield the rows of a row group; see `Reader`."""
         scanner = self._parts[part].scanner(
             schema=self._schema,
-            batch_size=_BATCH_ROWS,
+            batch_size=max(1, _BATCH // (8 * self.width)),
             batch_readahead=1,
             fragment_readahead=1,
             use_threads=False,

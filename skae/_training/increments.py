@@ -303,8 +303,8 @@ def _judge(seen, net, start, plan, loss):
         of_pca, of_net = start.evaluate(validation), net.evaluate(validation)
         gains = of_pca - of_net
         # Once it was better beyond noise, it only has to stay better.
-        enough = gains.mean() > 0 if seen.is_trained else is_clear_gain(gains)
-        seen.is_trained = bool(np.isfinite(of_net).all() and enough)
+        better = gains.mean() > 0 if seen.is_trained else is_clear_gain(gains)
+        seen.is_trained = bool(np.isfinite(of_net).all() and better)
         net.initial_loss_ = float(of_pca.mean())
         net.best_loss_ = float((of_net if seen.is_trained else of_pca).mean())
     net.best_epoch_ = len(seen.losses) + (loss is not None) if seen.is_trained else 0

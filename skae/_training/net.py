@@ -488,8 +488,12 @@ class Net(NeuralNet):
         self.has_batch_callbacks_ = False
         self.has_step_hooks_ = self.module_.has_step_hooks
         self.n_planned_steps_ = 1  # nobody knows how many will come
-        self.weights_.start_average()
-        if state is not None:
+        if state is None:
+            if self.leaves_start:
+                generator = torch.Generator().manual_seed(self.seed + 3)
+                self.module_.leave_start(generator)
+            self.weights_.start_average()
+        else:
             self.module_.load_state_dict(state["module"])
             self.weights_.resume(state["average"], state["n_steps"])
             if state["of"] == type(self.optimizer_).__name__:

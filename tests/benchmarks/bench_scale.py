@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from _data import adbench, load, standardised
 from _timing import ignore_warnings, in_fresh_process, memory_added
-from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
 from skae._data import readers, stream
+from skae.architectures import MLP
 
 N_COLUMNS = 30
 N_EPOCHS = 2
@@ -174,38 +174,37 @@ def shuffling(n_seeds="3"):
 
 
 def partial_fit(n_seeds="3"):
-    """One pass by partial_fit over one epoch of fit, and over PCA; held-out errors."""
+    """One pass by partial_fit over one epoch of fit, and over PCA; held-out errors.
+
+    Of all rows, and of the 99 % with the smallest errors: in some tables a few rows
+    have most of the error.
+    """
     ignore_warnings()
-    print(f"{'table':14} {'rows':>7} {'/ fit':>14} {'/ PCA':>7}")
+    print(f"{'table':12} {'rows':>7} {'/ fit':>7} {'99 %':>7} {'/ PCA':>7} {'99 %':>7}")
     ratios = []
-    for name, file in adbench(least=5000).items():
-        X, _ = load(file, 22_000)
+    names = "ALOI", "celeba", "donors", "http", "magic.gamma", "mnist", "optdigits"
+    for name in (*names, "pendigits", "satellite", "shuttle"):
+        X, _ = load(adbench()[name], 22_000)
+        X = np.random.RandomState(0).permutation(X)  # some are sorted by class
         n_new = len(X) // 10
         X, new = standardised(X[n_new:], X[:n_new])
-        errors = []
+        errors = np.zeros((3, 2))
         for seed in range(int(n_seeds)):
             whole = AutoencoderTransformer(0.7, max_epochs=1, random_state=seed).fit(X)
             k = whole.n_components_
             parts = AutoencoderTransformer(k, random_state=seed)
             for chunk in np.array_split(X, 8):
                 parts.partial_fit(chunk)
-            pca = PCA(k).fit(X)
-            of_pca = new - pca.inverse_transform(pca.transform(new))
-            errors.append(
-                [
-                    parts.reconstruction_error(new).mean(),
-                    whole.reconstruction_error(new).mean(),
-                    np.square(of_pca).mean(),
-                ]
-            )
-        of_parts, of_whole, of_pca = np.mean(errors, axis=0)
-        ratios.append([of_parts / of_whole, of_parts / of_pca])
-        print(
-            f"{name:14} {len(X):7,} {ratios[-1][0]:14.3f} {ratios[-1][1]:7.3f}",
-            flush=True,
-        )
+            linear = AutoencoderTransformer(k, architecture=MLP(()), max_epochs=1)
+            for i, model in enumerate((parts, whole, linear.fit(X))):
+                error = np.sort(model.reconstruction_error(new))
+                usual = error[: round(0.99 * len(error))]
+                errors[i] += error.mean(), usual.mean()
+        ratios.append([*errors[0] / errors[1], *errors[0] / errors[2]])
+        line = " ".join(f"{ratio:7.3f}" for ratio in ratios[-1])
+        print(f"{name:12} {len(X):7,} {line}", flush=True)
     means = np.exp(np.mean(np.log(ratios), axis=0))
-    print(f"geometric mean {means[0]:.3f}, {means[1]:.3f}")
+    print(f"geometric mean       {' '.join(f'{mean:7.3f}' for mean in means)}")
 
 
 class Slices:
