@@ -129,6 +129,18 @@ class FlatWeights:
         if self._decay > 0:
             self._average = self.flat.detach().clone()
 
+    def state_dict(self):
+        """Return weights, average and number of steps, not copied."""
+        average = self._average
+        return {"flat": self.flat.data, "average": average, "n_steps": self.n_steps}
+
+    def load_state_dict(self, state):
+        """Go on from a state."""
+        self.flat.data.copy_(state["flat"])
+        if self._average is not None:
+            self._average.copy_(state["average"])
+        self.n_steps = state["n_steps"]
+
     def after_step(self):
         """Count a step, and take the weights after it into the average.
 

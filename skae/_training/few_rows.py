@@ -60,7 +60,7 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.best_epoch_, net.best_loss_ = 0, net.initial_loss_
         return
     whole = plan.on_all_rows(n_epochs)
-    every = make_net(whole, axes, seeds).partial_fit(whole.data(), epochs=n_epochs)
+    every = _trained(whole, axes, seeds)
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
@@ -70,14 +70,22 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
 
 
+def _trained(plan, axes, seeds):
+    """Return a trained net."""
+    return make_net(plan, axes, seeds).partial_fit(
+        plan.data(),
+        epochs=plan.n_epochs,
+        checkpoint=plan.checkpoint(axes.n_components, seeds),
+    )
+
+
 def _cross_validated(net, plan, axes):
     """Return the number of epochs that gains, clear of noise; 0 if none does."""
     folds = plan.folds()
     gains, epochs = [], []
     for kept, rows in folds:
         fold = plan.validated_on(kept, rows)
-        fold_net = make_net(fold, fold.axes.cut(axes.n_components), fold.seeds)
-        trial = fold_net.partial_fit(fold.data()).trial_
+        trial = _trained(fold, fold.axes.cut(axes.n_components), fold.seeds).trial_
         gains.append(np.zeros(len(rows)) if trial is None else trial.gains)
         epochs.append(0 if trial is None else trial.epoch)
     rows = np.concatenate([rows for _, rows in folds])

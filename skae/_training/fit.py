@@ -105,8 +105,17 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
     )
+
+    def fit(net):
+        net.partial_fit(
+            plan.data(),
+            epochs=plan.n_epochs,
+            progress=progress,
+            checkpoint=plan.checkpoint(axes.n_components, seeds, previous),
+        )
+
     try:
-        net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+        fit(net)
     except torch.cuda.OutOfMemoryError:
         # Once: what still does not fit is too large by more than a batch.
         if plan.batch_size == 1:
@@ -116,7 +125,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if net is None:
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
-        net.partial_fit(plan.data(), epochs=plan.n_epochs, progress=progress)
+        fit(net)
     if plan.parts.bottleneck.nested and previous is None and plan.n_validation:
         prefer_start(net, plan, axes, seeds)
     validated = None

@@ -17,6 +17,7 @@ from .._data.source import Source, Subset, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows, hides_entries
+from .checkpoint import Checkpoints
 from .device import resolve_device
 
 __all__ = ["FEW_ROWS", "Plan", "Settings", "draw_seeds", "prepare"]
@@ -53,6 +54,8 @@ class Settings:
         Whether entries of the rows of a fit are missing.
     blocks : Blocks or None
         Which columns of the rows are indicators of categories. None: no column is.
+    checkpoints : Checkpoints or None
+        Where trainings save their state. None: they do not.
     """
 
     parts: Parts
@@ -77,6 +80,7 @@ class Settings:
     net_params: dict | None
     has_missing: bool = False
     blocks: Blocks | None = None
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,13 @@ class Plan:
             return Data(rows)
         trained_on = np.setdiff1d(np.arange(len(self.x)), self.validation)
         return Data(rows.take(trained_on), rows.take(self.validation))
+
+    def checkpoint(self, n_components, seeds, previous=None):
+        """Return the `Checkpoint` of a training as `make_net` prepares it, or None."""
+        checkpoints = self.settings.checkpoints
+        if checkpoints is None:
+            return None
+        return checkpoints.of(self, n_components, seeds, previous)
 
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""

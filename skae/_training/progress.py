@@ -99,7 +99,7 @@ class _Callbacks:
         }
 
     def begin_network(self, plan, max_epochs, attributes):
-        self._attributes, self._epochs = attributes, []
+        self._attributes, self._epochs = attributes, {}
         self._network, self._network_data = self._fit, self._fit_data
         if self._nested:
             self._network_data = self._data(plan)
@@ -107,8 +107,8 @@ class _Callbacks:
             self._network.call_on_fit_task_begin(**self._network_data)
 
     def begin_epoch(self, number):
-        if number == len(self._epochs):
-            self._epochs.append(self._network.subcontext("epoch"))
+        if number not in self._epochs:
+            self._epochs[number] = self._network.subcontext("epoch")
         self._epochs[number].call_on_fit_task_begin(**self._network_data)
 
     def end_epoch(self, number, net):
