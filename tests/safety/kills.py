@@ -133,7 +133,7 @@ def main():
         print(f"{name:26} {seconds:7.1f} {kills:6} {ends:5} {equal:6} {left:5}")
     kills, ends, equal, left = sums
     print(f"{'all':26} {'':7} {kills:6} {ends:5} {equal:6} {left:5}")
-    raise SystemExit(equal != ends or left > 0)
+    raise SystemExit(bool(equal != ends or left > 0))
 
 
 if __name__ == "__main__":
