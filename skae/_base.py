@@ -5,6 +5,7 @@ from copy import copy, deepcopy
 from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ from ._model.model import Model
 from ._nested import NestedMixin
 from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
+from ._training.checkpoint import Checkpoints
 from ._training.device import one_blas_thread
 from ._training.diagnosis import diagnose, measure
 from ._training.fit import train
@@ -165,6 +167,7 @@ class BaseAutoencoder(
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "checkpoint": [str, PathLike, None],
         "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bf16"})],
         "net_params": [dict, None],
@@ -174,6 +177,8 @@ class BaseAutoencoder(
     _auto_scaling: str
     # The categories of the rows that it was fitted to; None where all are numbers.
     _categories: Categories | None = None
+    # Left out of files: a folder of this machine.
+    _transient = ("checkpoint",)
     # Whether a change of a column that was constant counts, whatever its unit.
     _marks_changes = False
     # Accepted values of the parameter `part` of `to_torch`.
@@ -534,6 +539,12 @@ class BaseAutoencoder(
         check_slots(self._parameter_constraints, parameters, type(self).__name__)
         check_integers(parameters, type(self).__name__)
         super()._validate_params()
+        if self.checkpoint is not None and self.random_state is None:
+            raise ValueError(
+                "checkpoint needs a seed as random_state, an integer for example: with "
+                "None a fit draws other numbers each time, and could not go on where "
+                "another one ended. Got random_state=None."
+            )
 
     def _fit(
         self, X, sample_weight, X_val, X_target, X_val_target, groups, y, progress
@@ -590,6 +601,8 @@ class BaseAutoencoder(
             self.categories_ = self._categories.values
         yield from self._finish(fit, progress)
         self._increments, self._seen = None, summary(fit)
+        if rows.settings.checkpoints is not None:
+            rows.settings.checkpoints.remove()
 
     def _rows_in_memory(
         self,
@@ -796,13 +809,16 @@ class BaseAutoencoder(
                 f"{type(parts.loss).__name__} is a loss for unscaled data: scaling "
                 f"must be None or 'auto'. Got {scaling!r} instead."
             )
+        checkpoint = self.checkpoint
         own = {"parts", "scaling", "marks_changes", "has_missing", "blocks"}
+        own |= {"checkpoints"}
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
             scaling=scaling,
             marks_changes=self._marks_changes,
             blocks=None if self._categories is None else self._categories.blocks,
+            checkpoints=None if checkpoint is None else Checkpoints(checkpoint),
             **{name: getattr(self, name) for name in others},
         )
 
@@ -895,7 +911,8 @@ class BaseAutoencoder(
         if not issparse(X):
             check_namespace(X, self, "inverse_transform")
         dtype = float_dtypes(X, DTYPES)
-        X = check_array(X, accept_sparse="csr", dtype=dtype, estimator=self)
+        with np.errstate(invalid="ignore"):  # as in _named_columns
+            X = check_array(X, accept_sparse="csr", dtype=dtype, estimator=self)
         is_prefix = model.is_nested and X.shape[1] < self.n_components_
         if X.shape[1] != self.n_components_ and not is_prefix:
             raise ValueError(
@@ -1189,17 +1206,18 @@ class BaseAutoencoder(
                     "pass some of them."
                 )
         check_feature_names(self, X, reset=False)
-        if (categories := self._categories) is not None:
-            with _named_columns(X, categories.is_categorical):
+        categories = self._categories
+        with _named_columns(X, categories and categories.is_categorical):
+            if categories is not None:
                 return categories.codes(X, self, name).astype(dtype, copy=False)
-        X = check_array(
-            X,
-            accept_sparse="csr",
-            dtype=dtype,
-            input_name=name,
-            estimator=self,
-            ensure_all_finite="allow-nan",
-        )
+            X = check_array(
+                X,
+                accept_sparse="csr",
+                dtype=dtype,
+                input_name=name,
+                estimator=self,
+                ensure_all_finite="allow-nan",
+            )
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
@@ -1254,7 +1272,10 @@ def _warn_of_target(X, y):
 def _named_columns(X, is_categorical):
     """Name the columns of rows that are refused because they are not numbers."""
     try:
-        yield
+        # scikit-learn looks at the sum of all values first: infinity less infinity, of
+        # large ones.
+        with np.errstate(invalid="ignore"):
+            yield
     except (TypeError, ValueError) as error:
         explain_refusal(X, is_categorical, error)
         raise

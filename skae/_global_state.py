@@ -28,7 +28,7 @@ from ._compat.torch import (
     set_function_state,
 )
 
-__all__ = ["DefaultStateMixin", "in_default_state"]
+__all__ = ["DefaultStateMixin", "at_interrupt", "in_default_state"]
 
 _DEVICES = ("cpu", "cuda", "mps")
 _ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
@@ -67,11 +67,26 @@ def in_default_state(function):
                 result = function(*args, **kwargs)
             settings.restore()
             return result
-        except BaseException:
+        except BaseException as error:
             settings.restore(interrupted=True)
+            if not isinstance(error, Exception):
+                for restore in _at_interrupt:
+                    restore()
             raise
 
     return call
+
+
+# What else is to be restored after an interrupt.
+_at_interrupt: list = []
+
+
+def at_interrupt(function):
+    """Call a function whenever an interrupt ends a call, in the thread of that.
+
+    It restores what the call has changed, unless that was done already.
+    """
+    _at_interrupt.append(function)
 
 
 # The process for which the number of threads of torch is right.
@@ -97,6 +112,9 @@ class _Settings:
         self._autocast = ()
         if is_any_autocast_enabled():
             self._autocast = tuple(filter(torch.is_autocast_enabled, _DEVICES))
+        self._autocast_dtypes = tuple(map(torch.get_autocast_dtype, _DEVICES))
+        self._autocast_cache = torch.is_autocast_cache_enabled()
+        self._autocast_depth = _autocast_depth()
         self._functions = function_state()
 
     def leave(self):
@@ -121,8 +139,24 @@ class _Settings:
             np.seterr(**self._errors)
         for device in _DEVICES if interrupted else self._autocast:
             torch.set_autocast_enabled(device, device in self._autocast)
+        if interrupted:
+            self._restore_autocast()
         set_function_state(self._functions)
         _default_dtype.leave(self)
+
+    def _restore_autocast(self):
+        """Set what a context of autocast changes, besides whether it is on."""
+        for device, dtype in zip(_DEVICES, self._autocast_dtypes, strict=True):
+            torch.set_autocast_dtype(device, dtype)
+        torch.set_autocast_cache_enabled(self._autocast_cache)
+        while _autocast_depth() > self._autocast_depth:
+            torch.autocast_decrement_nesting()
+
+
+def _autocast_depth():
+    """Return how many contexts of autocast are entered."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
 
 
 class _DefaultDtype:

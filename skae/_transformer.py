@@ -186,6 +186,14 @@ class AutoencoderTransformer(BaseAutoencoder):
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.
 
+    checkpoint : str or path-like, default=None
+        Folder for the state of a fit, from which it goes on if the process is killed:
+        the same call in a new process ends as if nothing had happened. It is written
+        after each epoch, or less often where that would take more than a fiftieth of
+        the time, and removed when the fit ends. A fit with other rows or parameters
+        finds none of it. It needs a seed as ``random_state``. None: nothing is
+        written. See :ref:`checkpoints`.
+
     device : str or torch.device, default="cpu"
         Device for training and inference: "cpu", "cuda", "cuda:1", "mps". "auto" is
         CUDA if it is available, else the CPU.
@@ -433,6 +441,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         warm_start=False,
         random_state=None,
         verbose=0,
+        checkpoint=None,
         device="cpu",
         precision="float32",
         net_params=None,
@@ -460,6 +469,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self.net_params = net_params
@@ -494,6 +504,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         ------
         ValueError, TypeError
             If ``n_samples`` is not a positive integer.
+        MemoryError
+            If so many rows do not fit into memory.
 
         References
         ----------
@@ -512,7 +524,15 @@ class AutoencoderTransformer(BaseAutoencoder):
         model = self._fitted_model()
         check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=2**48)
         random_state = check_random_state(random_state)
-        rows = model.sample(n_samples, random_state, self._density)
+        try:
+            rows = model.sample(n_samples, random_state, self._density)
+        except (MemoryError, RuntimeError) as error:
+            if "allocate" not in str(error):
+                raise
+            raise MemoryError(
+                f"n_samples={n_samples} rows of {self.n_features_in_} features do not "
+                "fit into memory: draw fewer at a time."
+            ) from error
         if self._categories is None:
             return rows
         return self._categories.restore(self._categories.drawn(rows, random_state))

@@ -16,6 +16,7 @@ __all__ = [
     "FitWarning",
     "IgnoredTargetWarning",
     "InitialWeightsWarning",
+    "InvalidCheckpointWarning",
     "InvalidFileError",
     "LargestCodeWarning",
     "NewerFormatError",
@@ -90,6 +91,10 @@ class IgnoredTargetWarning(FitWarning):
 
 class OutOfMemoryWarning(FitWarning):
     """The device ran out of memory; training restarted with half the batch size."""
+
+
+class InvalidCheckpointWarning(FitWarning):
+    """A file of ``checkpoint`` is damaged: the training that it is of began anew."""
 
 
 class InvalidFileError(ValueError):

@@ -51,7 +51,7 @@ from skae import (
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
 )
-from skae._files import archive
+from skae import _archive as archive
 from skae._files.registry import known_objects, known_values
 from skae.anomaly_scores import AnomalyScore, Mahalanobis, Reconstruction
 from skae.architectures import MLP, Architecture, Conv, Custom

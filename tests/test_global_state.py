@@ -12,6 +12,7 @@ import torch
 from _components import forgetful, small
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import skae
 from skae import (
@@ -20,6 +21,7 @@ from skae import (
     AutoencoderTransformer,
 )
 from skae._global_state import in_default_state
+from skae._training.device import one_blas_thread, threads_for
 from skae.anomaly_scores import Mahalanobis, NegativeELBO
 from skae.architectures import MLP, Conv, Custom
 from skae.bottlenecks import BatchTopK, FiniteScalar, Variational, VectorQuantized
@@ -415,6 +417,40 @@ def test_ctrl_c_while_settings_change(mode):
         for n in range(1, n_points(empty) + 1):
             interrupted(empty, n)
             assert settings() == before, n
+
+
+@cache
+def blas():
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def blas_threads():
+    return [library.get_num_threads() for library in blas()]
+
+
+def test_ctrl_c_while_numbers_of_threads_change():
+    @in_default_state
+    def function():
+        with one_blas_thread(), threads_for(0):
+            assert torch.get_num_threads() == 1
+            assert set(blas_threads()) == {1}
+
+    with threadpool_limits(2, "blas"):
+        torch.set_num_threads(2)
+        try:
+            before = torch.get_num_threads(), blas_threads()
+            assert set(before[1]) == {2}
+            function()
+            for n in range(1, n_points(function) + 1):
+                interrupted(function, n)
+                assert (torch.get_num_threads(), blas_threads()) == before, n
+                # Nothing is left of that call.
+                torch.set_num_threads(3)
+                function()
+                assert torch.get_num_threads() == 3, n
+                torch.set_num_threads(2)
+        finally:
+            torch.set_num_threads(1)
 
 
 def test_calls_that_overlap_in_threads_share_the_default_dtype():

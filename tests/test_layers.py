@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"_compat"},
     {
+        "_archive",
         "_card",
         "_component",
         "_global_state",
@@ -46,6 +47,7 @@ LAYERS = [
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Base classes, and what only they use, lie side by side in one layer.
 BESIDE = {
+    ("_archive", "exceptions"),
     ("_base", "_nested"),
     ("_base", "_symbols"),
     ("_component", "_slots"),

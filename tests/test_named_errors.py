@@ -44,6 +44,9 @@ def fitted(rows):
         ({"max_epochs": 2**63}, "'max_epochs' .* AutoencoderTransformer"),
         ({"penalty": Contractive(10**400)}, "'alpha' parameter of Contractive"),
         ({"architecture": MLP((2**64,))}, "'hidden_layer_sizes' parameter of MLP"),
+        ({"architecture": MLP((10**9,))}, "too large: .* 4 inputs and 1000000000 out"),
+        ({"architecture": Conv((1, 4), (10**9,))}, "architecture is too large"),
+        ({"architecture": Conv((1, 4), (2,), hidden_layer_sizes=(10**9,))}, "too lar"),
         ({"net_params": {"averaging": "x"}}, r"net_params.*'averaging' in \[0, 1\)"),
         ({"net_params": {"averaging": -1}}, "'averaging'.* Got -1"),
         ({"net_params": {"averaging": np.nan}}, "'averaging'.* Got nan"),
@@ -65,6 +68,12 @@ def test_parameters(params, message, rows):
     with pytest.raises(ValueError, match=message):
         model.fit(rows)
     assert vars(model) == before
+
+
+@pytest.mark.parametrize("n_samples", [10**11, 2**47])
+def test_more_rows_than_memory(n_samples, fitted):
+    with pytest.raises(MemoryError, match=f"n_samples={n_samples} rows of 4 features"):
+        fitted.sample(n_samples)
 
 
 @pytest.mark.parametrize("callbacks", [None, [], [("timer", EpochTimer())]])
@@ -121,6 +130,16 @@ def test_weights_of_any_size(scale, rows):
         usual.score(rows, sample_weight=weight),
         rtol=rtol,
     )
+
+
+def test_weights_that_are_negligible(rows):
+    weight = np.ones(len(rows))
+    weight[:40] = 1e-200
+    model = transformer().fit(rows, sample_weight=weight)
+    usual = transformer().fit(rows[40:])
+    np.testing.assert_array_equal(model.transform(rows), usual.transform(rows))
+    with pytest.raises(ValueError, match="not negligible for 1 rows: at least 2"):
+        model.fit(rows, sample_weight=np.r_[np.full(len(rows) - 1, 1e-99), 1.0])
 
 
 def test_weights_at_the_limit_of_numbers(rows):

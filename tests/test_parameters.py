@@ -116,7 +116,9 @@ EFFECTS = {
     "net_params": ({}, {"optimizer__betas": (0.5, 0.9)}),
 }
 # Shown elsewhere: a second fit, the output, a device that is not there, and categories.
-WITHOUT_EFFECT_HERE = {"warm_start", "verbose", "device", "categorical_features"}
+WITHOUT_EFFECT_HERE = {
+    *("warm_start", "verbose", "checkpoint", "device", "categorical_features"),
+}
 
 
 def test_effects_are_complete():

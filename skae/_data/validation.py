@@ -29,6 +29,8 @@ _FEW_ENTRIES = 4096
 # Weights beyond these limits are divided by the largest, so that sums of them, times
 # squares of values, are numbers.
 _LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-100, 1e100
+# Weights that are this share of the largest, or less, are taken for zero.
+_NEGLIGIBLE = 1e-14
 
 
 def checked_rows(estimator, X, method):
@@ -153,6 +155,9 @@ def checked_weights(sample_weight, X):
 def weighted_rows(X, sample_weight):
     """Return which rows have positive weight, and their weights.
 
+    Those that are negligible beside the largest are not: they change no sum, but a
+    column that varies in such rows only would have a deviation far below its values.
+
     Parameters
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features)
@@ -172,11 +177,12 @@ def weighted_rows(X, sample_weight):
     if sample_weight is None:
         return slice(None), None
     weight = checked_weights(sample_weight, X)
-    counts = weight > 0
+    counts = weight > _NEGLIGIBLE * weight.max(initial=0.0)
     if np.count_nonzero(counts) < 2:
+        n_rows = np.count_nonzero(counts)
+        few = "positive" if n_rows == np.count_nonzero(weight) else "not negligible"
         raise ValueError(
-            f"sample_weight is positive for {np.count_nonzero(counts)} rows: at least "
-            "2 are required."
+            f"sample_weight is {few} for {n_rows} rows: at least 2 are required."
         )
     kept = slice(None) if counts.all() else counts
     weight = weight[kept]

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._archive import NUMPY, TORCH
+
 __all__ = [
     "BIT_GENERATORS",
     "DATES",
@@ -47,22 +49,6 @@ MAX_KEYS = 10_000
 # Bytes of all arrays of texts, which have as many per entry as the longest.
 MAX_TEXTS = 2**26
 
-NUMPY = {
-    "BOOL": np.dtype("bool"),
-    "U8": np.dtype("uint8"),
-    "I8": np.dtype("int8"),
-    "U16": np.dtype("uint16"),
-    "I16": np.dtype("int16"),
-    "F16": np.dtype("float16"),
-    "U32": np.dtype("uint32"),
-    "I32": np.dtype("int32"),
-    "F32": np.dtype("float32"),
-    "U64": np.dtype("uint64"),
-    "I64": np.dtype("int64"),
-    "F64": np.dtype("float64"),
-}
-TORCH = {name: getattr(torch, dtype.name) for name, dtype in NUMPY.items()}
-TORCH["BF16"] = torch.bfloat16
 OF_NUMPY = {dtype: name for name, dtype in NUMPY.items()}
 OF_TORCH = {dtype: name for name, dtype in TORCH.items()}
 DTYPE = re.compile(r"[<>|=]?[?biufcmMOSU][0-9]{0,6}(\[[0-9]*[a-zA-Z]+\])?")

@@ -1,12 +1,8 @@
 """`save` and `load`: estimators in files that hold data only."""
 
 import json
-import os
-import secrets
 import sys
-from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from warnings import warn
 
 import numpy as np
@@ -15,9 +11,9 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .. import _archive as archive
 from .._global_state import in_default_state
 from ..exceptions import InvalidFileError, NewerFormatError, UntrustedObjectError
-from . import archive
 from .decoding import Decoder
 from .encoding import Encoder
 from .registry import version_sensitive
@@ -49,7 +45,8 @@ def save(estimator, file, *, trusted=None):
         An estimator of skae, fitted or not, with any components of skae; or one of
         common estimators of scikit-learn, such as a
         :class:`~sklearn.pipeline.Pipeline` of them. Of a search save
-        ``best_estimator_``.
+        ``best_estimator_``. The parameter ``checkpoint``, a folder of this machine, is
+        None in the file.
     file : path-like or binary file
         Where to save it, or a file that is open for writing. By convention the name
         ends with ``.skae``. What has a path is written to another file in the same
@@ -124,7 +121,7 @@ def save(estimator, file, *, trusted=None):
     if hasattr(file, "write"):
         archive.write(file, text, table, encoder.buffers)
         return
-    with _replacing(file) as opened:
+    with archive.replacing(file) as opened:
         archive.write(opened, text, table, encoder.buffers)
 
 
@@ -338,20 +335,3 @@ def _warn_of_versions(schema):
                 ),
                 stacklevel=4,
             )
-
-
-@contextmanager
-def _replacing(path):
-    """Open a file that takes the place of another one once it is written."""
-    path = Path(os.path.realpath(path))
-    # Made anew, with the rights that any new file gets.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

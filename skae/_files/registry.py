@@ -161,8 +161,13 @@ _VALUES = {
     "torch.utils.data": ["DataLoader"],
 }
 
-# With a folder as `memory`, a pipeline loads pickles from there when it is fitted.
-_MUST_BE_NONE = {"sklearn.pipeline.Pipeline": {"memory"}}
+# With a folder as `memory`, a pipeline loads pickles from there when it is fitted; with
+# one as `checkpoint`, an estimator writes to it.
+_MUST_BE_NONE = {
+    "sklearn.pipeline.Pipeline": {"memory"},
+    "skae.AutoencoderOutlierDetector": {"checkpoint"},
+    "skae.AutoencoderTransformer": {"checkpoint"},
+}
 
 
 def _named(table):

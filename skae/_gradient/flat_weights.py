@@ -148,6 +148,16 @@ class FlatWeights:
         if self._average is not None:
             self.flat.copy_(self._average)
 
+    def state_dict(self):
+        """Return weights, average and number of steps, not copied."""
+        average = self._average
+        return {"flat": self.flat.data, "average": average, "n_steps": self.n_steps}
+
+    def load_state_dict(self, state):
+        """Go on from a state."""
+        self.flat.data.copy_(state["flat"])
+        self.resume(state["average"], state["n_steps"])
+
     def after_step(self):
         """Count a step, and take the weights after it into the average.
 

@@ -79,8 +79,7 @@ class Model(RowModule):
 
         They are small enough that the network does not leave the range of numbers.
         """
-        limit = torch.finfo(x.dtype).max ** _RANGE
-        return self.completed(self.scaling(x).clamp(-limit, limit))
+        return self.completed(_within_range(self.scaling(x)))
 
     def completed(self, x):
         """Return scaled rows without missing entries: the same ones if there is none.
@@ -106,6 +105,7 @@ class Model(RowModule):
     def decode(self, code):
         """Return the rows that codes stand for."""
         coordinates = self.coordinates
+        code = _within_range(code)
         if code.shape[1] < len(coordinates):
             coordinates = coordinates.leading(code.shape[1])
         return self.decode_raw(coordinates.inverse(code))
@@ -207,6 +207,12 @@ class Model(RowModule):
             return self.map(_decode_possible, code)
         drawn = density.sample(n_samples, random_state)
         return self.map(_decode_nearest, drawn)
+
+
+def _within_range(x):
+    """Return numbers that are small enough for a network: sums of them are finite."""
+    limit = torch.finfo(x.dtype).max ** _RANGE
+    return x.clamp(-limit, limit)
 
 
 def _decode_possible(model, code):

@@ -267,6 +267,14 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.
 
+    checkpoint : str or path-like, default=None
+        Folder for the state of a fit, from which it goes on if the process is killed:
+        the same call in a new process ends as if nothing had happened. It is written
+        after each epoch, or less often where that would take more than a fiftieth of
+        the time, and removed when the fit ends. A fit with other rows or parameters
+        finds none of it. It needs a seed as ``random_state``. None: nothing is
+        written. See :ref:`checkpoints`.
+
     device : str or torch.device, default="cpu"
         Device for training and inference: "cpu", "cuda", "cuda:1", "mps". "auto" is
         CUDA if it is available, else the CPU.
@@ -492,6 +500,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         warm_start=False,
         random_state=None,
         verbose=0,
+        checkpoint=None,
         device="cpu",
         precision="float32",
         net_params=None,
@@ -522,6 +531,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self.net_params = net_params
@@ -860,6 +870,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             )
             X = categories.table(categories.codes(given, self), given)
             expected = categories.table(categories.probable(expected))
+        # Where the network leaves the range of numbers, so may its parts.
+        most = np.finfo(np.float64).max / parts.shape[1]
+        parts = np.minimum(np.nan_to_num(parts, nan=most, posinf=most), most)
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(
             parts, total, out=np.full_like(parts, 1 / parts.shape[1]), where=total > 0

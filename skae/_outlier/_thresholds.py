@@ -33,6 +33,9 @@ __all__ = [
 # Relative difference below which two scores are equal up to rounding: in single
 # precision, of a row and of a copy of it in another batch.
 _ROUNDING = 1e-5
+# Size of scores beyond which thresholds do not follow them: differences of larger
+# ones may leave the range of numbers.
+_MOST = 1e300
 # Share of normal rows that contamination="auto" flags.
 FALSE_ALARMS = 0.01
 # Share of the rows, the most abnormal ones, from which the tail is estimated. This and
@@ -130,6 +133,7 @@ def at_quantile(scores, share, weight=None):
     # Of the definitions of a quantile only the second takes weights; linear
     # interpolation is what scikit-learn's detectors use.
     method = "linear" if weight is None else "inverted_cdf"
+    scores = np.clip(scores, -_MOST, _MOST)
     quantile = float(np.quantile(scores, share, weights=weight, method=method))
     rounding = _ROUNDING * abs(quantile)
     tied = scores[np.abs(scores - quantile) <= rounding]
@@ -147,6 +151,7 @@ def automatic(scores, weight=None):
     outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
     with equal scores is not, if it is more than a hundredth of them.
     """
+    scores = np.clip(scores, -_MOST, _MOST)
     lowest = float(scores.min())
     tied = np.isclose(scores, lowest, rtol=_ROUNDING, atol=0.0)
     share = np.average(tied, weights=weight)

@@ -296,9 +296,26 @@ class Batches:
         self._batch_size = batch_size
         self._generator = generator
         self._n_passes = 0
+        self._hidden = self._hidden_from = None
 
     def __len__(self):
         return math.ceil(len(self.rows) / self._batch_size)
+
+    def state_dict(self):
+        """Return what determines the next passes: states of the generator, as now."""
+        return {
+            "n_passes": self._n_passes,
+            "hidden_from": self._hidden_from,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state):
+        """Go on from a state."""
+        self._n_passes = state["n_passes"]
+        self._hidden_from = state["hidden_from"]
+        self._generator.set_state(self._hidden_from)
+        self._hidden = self.rows.hidden(self._generator)
+        self._generator.set_state(state["generator"])
 
     def __iter__(self):
         if self._generator is None:
@@ -310,6 +327,7 @@ class Batches:
     def _next(self):
         """Return the rows of the next pass."""
         if self._n_passes % _KEPT == 0:
+            self._hidden_from = self._generator.get_state()
             self._hidden = self.rows.hidden(self._generator)
         self._n_passes += 1
         return self._hidden

@@ -61,10 +61,15 @@ class Comparison(NamedTuple):
     def lost(self):
         """Return which share of what PCA gains over the constant row the model loses.
 
-        It is 0 if the model is not worse than PCA, clear of noise.
+        It is 0 if the model is not worse than PCA, clear of noise, and where losses are
+        too large to be compared.
         """
         model, pca, constant = self.means()
-        if not (pca < constant and is_clear_gain(self.model - self.pca, self.weight)):
+        if not (
+            np.isfinite(constant)
+            and pca < constant
+            and is_clear_gain(self.model - self.pca, self.weight)
+        ):
             return 0.0
         return (model - pca) / (constant - pca)
 

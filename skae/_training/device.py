@@ -2,11 +2,13 @@
 
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import Lock, get_ident
 
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
+
+from .._global_state import at_interrupt
 
 __all__ = ["multiplications", "one_blas_thread", "resolve_device", "threads_for"]
 
@@ -108,42 +110,89 @@ def multiplications(module, x):
     return count
 
 
-_lock = Lock()
-_inside: list[int] = []  # numbers of threads to restore, one per running fit
+class _Threads:
+    """A number of threads that is changed while any fit is in progress.
+
+    It is partly global. If several fits run at the same time in threads, the last one
+    to end restores what the first one found. An interrupt may come between any two
+    steps: what is to be restored is noted before it is changed, and restoring it twice
+    does no harm.
+    """
+
+    def __init__(self):
+        self._lock = Lock()
+        self._before = None
+        self._running = {}
+        at_interrupt(self._restore_in_this_thread)
+
+    def limit(self, fit, read, restore):
+        """Note what to restore, until `restore` is called with the same fit.
+
+        Returns
+        -------
+        object
+            What the first of the fits in progress has read.
+        """
+        with self._lock:
+            if not self._running:
+                self._before = read()
+            self._running[fit] = get_ident(), restore
+            return self._before
+
+    def restore(self, fit):
+        """End a fit."""
+        with self._lock:
+            if fit not in self._running:
+                return
+            _, restore = self._running[fit]
+            restore(self._before, last=len(self._running) == 1)
+            del self._running[fit]
+
+    def _restore_in_this_thread(self):
+        for fit, (thread, _) in list(self._running.items()):
+            if thread == get_ident():
+                self.restore(fit)
+
+
+_of_torch, _of_blas = _Threads(), _Threads()
 
 
 @contextmanager
 def threads_for(work):
     """Limit the threads of torch to a number suited to the work per step.
 
-    The number of threads is partly global. If several fits run at the same time in
-    threads, each restores the number that the first one found.
-
     Parameters
     ----------
     work : int
         Multiplications per step.
     """
-    with _lock:
-        before = _inside[0] if _inside else torch.get_num_threads()
-        _inside.append(before)
-    torch.set_num_threads(max(1, min(before, work // _WORK_PER_THREAD)))
+    # In each thread torch has a number of its own, besides the common one.
+    fit = object()
+    before = _of_torch.limit(
+        fit, torch.get_num_threads, lambda n, last: torch.set_num_threads(n)
+    )
     try:
+        torch.set_num_threads(max(1, min(before, work // _WORK_PER_THREAD)))
         yield
     finally:
-        torch.set_num_threads(before)
-        with _lock:
-            _inside.pop()
-
-
-_limits: list = []  # one per running fit: the limiter that the first one created
+        _of_torch.restore(fit)
 
 
 @cache
 def _blas():
     # Cached, because finding the libraries takes as long as an epoch on a small table.
     # Those of NumPy and SciPy have been loaded since this package was imported.
-    return ThreadpoolController().select(user_api="blas")
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def _numbers():
+    return [library.get_num_threads() for library in _blas()]
+
+
+def _set_numbers(numbers, last=True):
+    if last:
+        for library, number in zip(_blas(), numbers, strict=True):
+            library.set_num_threads(number)
 
 
 @contextmanager
@@ -153,12 +202,10 @@ def one_blas_thread():
     The order of summation, and with it the last bits of a sum, depends on the number of
     threads. With one thread results are the same inside and outside of joblib workers.
     """
-    with _lock:
-        _limits.append(_limits[0] if _limits else _blas().limit(limits=1))
+    fit = object()
+    before = _of_blas.limit(fit, _numbers, _set_numbers)
     try:
+        _set_numbers([1] * len(before))
         yield
     finally:
-        with _lock:
-            limit = _limits.pop()
-            if not _limits:
-                limit.restore_original_limits()
+        _of_blas.restore(fit)

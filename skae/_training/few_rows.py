@@ -63,8 +63,9 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.best_epoch_, net.best_loss_ = 0, net.initial_loss_
         return
     whole = plan.on_all_rows(n_epochs)
-    every = make_net(whole, axes, seeds)
-    yield from trained(Training(every, whole.data(), n_epochs))
+    training = _training(whole, axes, seeds)
+    yield from trained(training)
+    every = training.net
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
@@ -74,14 +75,24 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
 
 
+def _training(plan, axes, seeds):
+    """Return the training of a net that is made for it."""
+    return Training(
+        make_net(plan, axes, seeds),
+        plan.data(),
+        plan.n_epochs,
+        checkpoint=plan.checkpoint(axes.n_components, seeds),
+    )
+
+
 def _cross_validated(net, plan, axes):
     """Return the number of epochs that gains, clear of noise; 0 if none does."""
     folds = plan.folds()
     trainings = []
     for kept, rows in folds:
         fold = plan.validated_on(kept, rows)
-        fold_net = make_net(fold, fold.axes.cut(axes.n_components), fold.seeds)
-        trainings.append(Training(fold_net, fold.data()))
+        fold_axes = fold.axes.cut(axes.n_components)
+        trainings.append(_training(fold, fold_axes, fold.seeds))
     yield from trained(*trainings)
     gains, epochs = [], []
     for (_, rows), training in zip(folds, trainings, strict=True):

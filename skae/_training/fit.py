@@ -112,8 +112,13 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     network = progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
     )
+
+    def training(net):
+        checkpoint = plan.checkpoint(axes.n_components, seeds, previous)
+        return Training(net, plan.data(), plan.n_epochs, network, checkpoint)
+
     try:
-        yield from trained(Training(net, plan.data(), plan.n_epochs, network))
+        yield from trained(training(net))
     except torch.cuda.OutOfMemoryError:
         # Once: what still does not fit is too large by more than a batch.
         if plan.batch_size == 1:
@@ -123,7 +128,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if net is None:
         plan = _with_half_the_batch(plan)
         net = make_net(plan, axes, seeds, previous)
-        yield from trained(Training(net, plan.data(), plan.n_epochs, network))
+        yield from trained(training(net))
     if plan.parts.bottleneck.nested and previous is None and plan.n_validation:
         prefer_start(net, plan, axes, seeds)
     validated = None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch import callbacks as skc
+from skorch.history import History
 
 from .._data.source import chunk_rows
 from .._gradient.flat_weights import FlatWeights
@@ -22,6 +23,7 @@ from .batches import Batches, Rows
 from .device import multiplications, threads_for
 from .progress import NetworkProgress
 from .selection import Selection
+from .state_file import holds
 
 __all__ = ["OPTIMIZERS", "Net"]
 
@@ -85,6 +87,11 @@ class Net(NeuralNet):
     # Attributes that only training needs.
     _transient = (
         *("batches_", "generator_", "pass_", "selection_", "step_", "weights_"),
+    )
+    # Attributes that change from epoch to epoch, beside the parts that have a state.
+    _changing = (
+        *("diverged_", "divergences_", "step_name_"),
+        *("stop_reason_", "stop_training_"),
     )
 
     def __init__(
@@ -168,7 +175,7 @@ class Net(NeuralNet):
 
     # Training
 
-    def training(self, X, epochs=None, progress=None):
+    def training(self, X, epochs=None, progress=None, checkpoint=None):
         """Train: a generator that yields before each epoch, for its steps to be taken.
 
         `pass_once` takes them. At the end the module holds the weights to keep, and
@@ -186,7 +193,15 @@ class Net(NeuralNet):
             penalties count by.
         progress : NetworkProgress, default=None
             Receives progress events.
+        checkpoint : Checkpoint, default=None
+            Receives the state after epochs. If it has one of an earlier process,
+            training goes on from there.
         """
+        state = None if checkpoint is None else checkpoint.load()
+        if state is not None:
+            # Callbacks look at these when training begins.
+            self.history_ = History(state["history"])
+            self.optimizer_.load_state_dict(state["optimizer"])
         self.notify("on_train_begin", X=X, y=None)
         self.check_training_readiness()
         train, validation = X
@@ -199,7 +214,7 @@ class Net(NeuralNet):
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.stop_training_ = self.diverged_ = False
         self.divergences_ = []
-        self.stop_reason_ = None
+        self.stop_reason_ = self.step_name_ = None
         self.n_planned_steps_ = self.max_epochs * math.ceil(
             len(train) / self.batch_size
         )
@@ -214,18 +229,23 @@ class Net(NeuralNet):
         watched = self.has_batch_callbacks_ or self.weights_.flat.grad is None
         self.step_ = None
         self.weights_.start_average()
+        self.batches_ = self.get_iterator(train, training=True)
         estimate_norms = self._norm_estimator(train)
         estimate_norms()
         self.selection_ = self._start_selection(validation)
         self._leave_start()
-        self.batches_ = self.get_iterator(train, training=True)
+        first = 0
+        if state is not None:
+            self._load_state(state)
+            first = epochs if self.stop_training_ else len(state["history"])
         datasets = {"dataset_train": train, "dataset_valid": validation}
-        for number in range(epochs):
+        for number in range(first, epochs):
             progress.begin_epoch(number)
             self.notify("on_epoch_begin", **datasets)
             # Callbacks may have replaced or frozen weights, or set hooks, by now.
             self.weights_.bind()
             self.step_ = choose_step(self, watched, self.step_)
+            self.step_name_ = self.step_.name
             self.weights_.hold_frozen()
             self.pass_ = progress.batches(self.batches_)
             yield
@@ -235,14 +255,16 @@ class Net(NeuralNet):
                 self.notify("on_epoch_end", **datasets)
                 if progress.end_epoch(number, self):
                     self.stop_training_ = True
-            if self.stop_training_:
-                break
-            if self.divergences_[-1:] == [len(self.history)]:
+            last = self.stop_training_ or number + 1 == epochs
+            if not last and self.divergences_[-1:] == [len(self.history)]:
                 self._go_back()
+            if checkpoint is not None:
+                checkpoint.save(self._state, last)
+            if last:
+                break
         self.selection_.finish()
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
-        self.step_name_ = None if self.step_ is None else self.step_.name
         self.trial_ = self.selection_.trial
         self.best_epoch_ = self.selection_.best_epoch
         self.initial_loss_ = self.selection_.initial_loss
@@ -267,6 +289,33 @@ class Net(NeuralNet):
         self._set_training(False)
         rows = min(self.batch_size, len(X.train))
         return multiplications(self.module_, X.train[:1].x) * rows
+
+    def _state(self):
+        """Return what training goes on from after an epoch, not copied."""
+        return {
+            "net": {name: getattr(self, name) for name in self._changing},
+            "history": list(self.history),
+            "weights": self.weights_.state_dict(),
+            "buffers": dict(self.module_.named_buffers()),
+            "optimizer": self.optimizer_.state_dict(),
+            "selection": self.selection_.state_dict(),
+            "batches": self.batches_.state_dict(),
+            "callbacks": {
+                name: _callback_state(callback) for name, callback in self.callbacks_
+            },
+        }
+
+    def _load_state(self, state):
+        """Go on from a state; that of the history is there already."""
+        vars(self).update(state["net"])
+        self.weights_.load_state_dict(state["weights"])
+        for name, buffer in self.module_.named_buffers():
+            buffer.copy_(state["buffers"][name])
+        self.optimizer_.load_state_dict(state["optimizer"])
+        self.selection_.load_state_dict(state["selection"])
+        self.batches_.load_state_dict(state["batches"])
+        for name, callback in self.callbacks_:
+            _load_callback_state(callback, state["callbacks"][name])
 
     def _check_needs_no_validation(self, callback):
         monitor = getattr(callback, "monitor", None)
@@ -449,7 +498,14 @@ class Net(NeuralNet):
         return torch.cat(terms).double().cpu().numpy()
 
     def partial_fit(
-        self, X, y=None, classes=None, epochs=None, progress=None, **fit_params
+        self,
+        X,
+        y=None,
+        classes=None,
+        epochs=None,
+        progress=None,
+        checkpoint=None,
+        **fit_params,
     ):
         """Train without initialising anew; see `training`.
 
@@ -458,7 +514,7 @@ class Net(NeuralNet):
         if not self.initialized_:
             self.initialize()
         with threads_for(self.work(X)):
-            for _ in self.training(X, epochs, progress):
+            for _ in self.training(X, epochs, progress, checkpoint):
                 self.pass_once()
         return self
 
@@ -588,6 +644,31 @@ def _check_works_here(callback):
             "not gathered here. Give EpochScoring a function (net, X, y) with rows of "
             "its own, or call set_callbacks with scikit-learn's ScoringMonitor."
         )
+
+
+def _callback_state(callback):
+    """Return the attributes of a callback that it sets in training, if they are data.
+
+    Of objects that have a ``state_dict``, as torch's schedulers, that.
+    """
+    state = {}
+    for name, value in vars(callback).items():
+        if not name.endswith("_") or name.startswith("_"):
+            continue
+        if hasattr(value, "state_dict") and not isinstance(value, type):
+            value = {"state_dict": value.state_dict()}
+        if holds(value):
+            state[name] = value
+    return state
+
+
+def _load_callback_state(callback, state):
+    for name, value in state.items():
+        current = getattr(callback, name, None)
+        if hasattr(current, "load_state_dict"):
+            current.load_state_dict(value["state_dict"])
+        else:
+            setattr(callback, name, value)
 
 
 def _has_batch_hooks(callback):

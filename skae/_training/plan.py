@@ -18,6 +18,7 @@ from .._data.source import Source, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
 from .batches import Data, Rows, hides_entries
+from .checkpoint import Checkpoints
 from .device import resolve_device
 
 __all__ = ["FEW_ROWS", "Plan", "Settings", "batch_rows", "draw_seeds", "prepare"]
@@ -54,6 +55,8 @@ class Settings:
         Whether entries of the rows of a fit are missing.
     blocks : Blocks or None
         Which columns of the rows are indicators of categories. None: no column is.
+    checkpoints : Checkpoints or None
+        Where trainings save their state. None: they do not.
     """
 
     parts: Parts
@@ -78,6 +81,7 @@ class Settings:
     net_params: dict | None
     has_missing: bool = False
     blocks: Blocks | None = None
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,13 @@ class Plan:
         blocks = self.settings.blocks
         rows = Rows(x, None, None, given, known, completion, blocks)
         return rows.to(self.device)
+
+    def checkpoint(self, n_components, seeds, previous=None):
+        """Return the `Checkpoint` of a training as `make_net` prepares it, or None."""
+        checkpoints = self.settings.checkpoints
+        if checkpoints is None:
+            return None
+        return checkpoints.of(self, n_components, seeds, previous)
 
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""

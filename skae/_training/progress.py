@@ -148,11 +148,11 @@ class _NetworkTasks:
 
     def __init__(self, task, data, attributes, ends=False):
         self._task, self._data, self._attributes = task, data, attributes
-        self._ends, self._epochs = ends, []
+        self._ends, self._epochs = ends, {}
 
     def begin_epoch(self, number):
-        if number == len(self._epochs):
-            self._epochs.append(self._task.subcontext("epoch"))
+        if number not in self._epochs:
+            self._epochs[number] = self._task.subcontext("epoch")
         self._epochs[number].call_on_fit_task_begin(**self._data)
 
     def batches(self, batches):

@@ -54,6 +54,11 @@ class Selection:
         After `finish`, the best epoch on the validation set, kept or not.
     """
 
+    _changing = (
+        *("best_epoch", "best_loss"),
+        *("_best_rows", "_reference", "_waited", "_weights"),
+    )
+
     def __init__(
         self, module, validation, weight, *, starts_fitted, n_iter_no_change, tol
     ):
@@ -103,6 +108,15 @@ class Selection:
         elif counts:
             self._waited += 1
         return self._waited >= self._patience
+
+    def state_dict(self):
+        """Return what has changed since the start."""
+        return {name: getattr(self, name) for name in self._changing}
+
+    def load_state_dict(self, state):
+        """Go on from a state."""
+        for name in self._changing:
+            setattr(self, name, state[name])
 
     @property
     def starts_finite(self):

@@ -39,7 +39,8 @@ class Training:
     data : Data
     epochs : int, default=None
     progress : NetworkProgress, default=None
-        As `Net.training` takes them.
+    checkpoint : Checkpoint, default=None
+        As `Net.training` takes them. With a checkpoint a net is trained alone.
 
     Attributes
     ----------
@@ -51,13 +52,16 @@ class Training:
         Time that it took; of a stack, its share of it.
     n_together : int
         Number of networks in the stack, 1 if it was trained alone.
+    is_for_itself : bool
+        Whether it is to be trained alone.
     done : bool
     """
 
-    def __init__(self, net, data, epochs=None, progress=None):
+    def __init__(self, net, data, epochs=None, progress=None, checkpoint=None):
         self.net = net
         self.work = net.work(data)
-        self._epochs = net.training(data, epochs, progress)
+        self.is_for_itself = self.work > _LARGE or checkpoint is not None
+        self._epochs = net.training(data, epochs, progress, checkpoint)
         self.failure, self.seconds, self.n_together = None, 0.0, 1
         self.done = False
 
@@ -154,7 +158,7 @@ def _train(trainings):
     for training in trainings:
         with threads_for(training.work):
             training.advance()
-            alone = len(trainings) == 1 or training.work > _LARGE
+            alone = len(trainings) == 1 or training.is_for_itself
             key = None if training.done or alone else _key(training.net)
             if key is not None:
                 groups.setdefault(key, []).append(training)

@@ -106,6 +106,8 @@ TORCH_GAIN = sqrt(1 / 3)
 # Learning rate of the linear path as a share of that of the branch. The choice is
 # measured in tests/benchmarks/bench_constants.py.
 _PACE = 0.1
+# Weights of a layer: 8 GiB, and training needs five times as much.
+_MAX_WEIGHTS = 2**31
 
 
 def initialised(cls, *args, gain, generator, **kwargs):
@@ -131,7 +133,19 @@ def initialised(cls, *args, gain, generator, **kwargs):
     -------
     torch.nn.Module
         In single precision.
+
+    Raises
+    ------
+    ValueError
+        If it has more weights than any machine has memory to train.
     """
+    n_weights = prod(map(int, args))  # at least
+    if n_weights > _MAX_WEIGHTS:
+        raise ValueError(
+            f"The architecture is too large: a layer with {args[0]} inputs and "
+            f"{args[1]} outputs has {n_weights:.0e} weights or more, and layers may "
+            f"have up to {_MAX_WEIGHTS:.0e}."
+        )
     layer = nn.utils.skip_init(cls, *args, **kwargs, dtype=torch.float32)
     n_inputs = prod(layer.weight.shape[1:])
     if getattr(layer, "transposed", False):

@@ -13,33 +13,50 @@ compression, duplicates, overlaps and comments cannot be other than as written h
 
 import hashlib
 import json
+import os
+import secrets
 import struct
 import zlib
+from contextlib import contextmanager
 from math import prod
+from pathlib import Path
 
-from ..exceptions import InvalidFileError
+import numpy as np
+import torch
 
-__all__ = ["DTYPES", "MAX_SCHEMA", "digest", "read_arrays", "read_schema", "write"]
+from .exceptions import InvalidFileError
+
+__all__ = [
+    "MAX_SCHEMA",
+    "NUMPY",
+    "TORCH",
+    "digest",
+    "read_arrays",
+    "read_schema",
+    "replacing",
+    "write",
+]
 
 # Bytes of the schema, which is parsed as a whole.
 MAX_SCHEMA = 2**24
 
-# Bytes per number, by the names of safetensors.
-DTYPES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "U16": 2,
-    "I16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "U32": 4,
-    "I32": 4,
-    "F32": 4,
-    "U64": 8,
-    "I64": 8,
-    "F64": 8,
+# Dtypes by the names of safetensors.
+NUMPY = {
+    "BOOL": np.dtype("bool"),
+    "U8": np.dtype("uint8"),
+    "I8": np.dtype("int8"),
+    "U16": np.dtype("uint16"),
+    "I16": np.dtype("int16"),
+    "F16": np.dtype("float16"),
+    "U32": np.dtype("uint32"),
+    "I32": np.dtype("int32"),
+    "F32": np.dtype("float32"),
+    "U64": np.dtype("uint64"),
+    "I64": np.dtype("int64"),
+    "F64": np.dtype("float64"),
 }
+TORCH = {name: getattr(torch, dtype.name) for name, dtype in NUMPY.items()}
+TORCH["BF16"] = torch.bfloat16
 
 _NAMES = (b"schema.json", b"arrays.safetensors")
 # Records of the zip format, with the fields that are the same in all files: version 4.5
@@ -98,7 +115,7 @@ def _arrays_header(table):
     """
     entries, offset = {}, 0
     for number, (dtype, shape) in enumerate(table):
-        end = offset + DTYPES[dtype] * prod(shape)
+        end = offset + TORCH[dtype].itemsize * prod(shape)
         entries[str(number)] = {
             "dtype": dtype,
             "shape": list(shape),
@@ -200,8 +217,8 @@ def read_arrays(file, n_bytes, crc, sha256, table, allocate):
         At the beginning of the arrays.
     n_bytes, crc : int
         As `read_schema` returned them.
-    sha256 : str
-        As `digest` returned it.
+    sha256 : str or None
+        As `digest` returned it. With None the checksum has to do.
     table : list of (str, list of int)
         Dtype and shape of each array.
     allocate : callable
@@ -220,14 +237,16 @@ def read_arrays(file, n_bytes, crc, sha256, table, allocate):
     first, length = _arrays_header(table)
     if n_bytes != len(first) + length or _exactly(file, len(first)) != first:
         raise InvalidFileError("The arrays of the file are not those of its schema.")
-    found, sha = zlib.crc32(first), hashlib.sha256(first)
+    found = zlib.crc32(first)
+    sha = None if sha256 is None else hashlib.sha256(first)
     for number in range(len(table)):
         memory = allocate(number)
         _read_into(file, memory)
         found = zlib.crc32(memory, found)
-        sha.update(memory)
+        if sha is not None:
+            sha.update(memory)
         yield memory
-    if found != crc or sha.hexdigest() != sha256:
+    if found != crc or (sha is not None and sha.hexdigest() != sha256):
         raise InvalidFileError("The arrays of the file are damaged.")
 
 
@@ -245,3 +264,28 @@ def _read_into(file, memory):
         if not n_read:
             raise InvalidFileError("The file ended while it was read.")
         at += n_read
+
+
+@contextmanager
+def replacing(path):
+    """Open a file that takes the place of another one once it is written.
+
+    What is written when the program is killed stays, beside the other file: its name is
+    that of the other one between a point and sixteen letters.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    path = Path(os.path.realpath(path))
+    # Made anew, with the rights that any new file gets.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
