@@ -1,6 +1,7 @@
 """Categorical features: their metric, their loss, and tables as they are."""
 
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -799,6 +800,31 @@ def test_files_hold_categories(X, estimator, kind, tmp_path):
     assert (
         np.array_equal(found, expected) if kind == "array" else found.equals(expected)
     )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (
+            pd.Series([True, False]),
+            r"_features: .*Series\. Use an array instead, such as",
+        ),
+        (
+            [pd.Timestamp("2020-01-01")],
+            r"_features\.0: .*Timestamp\. Use numbers or te",
+        ),
+        (
+            [pd.Interval(0, 1)],
+            r"_features\.0: .*Interval\. Use numbers or texts instead",
+        ),
+        ([Decimal("0.1")], r"_features\.0: .*decimal\.Decimal\. Use numbers or texts"),
+    ],
+    ids=["series", "timestamp", "interval", "decimal"],
+)
+def test_files_say_what_they_cannot_hold(parameter, message, tmp_path):
+    model = AutoencoderTransformer(categorical_features=parameter)
+    with pytest.raises(skae.exceptions.UntrustedObjectError, match=message):
+        skae.save(model, tmp_path / "model.skae")
 
 
 def test_warm_start_keeps_the_categories(X):

@@ -30,6 +30,8 @@ from .registry import known_objects, known_values, must_be_none
 
 __all__ = ["Encoder"]
 
+# Modules whose objects are values, as categories may be, and not made of attributes.
+_OF_VALUES = ("datetime", "decimal", "fractions", "pandas", "uuid")
 # Lists of as many numbers are saved as an array, and of dictionaries by columns.
 _LONG = 16
 
@@ -300,6 +302,10 @@ class Encoder:
             self._refuse(what, "Save its best_estimator_.")
         if name == _full_name(cls):
             what = f"it is an instance of {name}"
+        if hasattr(obj, "iloc"):
+            self._refuse(what, "Use an array instead, such as its to_numpy().")
+        if name.partition(".")[0] in _OF_VALUES:
+            self._refuse(what, "Use numbers or texts instead.")
         self._refuse(
             f"{what}, which is not among the known classes and functions",
             f"Give it a name, in save(..., trusted={{{short!r}: {short}}}) and, so "

@@ -357,7 +357,7 @@ class Round:
             return
         # Rows as large as those that it was fitted to are of moderate size.
         try:
-            largest = np.nanmax(np.abs(_dense(X).astype(np.float64)))
+            largest = np.nan_to_num(np.abs(_dense(X).astype(np.float64))).max()
         except (TypeError, ValueError):
             largest = 0.0
         self.limit = MODERATE if largest < MODERATE else 0.0
