@@ -157,13 +157,23 @@ def test_half_life_weighs_the_mean(few_kept):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("size", [1000, 5000])
 def test_one_pass_in_calls_is_as_good_as_one_epoch_of_fit(estimator, size):
-    X, new = made(20_000), made(3000, 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = estimator(3, max_epochs=1, random_state=0).fit(X)
-    model = _fed(estimator(3, random_state=0), X, size)
-    errors = [m.reconstruction_error(new).mean() for m in (model, whole)]
-    assert errors[0] < 1.03 * errors[1]
+    # Six components: training begins at PCA. From random weights a single pass ends
+    # with errors that differ several times between seeds.
+    rng = np.random.RandomState(0)
+    z = rng.normal(size=(23_000, 6))
+    X = np.hstack([z, np.sin(2 * z)]) @ rng.normal(size=(12, 20))
+    X, new = np.split(X + 0.1 * rng.normal(size=X.shape), [20_000])
+    errors = np.empty((2, 2))
+    for seed in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            whole = estimator(6, max_epochs=1, random_state=seed).fit(X)
+        model = _fed(estimator(6, random_state=seed), X, size)
+        errors[seed] = [m.reconstruction_error(new).mean() for m in (model, whole)]
+    parts, whole = errors.mean(axis=0)
+    # With other seeds, fit differs by 2 % itself.
+    assert parts < 1.05 * whole
+    assert parts < 0.9 * model.pca_reconstruction_error_
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -182,9 +182,13 @@ class HoldoutOfMany(Holdout):
         n_rows = min(n_rows, self.most)
         if self.split == "last":
             return np.arange(n_samples - n_rows, n_samples)
-        return np.sort(
-            sample_without_replacement(n_samples, n_rows, random_state=random_state)
+        drawn = sample_without_replacement(
+            n_samples,
+            n_rows,
+            method="tracking_selection",  # others list all rows
+            random_state=random_state,
         )
+        return np.sort(drawn)
 
 
 def neighbours_are_alike(x):
