@@ -236,7 +236,7 @@ def test_an_interrupt_is_over_when_it_is_caught(roll, monkeypatch):
         model.fit(roll)
     # As in a notebook, which keeps the exception, and with it all frames.
     assert caught.value.__traceback__ is not None
-    assert device._limits == []
+    assert device._of_blas._running == {}
     np.testing.assert_array_equal(model.transform(roll), before)
     monkeypatch.undo()
     model.set_params(max_epochs=5).fit(roll)

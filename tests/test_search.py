@@ -599,7 +599,7 @@ def test_an_interrupt_leaves_nothing_behind(X, monkeypatch):
     with pytest.raises(KeyboardInterrupt) as caught:
         search.fit(X)
     assert caught.value is not None  # and with it all frames
-    assert device._limits == []
+    assert device._of_blas._running == {}
     monkeypatch.undo()
     assert how(search.fit(X)) == ["stack of 4"] * 2
 
