@@ -177,6 +177,30 @@ def test_score_of_rows_whose_squares_are_too_large(rows):
     assert np.isfinite(model.score(X))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layer_norms(dtype, rows):
+    architecture = MLP((5,), norm="layer", start="random", linear_path=False)
+    model = AutoencoderTransformer(
+        2, architecture=architecture, max_epochs=2, random_state=0
+    ).fit(rows)
+    for X, _ in extremes(rows, dtype):
+        found = model.reconstruct(X)
+        assert np.isfinite(found).all()
+        usual = model.reconstruct(rows[:3].astype(dtype))
+        np.testing.assert_allclose(found[[0, 2]], usual[[0, 2]], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_codes_of_any_size(dtype, rows):
+    model = AutoencoderTransformer(3, max_epochs=2, random_state=0).fit(rows)
+    most = np.finfo(dtype).max
+    codes = np.array([[most, -most, most], [-most, 1, 0], [1, 0, 1]], dtype)
+    found = model.inverse_transform(codes)
+    assert np.isfinite(found).all()
+    alone = model.inverse_transform(codes[2:])
+    np.testing.assert_allclose(found[2:], alone, rtol=1e-5, atol=1e-6)
+
+
 def test_rows_that_cannot_be_fitted_are_named(rows):
     for cls in (AutoencoderTransformer, AutoencoderOutlierDetector):
         with pytest.raises(ValueError, match="squares are too large"):

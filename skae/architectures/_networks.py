@@ -106,6 +106,8 @@ TORCH_GAIN = sqrt(1 / 3)
 # Learning rate of the linear path as a share of that of the branch. The choice is
 # measured in tests/benchmarks/bench_constants.py.
 _PACE = 0.1
+# Power of the largest number that values may have of which squares are added up.
+_SQUARE_RANGE = 0.45
 # Weights of a layer: 8 GiB, and training needs five times as much.
 _MAX_WEIGHTS = 2**31
 
@@ -242,6 +244,10 @@ class Stage(nn.Module):
 
     def forward(self, x):
         x = self.layer(x)
+        if type(self.norm) is nn.LayerNorm and not self.training:
+            # Squares of what it gets must be numbers.
+            limit = torch.finfo(x.dtype).max ** _SQUARE_RANGE
+            x = x.clamp(-limit, limit)
         return self.activation(x if self.norm is None else self.norm(x))
 
 
