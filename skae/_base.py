@@ -332,8 +332,8 @@ class BaseAutoencoder(
         next call.
 
         A share of ``validation_fraction`` of the rows of each call is held out. The
-        model is PCA of all rows so far until the network is better on these, beyond
-        noise, and again when it no longer is. Codes of different calls need not agree:
+        model is the network if it is better on these than PCA of all rows so far,
+        beyond noise; else it is PCA. Codes of different calls need not agree:
         components may change their order and sign.
 
         After `fit` the model changes once 1,000 rows have come, and of the earlier rows

@@ -445,7 +445,7 @@ def test_a_table_that_changes_between_passes_is_refused(X, streamed):
         ({}, {"sample_weight": np.ones(N_ROWS)}, "sample_weight"),
         ({}, {"groups": np.arange(N_ROWS)}, "groups"),
         ({}, {"X_target": np.zeros((N_ROWS, N_COLUMNS))}, "X_target"),
-        ({"categorical_features": [0]}, {}, "categor"),
+        ({"categorical_features": [0]}, {}, "categories"),
     ],
 )
 def test_what_needs_rows_in_memory_is_refused_by_name(

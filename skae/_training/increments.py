@@ -302,9 +302,7 @@ def _judge(seen, net, start, plan, loss):
     elif validation is not None:
         of_pca, of_net = start.evaluate(validation), net.evaluate(validation)
         gains = of_pca - of_net
-        # Once it was better beyond noise, it only has to stay better.
-        better = gains.mean() > 0 if seen.is_trained else is_clear_gain(gains)
-        seen.is_trained = bool(np.isfinite(of_net).all() and better)
+        seen.is_trained = bool(np.isfinite(of_net).all() and is_clear_gain(gains))
         net.initial_loss_ = float(of_pca.mean())
         net.best_loss_ = float((of_net if seen.is_trained else of_pca).mean())
     net.best_epoch_ = len(seen.losses) + (loss is not None) if seen.is_trained else 0
