@@ -42,6 +42,12 @@ def test_each_promise_names_its_tests(row):
         assert any(map(is_slow, functions[name].decorator_list)) == bool(slow)
 
 
+def test_scripts_that_count_are_there():
+    text = PAGE.read_text(encoding="utf-8")
+    named = set(re.findall(r'^   "``(\w+\.py)``', text, flags=re.MULTILINE))
+    assert named == {path.name for path in (TESTS / "safety").glob("*.py")}
+
+
 def test_all_rows_are_read():
     text = PAGE.read_text(encoding="utf-8")
     assert len(PROMISES) > 20
