@@ -99,6 +99,10 @@ def skip_member(app, what, name, obj, skip, options):
     """Leave out scikit-learn's methods that refer to its own user guide."""
     if name in {"get_metadata_routing", "set_output"}:
         return True
+    # Those of GridSearchCV, too.
+    function = obj.fget if isinstance(obj, property) else obj
+    if getattr(function, "__module__", "").startswith("sklearn.model_selection"):
+        return True
     return True if name.startswith("set_") and name.endswith("_request") else None
 
 

@@ -152,8 +152,8 @@ print(found.to_string(float_format="{:.0%}".format))
 #
 # This is an illustration, not a benchmark: columns, training rows and the score were
 # chosen with these mistakes in view. If the mistakes stay among the training rows, 63
-# to 86 % of them are found at 0.5 % false alarms (four seeds). :doc:`/guide/numbers` has
-# tables on which nothing was chosen, and those on which others are ahead.
+# to 86 % of them are found at 0.5 % false alarms (four seeds). :doc:`/guide/numbers`
+# has tables on which nothing was chosen, and those on which others are ahead.
 #
 # An explanation
 # --------------

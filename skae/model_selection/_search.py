@@ -105,6 +105,8 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
 
     See Also
     --------
+    sklearn.model_selection.GridSearchCV : Has the same methods, where they are
+        documented.
     skae.metrics.one_standard_error : The smallest code that is as good as the best.
     skae.displays.CodeSizeDisplay : Draws R² over the size of the code.
 
