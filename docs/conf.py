@@ -101,7 +101,8 @@ def skip_member(app, what, name, obj, skip, options):
         return True
     # Those of GridSearchCV, too.
     function = obj.fget if isinstance(obj, property) else obj
-    if getattr(function, "__module__", "").startswith("sklearn.model_selection"):
+    module = getattr(function, "__module__", None) or ""
+    if module.startswith("sklearn.model_selection"):
         return True
     return True if name.startswith("set_") and name.endswith("_request") else None
 

@@ -1268,17 +1268,25 @@ def _warn_of_target(X, y):
         )
 
 
-@contextmanager
-def _named_columns(X, is_categorical):
-    """Name the columns of rows that are refused because they are not numbers."""
-    try:
+class _named_columns:
+    """Name the columns of rows that are refused because they are not numbers.
+
+    A class: a generator that an interrupt has left half way would restore the errors of
+    NumPy when it is collected.
+    """
+
+    def __init__(self, X, is_categorical):
+        self._given = X, is_categorical
+
+    def __enter__(self):
         # scikit-learn looks at the sum of all values first: infinity less infinity, of
         # large ones.
-        with np.errstate(invalid="ignore"):
-            yield
-    except (TypeError, ValueError) as error:
-        explain_refusal(X, is_categorical, error)
-        raise
+        self._errors = np.seterr(invalid="ignore")
+
+    def __exit__(self, kind, error, traceback):
+        np.seterr(**self._errors)
+        if isinstance(error, (TypeError, ValueError)):
+            explain_refusal(*self._given, error)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ NAMES = ["pressure", "temperature", "flow", "level", "current", "noise"]
 @pytest.fixture(autouse=True)
 def figures():
     """Draw without a screen, check that the settings stay, and close all figures."""
+    plt.close("all")
     backend = mpl.get_backend()
     plt.switch_backend("agg")
     settings = mpl.rcParams.copy()

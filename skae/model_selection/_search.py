@@ -123,29 +123,21 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
 
     Examples
     --------
-    >>> from sklearn.datasets import load_breast_cancer
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.pipeline import Pipeline
-    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.datasets import load_digits
     >>> from skae import AutoencoderTransformer
     >>> from skae.metrics import one_standard_error
     >>> from skae.model_selection import AutoencoderSearchCV
-    >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> pipeline = Pipeline(
-    ...     [
-    ...         ("scale", StandardScaler()),
-    ...         ("reduce", AutoencoderTransformer(random_state=0)),
-    ...         ("classify", LogisticRegression(max_iter=1000)),
-    ...     ]
-    ... )
+    >>> X = load_digits().data[:600]
     >>> search = AutoencoderSearchCV(
-    ...     pipeline,
-    ...     {"reduce__n_components": [2, 8, 15]},
-    ...     refit=one_standard_error("reduce__n_components"),
-    ... ).fit(X, y)
+    ...     AutoencoderTransformer(max_epochs=5, early_stopping=False, random_state=0),
+    ...     {"n_components": [2, 4], "lr": [5e-3, 1e-3]},
+    ...     refit=one_standard_error("n_components"),
+    ...     cv=3,
+    ... ).fit(X)
     >>> search.best_params_
-    {'reduce__n_components': 8}
+    {'lr': 0.005, 'n_components': 4}
     >>> search.cv_results_["how"].tolist()
+    ['stack of 12', 'stack of 12', 'stack of 12', 'stack of 12']
     """
 
     # All fits must be known before the first one begins.
