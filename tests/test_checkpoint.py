@@ -575,7 +575,7 @@ KILLED = """if True:
     checkpoint._SHARE = 1e9
     folder, result = sys.argv[1:]
     model = skae.AutoencoderOutlierDetector(
-        4, n_estimators=2, max_epochs=15, random_state=0, checkpoint=folder or None
+        4, n_estimators=2, max_epochs=15, random_state=0, checkpoint=folder
     )
     X = load_digits().data[:600]
     print("ready", flush=True)
@@ -592,11 +592,12 @@ def test_kill(tmp_path):
         process = subprocess.Popen(
             [*code, str(tmp_path / name)], stdout=subprocess.PIPE, text=True
         )
-        assert process.stdout.readline() == "ready\n"
+        with process.stdout as output:
+            assert output.readline() == "ready\n"
         return process
 
     begin = time.monotonic()
-    assert start("", "whole.npy").wait() == 0
+    assert start(tmp_path / "other", "whole.npy").wait() == 0
     seconds = time.monotonic() - begin
     rng = np.random.default_rng(0)
     for n_kills in range(40):
