@@ -183,6 +183,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_way_to_train(case, X, tmp_path, cuts):
     model = new(AutoencoderTransformer, **{"n_components": 3} | CASES[case])
@@ -191,6 +192,7 @@ def test_every_way_to_train(case, X, tmp_path, cuts):
     assert n_fits >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", BOTH)
 def test_several_networks(estimator, X, tmp_path, cuts):
     # Few rows: networks are trained on all rows, and detectors are cross-fitted.
@@ -382,6 +384,7 @@ def test_what_does_not_change_a_training(X, tmp_path, cuts):
     assert cuts.trained == 5
 
 
+@pytest.mark.slow
 def test_searches_share_a_folder(X, tmp_path, cuts):
     model = new(AutoencoderTransformer, early_stopping=False, max_epochs=5)
     grid = {"n_components": [1, 2], "lr": [0.005, 0.01]}

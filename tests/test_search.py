@@ -133,6 +133,7 @@ def test_other_components_are_in_the_same_search(X):
     assert how(own) == ["stack of 4", "stack of 4", "stack of 2"]
 
 
+@pytest.mark.slow
 def test_detectors(X):
     y = np.arange(len(X)) % 20 == 0
     X[y] += 4 * np.eye(6)[np.arange(30) % 6]
@@ -195,6 +196,7 @@ class Counted(TransformerMixin, BaseEstimator):
         return X / self.factor
 
 
+@pytest.mark.slow
 def test_first_steps_are_fitted_once_per_fold(X, y):
     Counted.n_fits = 0
     pipeline = Pipeline(
@@ -437,6 +439,7 @@ def test_processes_share_the_fits(X, y):
     assert how(own)[3:] == ["first components of 2", "alone"]
 
 
+@pytest.mark.slow
 def test_errors_of_processes_are_raised(X):
     search = AutoencoderSearchCV(
         small(), {"scaling": ["nonsense"]}, cv=2, error_score="raise", n_jobs=2
@@ -621,6 +624,7 @@ def test_the_largest_code_is_said_to_be_no_choice(X):
         search.fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [

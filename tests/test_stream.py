@@ -294,6 +294,7 @@ def test_slices_follow_the_chunks_of_the_array():
 # Estimators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
@@ -334,6 +335,7 @@ def test_statistics_and_methods_are_those_of_the_array(
         assert fitted.score(table) == pytest.approx(fitted.score(whole), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_on_chunks_beats_pca_as_training_on_the_array_does(X, streamed):
     new = X[-1000:]
     tables = X[:-1000], OnDisk(X[:-1000]), Again(X[:-1000])
@@ -459,6 +461,7 @@ def test_what_needs_rows_in_memory_is_refused_by_name(
     _quietly(model, table, **arguments).transform(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.2])
 @pytest.mark.parametrize(
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
