@@ -172,3 +172,13 @@ def test_contractive_in_half_precision(architecture, rows):
     model.fit(rows)
     losses = model.history_["train_loss"], exact.history_["train_loss"]
     np.testing.assert_allclose(*losses, rtol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_out_of_range():
+    X = np.random.RandomState(0).normal(size=(60, 3))
+    model = AutoencoderTransformer(1, max_epochs=1, warm_start=True, random_state=0)
+    model.fit(1e-41 * X)
+    with pytest.raises(ValueError, match="warm_start=True keeps the scaling"):
+        model.fit(X)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
+from skae import AutoencoderTransformer
 from skae._data.scaling import fit_scaling, unit_of
 from skae._data.source import Dense
 
@@ -154,3 +155,13 @@ def test_unit_is_the_length_of_a_scaled_step_where_there_is_one(kind, X):
 def test_values_beyond_double_precision_are_refused(kind, rng):
     with pytest.raises(ValueError, match="X has values whose squares are too large"):
         _fit(kind, 1e200 * rng.normal(size=(10, 2)))
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.InitialWeightsWarning")
+def test_spreads_below_the_smallest_number_of_the_rows(rng):
+    # The steps of single precision near zero are 1.4e-45; deviations are half of one.
+    steps = rng.randint(2, size=(44, 2))
+    X = np.float32(1e-41) + (steps * 1.4e-45).astype(np.float32)
+    model = AutoencoderTransformer(1, random_state=0, max_epochs=2).fit(X)
+    assert np.isfinite(model.transform(X)).all()
+    assert (model.scale_ > 0).all()

@@ -64,7 +64,7 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
         normal = (variance > _LEAST_SQUARE) & np.isfinite(variance)
         if dtype != np.float64 and not (normal | constant).all():
             mean, variance, *_ = _statistics(rows, sample_weight, np.float64)
-    return scaling_of(
+    scaling, mean = scaling_of(
         kind,
         (mean, variance, low, high),
         len(rows),
@@ -72,6 +72,10 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
         marks_changes=marks_changes,
         blocks=blocks,
     )
+    if rows.dtype.itemsize == 4:
+        # Zero in the precision of the rows would be divided by.
+        scaling.scale.clamp_(min=float(np.finfo(np.float32).smallest_subnormal))
+    return scaling, mean
 
 
 def scaling_of(kind, statistics, n_rows, quartiles, marks_changes=False, blocks=None):

@@ -353,7 +353,8 @@ def prepare(
     device = resolve_device(settings.device)
     target = rows if target is None else target
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
-    if scaling is None:
+    is_known = scaling is not None
+    if not is_known:
         scaling = fit_scaling(
             settings.scaling,
             target,
@@ -367,6 +368,11 @@ def prepare(
         loss = MixedLoss(parts.loss, settings.blocks, scaling.center, scaling.scale)
         parts = replace(parts, loss=loss)
     x = scaled_rows(target, scaling)
+    if is_known and any(chunk.isinf().any() for _, chunk in x.chunks()):
+        raise ValueError(
+            "warm_start=True keeps the scaling of the fitted model, by which values of "
+            "X leave the range of single precision: pass warm_start=False to begin anew."
+        )
     if n_components is None:
         n_components = settings.n_components
     known = completion = None
