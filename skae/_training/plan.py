@@ -370,8 +370,9 @@ def prepare(
     x = scaled_rows(target, scaling)
     if is_known and any(chunk.isinf().any() for _, chunk in x.chunks()):
         raise ValueError(
-            "warm_start=True keeps the scaling of the fitted model, by which values of "
-            "X leave the range of single precision: pass warm_start=False to begin anew."
+            "warm_start=True keeps the scaling of the fitted model, by which values "
+            "of X leave the range of single precision: pass warm_start=False to begin "
+            "anew."
         )
     if n_components is None:
         n_components = settings.n_components
