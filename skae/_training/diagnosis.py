@@ -61,8 +61,9 @@ def diagnose(fit, names=None):
     dict
         Fitted attributes by name, as the estimators document them.
     """
-    found = measure(fit) | {"kept_weights_": describe(fit.net)}
-    problems = [*_problems(fit, found, names)]
+    pca_error = pca_residual(fit.plan, fit.axes)
+    found = _measured(fit, pca_error) | {"kept_weights_": describe(fit.net)}
+    problems = [*_problems(fit, found, pca_error, names)]
     for text, category in problems:
         warn_user(text, category)
     found["diagnostics_"]["warnings"] = [text for text, _ in problems]
@@ -71,15 +72,15 @@ def diagnose(fit, names=None):
 
 def measure(fit):
     """Return fitted attributes that say how good a model is; see `diagnose`."""
+    return _measured(fit, pca_residual(fit.plan, fit.axes))
+
+
+def _measured(fit, pca_error):
     plan, net, model = fit.plan, fit.net, fit.model
     units = np.square(model.units.cpu().numpy())
     blocks = plan.settings.blocks
     n_features = len(units) if blocks is None else blocks.n_features
-    error, pca_error, variance = (
-        fit.final.error,
-        pca_residual(plan, fit.axes),
-        fit.axes.variance,
-    )
+    error, variance = fit.final.error, fit.axes.variance
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
     reported = _report(fit)
     n_active = reported.get(
@@ -124,7 +125,7 @@ def measure(fit):
 # Each of these yields what is wrong, as texts of warnings and their categories.
 
 
-def _problems(fit, found, names):
+def _problems(fit, found, pca_error, names):
     n_active = found["diagnostics_"]["n_active_components"]
     yield from _problems_of_code(fit, n_active, found.get("dead_fraction_", 0.0))
     mismatch = None if fit.net.diverged_ else remedies.range_mismatch(fit)
@@ -134,7 +135,6 @@ def _problems(fit, found, names):
         return
     yield from _problems_of_training(fit, names)
     # Worse or better is judged in scaled units, those of the objective.
-    pca_error = pca_residual(fit.plan, fit.axes)
     sums = fit.final.error.sum(), pca_error.sum(), fit.axes.variance.sum()
     yield from _problems_of_start(fit, *sums[1:])
     yield from _problems_of_error(fit, *sums, n_active)

@@ -364,10 +364,14 @@ class Net(NeuralNet):
         What was evaluated is kept if training does not lead to less.
         """
         if self.leaves_start:
-            generator = torch.Generator().manual_seed(self.seed + 3)
-            if self.module_.leave_start(generator):
+            if self._draw_start():
                 self.selection_.leave_start()
             self.weights_.start_average()
+
+    def _draw_start(self):
+        """Draw the weights that training begins with; return whether they differ."""
+        generator = torch.Generator().manual_seed(self.seed + 3)
+        return self.module_.leave_start(generator)
 
     def _go_back(self):
         """Begin anew at the best weights so far, with a lower learning rate."""
@@ -546,8 +550,7 @@ class Net(NeuralNet):
         self.n_planned_steps_ = 1  # nobody knows how many will come
         if state is None:
             if self.leaves_start:
-                generator = torch.Generator().manual_seed(self.seed + 3)
-                self.module_.leave_start(generator)
+                self._draw_start()
             self.weights_.start_average()
         else:
             self.module_.load_state_dict(state["module"])
