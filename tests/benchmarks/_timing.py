@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -51,6 +52,32 @@ def network(n_features, hidden, n_components):
     """Return an autoencoder as one would write it by hand."""
     widths = [n_features, *hidden, n_components]
     return nn.Sequential(*half_network(widths), *half_network(widths[::-1]))
+
+
+def train_bare(model, x, batch_size, epochs, lr=LR):
+    """Train in a loop without anything that it does not need: rows in one tensor."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for _ in range(epochs):
+        for index in torch.randperm(len(x), device=x.device).split(batch_size):
+            batch = x.index_select(0, index)
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(model(batch), batch).backward()
+            optimizer.step()
+
+
+def skorch_net(module, batch_size, epochs, lr=LR):
+    """Return a net of skorch as documented."""
+    return NeuralNet(
+        module,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.Adam,
+        lr=lr,
+        batch_size=batch_size,
+        max_epochs=epochs,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
 
 
 def train_textbook(model, X, batch_size, epochs, device="cpu"):

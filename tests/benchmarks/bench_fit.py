@@ -7,9 +7,6 @@ Rows are float32 in memory, correlated and random. Workloads:
 - small: 5,000 x 30, network 30-64-32-8 and back, batches of 128, 20 epochs
 - middle: 60,000 x 784, network 784-128-64-32 and back, batches of 256, 2 epochs
 - wide: 20,000 x 2,000, network 2000-256-32 and back, batches of 512, 2 epochs
-- search: ``GridSearchCV`` over codes of 2, 4, 8, 16 and 32 numbers, three folds of the
-  1,797 x 64 digits, network 64-32-k and back, batches of 128, 10 epochs; ``n_jobs`` 1
-  and 2, where workers have the threads that joblib gives them
 
 Each is timed from rows to a fitted model, building it included:
 
@@ -28,14 +25,13 @@ Each is timed from rows to a fitted model, building it included:
   start at PCA, AdamW and judgement on a tenth of the rows, which are held out; only
   the network's sizes, the batch size and the number of epochs are given
 
-The ratio is that to the bare loop (with ``n_jobs=1``) in the same round, the median
-over rounds. Each thread count has a process that keeps to as many cores, but for the
-search. Two threads are worth measuring on an idle machine only: where another process
-has one of the cores, each product waits for it, and all of torch takes many times as
-long. Peers come with ``pip install -c tests/constraints.txt ".[benchmarks]"``; those
-that are missing are left out.
+The ratio is that to the bare loop in the same round, the median over rounds. Each
+thread count has a process that keeps to as many cores. Two threads are worth measuring
+on an idle machine only: where another process has one of the cores, each product waits
+for it, and all of torch takes many times as long. Peers come with ``pip install -c
+tests/constraints.txt ".[benchmarks]"``; those that are missing are left out.
 
-    python tests/benchmarks/bench_fit.py [--workloads small middle wide search]
+    python tests/benchmarks/bench_fit.py [--workloads small middle wide]
         [--threads 1 2] [--rounds 5] [--contenders bare skae ...]
 
 ``--device cuda`` times the bare loop, the textbook loop and skae there: 60,000 x 784,
@@ -46,10 +42,8 @@ import argparse
 import math
 import os
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
-import numpy as np
 import torch
 from _timing import (
     LR,
@@ -61,14 +55,11 @@ from _timing import (
     random_rows,
     run_with_threads,
     same_network,
+    skorch_net,
+    train_bare,
     train_textbook,
 )
-from sklearn.base import BaseEstimator
-from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
-from skorch import NeuralNet
-from torch import nn
 
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
@@ -107,16 +98,6 @@ ON_CUDA = (60_000, 784, (128, 64), 32, 256, 10)
 # Contenders: each takes the work and returns what is timed.
 
 
-def train_bare(model, x, batch_size, epochs):
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    for _ in range(epochs):
-        for index in torch.randperm(len(x), device=x.device).split(batch_size):
-            batch = x.index_select(0, index)
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(model(batch), batch).backward()
-            optimizer.step()
-
-
 def bare(work):
     def run():
         x = torch.from_numpy(work.X).to(work.device)
@@ -128,20 +109,6 @@ def bare(work):
 def textbook(work):
     work_on = work.X, work.batch_size, work.epochs, work.device
     return lambda: train_textbook(work.network(), *work_on)
-
-
-def skorch_net(module, batch_size, epochs):
-    return NeuralNet(
-        module,
-        criterion=nn.MSELoss,
-        optimizer=torch.optim.Adam,
-        lr=LR,
-        batch_size=batch_size,
-        max_epochs=epochs,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
-    )
 
 
 def skorch(work):
@@ -297,63 +264,6 @@ def fits(name, arguments):
     print_ratios(measure(runs, arguments.rounds, warm_up), "bare loop")
 
 
-class BareEstimator(BaseEstimator):
-    """The bare loop as an estimator."""
-
-    def __init__(self, n_components=2):
-        self.n_components = n_components
-
-    def fit(self, X, y=None):
-        self.module_ = network(X.shape[1], SEARCHED["hidden"], self.n_components)
-        self.train(X)
-        return self
-
-    def train(self, X):
-        x = torch.from_numpy(X)
-        train_bare(self.module_, x, SEARCHED["batch_size"], SEARCHED["max_epochs"])
-
-    def reconstruct(self, X):
-        with torch.inference_mode():
-            return self.module_(torch.from_numpy(X)).numpy()
-
-
-class SkorchEstimator(BareEstimator):
-    """skorch's net as an estimator."""
-
-    def train(self, X):
-        net = skorch_net(self.module_, SEARCHED["batch_size"], SEARCHED["max_epochs"])
-        self.net_ = net.fit(X, X)
-
-    def reconstruct(self, X):
-        return self.net_.predict(X)
-
-
-SEARCHED = {"hidden": (32,), "batch_size": 128, "max_epochs": 10}
-
-
-def r2(estimator, X, y=None):
-    left = np.square(X - estimator.reconstruct(X)).sum()
-    return 1 - left / np.square(X - X.mean(axis=0)).sum()
-
-
-def search(arguments):
-    X = (load_digits().data / 16).astype(np.float32)
-    estimators = {
-        "bare loop": BareEstimator(),
-        "skorch as documented": SkorchEstimator(),
-        "skae": same_network(**SEARCHED),
-    }
-    grid = {"n_components": [2, 4, 8, 16, 32]}
-    runs = {}
-    for n_jobs in (1, 2):
-        for name, estimator in estimators.items():
-            searching = GridSearchCV(
-                estimator, grid, scoring=r2, cv=3, refit=False, n_jobs=n_jobs
-            )
-            runs[f"{name}, n_jobs={n_jobs}"] = partial(searching.fit, X)
-    print_ratios(measure(runs, arguments.rounds), "bare loop, n_jobs=1")
-
-
 def on_cuda(rounds):
     work = Work(*ON_CUDA, device="cuda")
     chosen = (CONTENDERS[key] for key in ("bare", "textbook", "skae"))
@@ -368,8 +278,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = [*WORK, "search"]
-    parser.add_argument("--workloads", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--workloads", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     keys = list(CONTENDERS)
@@ -385,12 +294,11 @@ def main():
     elif arguments.inside:
         torch.set_num_threads(arguments.threads[0])
         (name,) = arguments.workloads
-        search(arguments) if name == "search" else fits(name, arguments)
+        fits(name, arguments)
     else:
         more = ["--contenders", *arguments.contenders]
         for name in arguments.workloads:
-            pinned = name != "search"
-            run_with_threads("--workloads", name, arguments, more, pinned)
+            run_with_threads("--workloads", name, arguments, more)
 
 
 if __name__ == "__main__":

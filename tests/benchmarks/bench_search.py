@@ -40,12 +40,13 @@ from _timing import (
     print_ratios,
     random_rows,
     same_network,
+    skorch_net,
+    train_bare,
 )
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
-from torch import nn
 
 from skae import AutoencoderTransformer
 from skae.bottlenecks import Nested
@@ -84,13 +85,7 @@ class Bare(BaseEstimator):
         return self
 
     def train(self, x):
-        optimizer = torch.optim.Adam(self.module_.parameters(), lr=self.lr)
-        for _ in range(self.epochs):
-            for index in torch.randperm(len(x)).split(self.batch_size):
-                batch = x.index_select(0, index)
-                optimizer.zero_grad(set_to_none=True)
-                nn.functional.mse_loss(self.module_(batch), batch).backward()
-                optimizer.step()
+        train_bare(self.module_, x, self.batch_size, self.epochs, self.lr)
 
     def score(self, X, y=None):
         with torch.inference_mode():
@@ -102,22 +97,12 @@ class Skorch(Bare):
     """skorch's net as documented."""
 
     def train(self, x):
-        from skorch import NeuralNet
-
-        NeuralNet(
-            self.module_,
-            nn.MSELoss,
-            optimizer=torch.optim.Adam,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            max_epochs=self.epochs,
-            train_split=None,
-            verbose=0,
-        ).fit(x, x)
+        net = skorch_net(self.module_, self.batch_size, self.epochs, self.lr)
+        net.fit(x, x)
 
 
 class PyOD(Bare):
-    """PyOD's autoencoder; its score is the AUROC of nothing, so that it has none."""
+    """PyOD's autoencoder; it has no reconstruction to score."""
 
     def fit(self, X, y=None):
         from pyod.models.auto_encoder import AutoEncoder
