@@ -644,11 +644,11 @@ class BaseAutoencoder(
                 "X_target and X_val_target go together: pass both, or neither."
             )
         holdout = Holdout(self.validation_split, group_codes(groups, X))
-        for select in (weighted_rows, partial(self._withhold_of, holdout=holdout)):
-            kept, sample_weight = select(X, sample_weight)
-            X = X[kept]
-            holdout = holdout.of(kept)
-            X_target = None if X_target is None else X_target[kept]
+        kept, sample_weight = weighted_rows(X, sample_weight)
+        X, X_target, holdout = _selected(kept, X, X_target, holdout)
+        # Rows for calibration are drawn among those with weight.
+        kept, sample_weight = self._withhold_of(X, sample_weight, holdout)
+        X, X_target, holdout = _selected(kept, X, X_target, holdout)
         if self._categories is not None:
             if previous is None:
                 self._categories.keep(X if X_target is None else X_target)
@@ -1250,6 +1250,11 @@ class BaseAutoencoder(
                 "must have one row per sample."
             )
         return target
+
+
+def _selected(kept, X, X_target, holdout):
+    """Return some of the rows, of their targets, and how these may be held out."""
+    return X[kept], None if X_target is None else X_target[kept], holdout.of(kept)
 
 
 def _warn_of_target(X, y):

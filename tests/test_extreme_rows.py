@@ -12,8 +12,8 @@ from skae.anomaly_scores import (
     Reconstruction,
 )
 from skae.architectures import MLP, Conv
-from skae.bottlenecks import TopK, Variational, VectorQuantized
-from skae.losses import Huber
+from skae.bottlenecks import Plain, TopK, Variational, VectorQuantized
+from skae.losses import Huber, SquaredError, Trimmed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning"),
@@ -205,3 +205,49 @@ def test_rows_that_cannot_be_fitted_are_named(rows):
     for cls in (AutoencoderTransformer, AutoencoderOutlierDetector):
         with pytest.raises(ValueError, match="squares are too large"):
             cls(2).fit(rows * 1e200)
+
+
+@pytest.mark.parametrize("scaling", ["robust", None])
+@pytest.mark.parametrize("name", ["X", "X_target"])
+def test_values_that_scaling_does_not_bring_into_range_are_named(scaling, name, rows):
+    X = rows.copy()
+    X[3, 1] = 1e60
+    given = {"X": X} if name == "X" else {"X": rows, "X_target": X}
+    with pytest.raises(ValueError, match=r"column 1 ranges .* to 1e\+60.*scaling="):
+        AutoencoderTransformer(2, scaling=scaling).fit(**given)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_codes_of_any_size_in_any_units(dtype, rows):
+    for factor in (1e-37, 1e30):
+        model = AutoencoderTransformer(
+            2, bottleneck=Plain("relu"), max_epochs=2, random_state=0
+        ).fit((rows * factor).astype(dtype))
+        for codes in ([[5e5, 6e5]], [[3e37, -3e37]], [[1e-30, 0.0]]):
+            found = model.inverse_transform(np.array(codes, dtype))
+            assert not np.isnan(found).any()
+
+
+def test_shares_of_rows_of_which_all_columns_leave_the_range(rng):
+    # The code of such rows is infinitely far from the only one known. Each part is cut
+    # to the same number, and their sum must stay in range.
+    model = AutoencoderOutlierDetector(
+        10,
+        architecture=MLP((4,), start="random", dropout=0.2),
+        bottleneck=Plain("sigmoid"),
+        scaling="minmax",
+        early_stopping=False,
+        max_epochs=1,
+        random_state=9,
+    ).fit(np.ones((90, 8), bool))
+    found = model.explain(rng.normal(size=(5, 8)).astype(np.float32))
+    total = found.share.sum(axis=1) + found.code_share
+    np.testing.assert_allclose(total, 1.0)
+
+
+def test_losses_that_are_too_large_to_be_compared(rows):
+    model = AutoencoderTransformer(
+        2, loss=Trimmed(SquaredError()), max_epochs=2, warm_start=True, random_state=0
+    ).fit(1e-25 * rows)
+    model.fit(rows)
+    assert np.isfinite(model.transform(rows)).all()

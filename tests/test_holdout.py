@@ -137,6 +137,21 @@ def test_what_cannot_be_held_out_is_refused(estimator, params, groups, message, 
     assert not hasattr(model, "_model")
 
 
+def test_calibration_groups_are_those_of_rows_with_weight(rng):
+    groups = np.repeat(np.arange(6), 20)
+    X = np.c_[rng.normal(size=(120, 3)), groups]
+    weight = np.ones(120)
+    weight[::7] = 0
+    model = AutoencoderOutlierDetector(
+        2, calibration_fraction=0.3, max_epochs=2, random_state=0
+    ).fit(X, sample_weight=weight, groups=groups)
+    held_out = np.isin(model.score_samples(X), model.calibration_scores_)
+    assert not held_out[weight == 0].any()
+    for group in range(6):
+        # All rows of a group that count, or none.
+        assert np.unique(held_out[(groups == group) & (weight > 0)]).size == 1
+
+
 def test_calibration_rows_are_whole_groups_too(rng):
     groups = rng.permutation(np.arange(300) // 10)
     X = np.c_[rng.normal(size=(300, 3)), groups]

@@ -128,7 +128,17 @@ def scaling_of(kind, statistics, n_rows, quartiles, marks_changes=False, blocks=
         least = np.where(mean == 0, absolute, relative * np.abs(mean))
         scale = np.where(constant, least, scale)
         limit = np.where(constant, np.sqrt(n_rows), np.inf)
-    return AffineMap(center, np.where(scale > 0, scale, 1.0), limit=limit), mean
+    scale = np.where(scale > 0, scale, 1.0)
+    largest = np.maximum(high - center, center - low)
+    if (outside := largest / np.finfo(np.float32).max > scale).any():
+        j = outside.argmax()
+        raise ValueError(
+            "X has values that leave the range of single precision when they are "
+            f"scaled: column {j} ranges from {low[j]:.6g} to {high[j]:.6g}, and "
+            f"scaling={kind!r} divides it by {scale[j]:.6g}. Correct such values, or "
+            "pass scaling='standard'."
+        )
+    return AffineMap(center, scale, limit=limit), mean
 
 
 def quartiles_of(drawn):

@@ -108,7 +108,7 @@ class Model(RowModule):
         code = _within_range(code)
         if code.shape[1] < len(coordinates):
             coordinates = coordinates.leading(code.shape[1])
-        return self.decode_raw(coordinates.inverse(code))
+        return self.decode_raw(_within_range(coordinates.inverse(code)))
 
     def decode_raw(self, code):
         """Return the rows that codes in the network's coordinates stand for."""

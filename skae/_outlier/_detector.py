@@ -871,7 +871,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             X = categories.table(categories.codes(given, self), given)
             expected = categories.table(categories.probable(expected))
         # Where the network leaves the range of numbers, so may its parts.
-        most = np.finfo(np.float64).max / parts.shape[1]
+        most = np.finfo(np.float64).max / (2 * parts.shape[1])
         parts = np.minimum(np.nan_to_num(parts, nan=most, posinf=most), most)
         total = parts.sum(axis=1, keepdims=True)
         parts = np.divide(

@@ -52,9 +52,11 @@ class Comparison(NamedTuple):
         ----------
         share : float
             Of what PCA gains over the constant row, that the model must lose in
-            addition.
+            addition. Losses too large to be compared do not count as worse.
         """
         model, pca, constant = self.means()
+        if not np.isfinite(constant):
+            return False
         worse = model - constant > share * max(constant - pca, 0.0)
         return worse and is_clear_gain(self.model - self.constant, self.weight)
 

@@ -357,7 +357,8 @@ class Round:
             return
         # Rows as large as those that it was fitted to are of moderate size.
         try:
-            largest = np.nan_to_num(np.abs(_dense(X).astype(np.float64))).max()
+            fitted = _dense(extra.get("X_target", X)).astype(np.float64)
+            largest = np.nan_to_num(np.abs(fitted)).max()
         except (TypeError, ValueError):
             largest = 0.0
         self.limit = MODERATE if largest < MODERATE else 0.0
