@@ -1210,14 +1210,16 @@ class BaseAutoencoder(
         with _named_columns(X, categories and categories.is_categorical):
             if categories is not None:
                 return categories.codes(X, self, name).astype(dtype, copy=False)
-            X = check_array(
-                X,
-                accept_sparse="csr",
-                dtype=dtype,
-                input_name=name,
-                estimator=self,
-                ensure_all_finite="allow-nan",
-            )
+            # What is too large for the precision of X is refused by name.
+            with np.errstate(over="ignore"):
+                X = check_array(
+                    X,
+                    accept_sparse="csr",
+                    dtype=dtype,
+                    input_name=name,
+                    estimator=self,
+                    ensure_all_finite="allow-nan",
+                )
         if X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "

@@ -12,7 +12,7 @@ from skae.anomaly_scores import (
     Reconstruction,
 )
 from skae.architectures import MLP, Conv
-from skae.bottlenecks import Plain, TopK, Variational, VectorQuantized
+from skae.bottlenecks import FiniteScalar, Plain, TopK, Variational, VectorQuantized
 from skae.losses import Huber, SquaredError, Trimmed
 
 pytestmark = [
@@ -219,7 +219,7 @@ def test_values_that_scaling_does_not_bring_into_range_are_named(scaling, name, 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_codes_of_any_size_in_any_units(dtype, rows):
-    for factor in (1e-37, 1e30):
+    for factor in (1e-42, 1e-37, 1e30):
         model = AutoencoderTransformer(
             2, bottleneck=Plain("relu"), max_epochs=2, random_state=0
         ).fit((rows * factor).astype(dtype))
@@ -251,3 +251,28 @@ def test_losses_that_are_too_large_to_be_compared(rows):
     ).fit(1e-25 * rows)
     model.fit(rows)
     assert np.isfinite(model.transform(rows)).all()
+
+
+def test_pairs_in_units_that_do_not_fit_together_are_named(rows):
+    with pytest.raises(ValueError, match="scaling, which is that of X_target"):
+        AutoencoderTransformer(2).fit(1e15 * rows, X_target=1e-37 * rows)
+
+
+@pytest.mark.parametrize("name", ["X_val", "X_target"])
+def test_values_too_large_for_the_precision_of_x_are_named(name, rows):
+    other = rows.copy()
+    other[0, 0] = 1.7e308
+    with pytest.raises(ValueError, match=f"{name} contains .* too large for .*float32"):
+        AutoencoderTransformer(2).fit(rows.astype(np.float32), **{name: other})
+
+
+def test_scores_of_incomplete_rows_with_discrete_codes(rows):
+    X = rows.copy()
+    X[::5, 1] = np.nan
+    model = AutoencoderOutlierDetector(
+        2, bottleneck=FiniteScalar(5), max_epochs=1, random_state=0
+    ).fit(X)
+    X[::5, 0] = 1.7e308
+    scores = model.score_samples(X)
+    assert not np.isnan(scores).any()
+    assert scores[::5].max() < scores[1::5].min()

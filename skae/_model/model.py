@@ -108,7 +108,9 @@ class Model(RowModule):
         code = _within_range(code)
         if code.shape[1] < len(coordinates):
             coordinates = coordinates.leading(code.shape[1])
-        return self.decode_raw(_within_range(coordinates.inverse(code)))
+        # In tiny units a code of usual size leaves the range; a sum may be inf - inf.
+        code = coordinates.inverse(code).nan_to_num(nan=0.0)
+        return self.decode_raw(_within_range(code))
 
     def decode_raw(self, code):
         """Return the rows that codes in the network's coordinates stand for."""
@@ -155,7 +157,7 @@ class Model(RowModule):
         Values are finite: in single precision, too, squares of them can be added up.
         Missing entries are as the model expects them.
         """
-        given = self.scaling(x)
+        given = _within_range(self.scaling(x))
         x = self.completed(given)
         known = None if x is given else ~given.isnan()
         x = x.clamp(-_FARTHEST, _FARTHEST)

@@ -368,11 +368,16 @@ def prepare(
         loss = MixedLoss(parts.loss, settings.blocks, scaling.center, scaling.scale)
         parts = replace(parts, loss=loss)
     x = scaled_rows(target, scaling)
-    if is_known and any(chunk.isinf().any() for _, chunk in x.chunks()):
+    if is_known and _leaves_range(x):
         raise ValueError(
             "warm_start=True keeps the scaling of the fitted model, by which values "
             "of X leave the range of single precision: pass warm_start=False to begin "
             "anew."
+        )
+    if target is not rows and _leaves_range(scaled_rows(rows, scaling)):
+        raise ValueError(
+            "X has values that leave the range of single precision in the scaling, "
+            "which is that of X_target: correct them, or bring both to one unit."
         )
     if n_components is None:
         n_components = settings.n_components
@@ -417,6 +422,11 @@ def prepare(
         seeds=seeds,
         random_state=random_state,
     )
+
+
+def _leaves_range(rows):
+    """Return whether some scaled rows are infinite in single precision."""
+    return any(chunk.isinf().any() for _, chunk in rows.chunks())
 
 
 def draw_seeds(random_state):

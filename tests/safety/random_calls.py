@@ -358,10 +358,14 @@ class Round:
         # Rows as large as those that it was fitted to are of moderate size.
         try:
             fitted = _dense(extra.get("X_target", X)).astype(np.float64)
-            largest = np.nan_to_num(np.abs(fitted)).max()
+            fitted = np.nan_to_num(fitted)
         except (TypeError, ValueError):
-            largest = 0.0
-        self.limit = MODERATE if largest < MODERATE else 0.0
+            fitted = np.zeros(shape)
+        self.limit = MODERATE if np.abs(fitted).max() < MODERATE else 0.0
+        # A row that is far out in a small unit is rebuilt far out in large ones.
+        with np.errstate(over="ignore"):
+            units = fitted.std(axis=0)
+        self.ratio = min(1.0, units[units > 0].min(initial=1.0) / max(units.max(), 1.0))
         for _ in range(draw.number(10, 25)):
             self.query(model, shape[1])
         if draw.chance(0.2):
@@ -431,6 +435,8 @@ class Round:
         if name in ("inverse_transform", "sample", "reconstruction_error", "score"):
             # Codes of any size decode to rows of any size, and squares are larger.
             self.limit = min(self.limit, 1e10) if name != "inverse_transform" else 0.0
+        if name in ("reconstruction_error", "score"):
+            self.limit *= self.ratio
         method = getattr(model, name)
         result = self.call(
             name, method, *calls[name], **kwargs, check=checked.get(name, (X,))
