@@ -7,6 +7,8 @@ Attributes of an object come from the file, whatever they are. So a class may be
 an instance with any attributes does no harm when its methods are called: NumPy and
 torch check shapes and indices. That is why trees, support vector machines and
 neighbours of scikit-learn are not here: their compiled code trusts its own arrays.
+Nor are vectorizers of text: indices of their vocabulary go unchecked into sparse
+matrices, a pattern from the file may take any time, and they can read other files.
 """
 
 import sys

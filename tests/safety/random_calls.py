@@ -358,14 +358,10 @@ class Round:
         # Rows as large as those that it was fitted to are of moderate size.
         try:
             fitted = _dense(extra.get("X_target", X)).astype(np.float64)
-            fitted = np.nan_to_num(fitted)
+            largest = np.nan_to_num(np.abs(fitted)).max()
         except (TypeError, ValueError):
-            fitted = np.zeros(shape)
-        self.limit = MODERATE if np.abs(fitted).max() < MODERATE else 0.0
-        # A row that is far out in a small unit is rebuilt far out in large ones.
-        with np.errstate(over="ignore"):
-            units = fitted.std(axis=0)
-        self.ratio = min(1.0, units[units > 0].min(initial=1.0) / max(units.max(), 1.0))
+            largest = 0.0
+        self.limit = MODERATE if largest < MODERATE else 0.0
         for _ in range(draw.number(10, 25)):
             self.query(model, shape[1])
         if draw.chance(0.2):
@@ -435,8 +431,8 @@ class Round:
         if name in ("inverse_transform", "sample", "reconstruction_error", "score"):
             # Codes of any size decode to rows of any size, and squares are larger.
             self.limit = min(self.limit, 1e10) if name != "inverse_transform" else 0.0
-        if name in ("reconstruction_error", "score"):
-            self.limit *= self.ratio
+        if name == "reconstruction_error" and not self.has_small_residuals(model, X):
+            self.limit = 0.0
         method = getattr(model, name)
         result = self.call(
             name, method, *calls[name], **kwargs, check=checked.get(name, (X,))
@@ -452,6 +448,16 @@ class Round:
             allowed = set()
         if changed and not set(changed) <= allowed:
             self.report("half-set", f"{name} changed {changed}")
+
+    def has_small_residuals(self, model, X):
+        """Return whether squared residuals are numbers in single precision."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                residual = _dense(X).astype(float) - _dense(model.reconstruct(X))
+        except (TypeError, ValueError):
+            return False
+        return bool(np.abs(residual.astype(float)).max(initial=0) < 1e19)
 
 
 def _is_named(error):
