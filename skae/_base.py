@@ -811,7 +811,7 @@ class BaseAutoencoder(
             )
         checkpoint = self.checkpoint
         own = {"parts", "scaling", "marks_changes", "has_missing", "blocks"}
-        own |= {"checkpoints"}
+        own |= {"checkpoints", "has_chosen_networks"}
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
@@ -819,6 +819,7 @@ class BaseAutoencoder(
             marks_changes=self._marks_changes,
             blocks=None if self._categories is None else self._categories.blocks,
             checkpoints=None if checkpoint is None else Checkpoints(checkpoint),
+            has_chosen_networks=self.architecture is not None,
             **{name: getattr(self, name) for name in others},
         )
 

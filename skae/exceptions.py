@@ -42,14 +42,17 @@ class DivergenceWarning(FitWarning):
 class InitialWeightsWarning(FitWarning):
     """The model kept its initial weights, by default those of PCA.
 
-    No network was trained, or training failed. The message says why, and what to
+    No network was trained, training failed, or, with an ``architecture`` of your own,
+    no epoch was better on the validation rows. The message says why, and what to
     change. As long as it is so, parameters of the networks and of their training make
     no difference: in a search, candidates that differ in those alone have equal scores.
 
-    Not raised where networks were judged by validation rows, and were not better: the
-    attribute ``kept_weights_`` says so. Nor where nothing was to be gained: for linear
-    networks with squared error, whose minimum is PCA, for rows that PCA reconstructs
-    exactly, and by a warm start that does not improve on the fitted model.
+    With ``architecture=None`` it is part of the default that networks are judged by
+    validation rows, and PCA kept where they are not better: the attribute
+    ``kept_weights_`` says so, and there is no warning. Nor is there one where nothing
+    was to be gained: for linear networks with squared error, whose minimum is PCA, for
+    rows that PCA reconstructs exactly, and by a warm start that does not improve on the
+    fitted model.
     """
 
 

@@ -97,7 +97,7 @@ def test_few_rows(estimator, curve):
     ("params", "reason", "remedy"),
     [
         ({"lr": 1e-12}, "lr too low", "Raise lr"),
-        ({"lr": 10.0}, "no epoch was better", None),
+        ({"lr": 10.0}, "no epoch was better", "lower lr"),
         (
             {"lr": 1e30, "optimizer": "sgd", "gradient_clip": None},
             "loss not finite",
@@ -109,11 +109,19 @@ def test_the_reason_names_the_remedy(params, reason, remedy, curve):
     # Trained from PCA itself.
     model, warning = fit(new(architecture=MLP((8,), start="pca"), **params), curve)
     assert model.kept_weights_ == f"initial weights: {reason}"
-    if remedy is None:  # they were judged
-        assert warning is None
-    else:
-        assert reason in str(warning.message)
-        assert remedy in str(warning.message)
+    assert reason in str(warning.message)
+    assert remedy in str(warning.message)
+
+
+@both
+def test_default_networks_may_be_judged_and_left_out(estimator, rng):
+    X = rng.normal(size=(100, 1)) @ rng.normal(size=(1, 4))
+    X += 0.1 * rng.normal(size=X.shape)  # there is nothing but PCA to learn
+    model, warning = fit(new(estimator, max_epochs=5), X)
+    assert model.best_epoch_ == 0
+    assert warning is None
+    model, warning = fit(new(estimator, max_epochs=5, architecture=MLP()), X)
+    assert "PCA may be all there is" in str(warning.message)
 
 
 def test_random_weights_that_were_kept_are_not_called_pca(curve):

@@ -217,15 +217,21 @@ def _largest_columns(plan, names):
 
 
 def _problems_of_start(fit, pca_error, variance):
-    """Yield that the networks have no part in the model, unless they were judged.
+    """Yield that the networks have no part in the model.
+
+    Networks that the user has not chosen may be judged and left out: that is what the
+    default promises.
 
     The text is the same for all fits with one reason, so that those of a search can be
     recognised as one.
     """
     why = why_unchanged(fit.net)
+    remedy = remedies.OF_UNCHANGED.get(why)
+    if remedy is None and fit.plan.settings.has_chosen_networks:
+        remedy = remedies.OF_JUDGED.get(why)
     converged = not fit.net.leaves_start and fit.net.starts_fitted
     if (
-        why not in remedies.OF_UNCHANGED
+        remedy is None
         or (converged and why is Unchanged.LOW_RATE)
         or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
     ):
@@ -237,8 +243,7 @@ def _problems_of_start(fit, pca_error, variance):
         else ""
     )
     yield (
-        f"The initial weights{of_pca} were kept: {why.value}. {no_effect}"
-        f"{remedies.OF_UNCHANGED[why]}",
+        f"The initial weights{of_pca} were kept: {why.value}. {no_effect}{remedy}",
         InitialWeightsWarning,
     )
 

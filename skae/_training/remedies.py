@@ -11,6 +11,7 @@ from ..corruptions import Masking
 from .outcome import Unchanged
 
 __all__ = [
+    "OF_JUDGED",
     "OF_UNCHANGED",
     "cheaper_code",
     "generalize",
@@ -18,8 +19,7 @@ __all__ = [
     "range_mismatch",
 ]
 
-# By the reason for which initial weights were kept, where it is not that others were
-# judged and not better.
+# By the reason for which initial weights were kept.
 OF_UNCHANGED = {
     Unchanged.FEW_ROWS: (
         "Pass more rows (in a halving search: min_resources) or validation rows "
@@ -28,6 +28,12 @@ OF_UNCHANGED = {
     Unchanged.DIVERGED: "Lower lr.",
     Unchanged.LOW_RATE: "Raise lr.",
 }
+# The same, where trained networks were judged by validation rows and were not better.
+OF_JUDGED = dict.fromkeys(
+    (Unchanged.NO_GAIN, Unchanged.NO_CLEAR_GAIN),
+    "Pass more rows, lower lr or try smaller networks; PCA may be all there is to "
+    "learn.",
+)
 
 # Factors of normal codes that the decoder gets: with large ones a last layer that is
 # bounded comes close to its bounds.
