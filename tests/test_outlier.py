@@ -216,6 +216,21 @@ def test_any_change_of_a_constant_column_counts_the_same(roll, scaling):
     np.testing.assert_allclose(small_change, large_change, rtol=1e-6)
 
 
+@pytest.mark.parametrize("constant", [0.0, 5.0])
+def test_rows_of_a_constant_table_have_one_score_in_any_batch(constant):
+    X = np.full((11, 2), constant)
+    # Corruption moves the reconstruction: residuals are equal, and not zero.
+    model = AutoencoderOutlierDetector(
+        1, corruption=Gaussian(0.1), max_epochs=1, random_state=0
+    ).fit(X)
+    scores = np.concatenate([model.score_samples(X[:n]) for n in range(1, 12)])
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-9)
+    scores = model.score_samples(X.astype(np.float32))
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
+    changed = model.score_samples(X + np.array([0.0, 1.0]))
+    assert (changed < scores.min() - 1.0).all()
+
+
 @pytest.mark.parametrize("scaling", ["global"])
 def test_drift_of_a_constant_column_does_not_explode(roll, scaling):
     constant = np.full((300, 1), 5.0)

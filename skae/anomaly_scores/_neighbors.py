@@ -34,6 +34,9 @@ _FEW = 8
 # equal rows: single precision leaves as much where columns that hardly vary are
 # stretched.
 _EQUAL = 1e-7
+# The same for the squared distances of stored rows to their centre, relative to the
+# distance of the centre to the origin, in double precision.
+_EPSILON = 1e-20
 # Suspected rows are left out in so many steps.
 _ROUNDS = 4
 # Rows are copies if no entry differs by more than single precision loses in scaling,
@@ -164,7 +167,10 @@ class _Neighbors(Scorer):
         m = len(kept)
         self.near = max(1, min(m - 1, self.n_neighbors or _NEAR))
         self.step = max(1, m // _ENOUGH)
-        self.register_buffer("usual", _squares(self.memory).median())
+        usual = _squares(self.memory).median()
+        # Of rows that are all equal the centring leaves rounding, which is no unit.
+        rounding = _EPSILON * self.center.square().sum()
+        self.register_buffer("usual", torch.where(usual > rounding, usual, 0.0))
         self.scale = None
         if self.n_neighbors is None:
             self.far = max(1, min(m - 1, round(_FAR * len(self.memory[:: self.step]))))
