@@ -1278,8 +1278,12 @@ def test_files_that_are_kept(file):
     X = np.array(expected.pop("X"))
     for name, values in expected.items():
         result = np.asarray(getattr(model, name)(X))
-        # Another processor, another order of sums.
-        np.testing.assert_allclose(result, values, rtol=1e-9, atol=1e-9, err_msg=name)
+        # Another processor, another order of sums. A row that is a calibration row may
+        # then be on the other side of its own score.
+        atol = 1e-9
+        if name == "p_values":
+            atol += 1 / (1 + len(model.calibration_scores_))
+        np.testing.assert_allclose(result, values, rtol=1e-9, atol=atol, err_msg=name)
     copy = loaded(saved(model))
     assert_same_answers(copy, model, X)
 
