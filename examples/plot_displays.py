@@ -144,7 +144,7 @@ judged = np.r_[cells_test.index, cells.index[is_benign == 0]]
 judged, is_malignant = cells.loc[judged], is_benign.loc[judged] == 0
 
 detectors = [
-    IsolationForest(random_state=0),
+    IsolationForest(contamination=0.01, random_state=0),
     AutoencoderOutlierDetector(random_state=0),
 ]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
