@@ -126,11 +126,11 @@ print(pd.DataFrame(rows).T.to_string(float_format="{:.2f}".format))
 
 # %%
 # The networks have the smallest errors. A classifier that was trained on clean images
-# gains little from any of them over the filters: denoise for the eye, or for a step that
-# needs the pixels. With 1,500 images dense layers are as good as convolutions; with more
-# of them convolutions are ahead: :doc:`/guide/evidence`. If the noise cannot be
-# imitated, but there are pairs of noisy and clean images, pass them as
-# ``fit(noisy, X_target=clean)``. :doc:`/guide/corruptions` has other kinds of noise.
+# gains little from any of them over the filters: denoise for the eye, or for a step
+# that needs the pixels. With 1,500 images dense layers are as good as convolutions;
+# with more of them convolutions are ahead: :doc:`/guide/evidence`. If the noise cannot
+# be imitated, but there are pairs of noisy and clean images, pass them as ``fit(noisy,
+# X_target=clean)``. :doc:`/guide/corruptions` has other kinds of noise.
 
 shown = ["noisy", "Wiener filter", "PCA", "skae, dense layers", "skae, convolutions"]
 figure, grid = plt.subplots(

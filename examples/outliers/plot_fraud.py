@@ -259,7 +259,9 @@ place = np.arange(len(KINDS))
 for i, (name, shares) in enumerate(found[KINDS].iterrows()):
     left.bar(place + 0.2 * (i - 1.5), shares, 0.18, color=COLOURS[i], label=name)
 left.set_xticks(place, KINDS)
-left.set(ylim=(0, 1.3), yticks=[0, 0.5, 1], title="Share of fraud found by 5 alerts a day")
+left.set(
+    ylim=(0, 1.3), yticks=[0, 0.5, 1], title="Share of fraud found by 5 alerts a day"
+)
 left.legend(frameon=False, ncols=2, loc="upper left", fontsize="small")
 left.spines[["top", "right"]].set_visible(False)
 explanation.plot(row=2, top_k=4, ax=right, bar_kw={"color": "#d1495b"})

@@ -132,7 +132,9 @@ first = first_alerts(by_pump, spring, spring_pump, spring_day)
 fails = np.isfinite(failure)
 ahead = (failure - first)[fails]
 print(f"\nFailures announced: {first[fails].notna().sum()} of {fails.sum()}")
-print(f"Days ahead: {ahead.min():.0f} to {ahead.max():.0f}, median {ahead.median():.0f}")
+print(
+    f"Days ahead: {ahead.min():.0f} to {ahead.max():.0f}, median {ahead.median():.0f}"
+)
 print(f"Healthy pumps with an alert: {first[~fails].notna().sum()} of {(~fails).sum()}")
 
 # %%
@@ -158,7 +160,9 @@ from scipy.stats import ks_2samp
 
 summer, _, _, _ = pumps(36, 7, 163, n_failing=0, seed=3)
 usual, now = by_pump.score_samples(other), by_pump.score_samples(summer)
-print(f"\nLargest difference of the shares below a score: {ks_2samp(usual, now).statistic:.2f}")
+print(
+    f"\nLargest difference of the shares below a score: {ks_2samp(usual, now).statistic:.2f}"
+)
 
 # %%
 # There are two remedies: another threshold, on rows of the summer; or another fit, with
