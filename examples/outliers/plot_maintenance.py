@@ -115,8 +115,8 @@ for name, detector in {"by row": by_row, "by pump": by_pump}.items():
 # Failures
 # --------
 #
-# Twelve of 36 new pumps fail. An alert is raised when four readings in a row, a day, are
-# outliers.
+# Twelve of 36 new pumps fail. An alert is raised when four readings in a row, those of
+# a day, are outliers.
 
 
 def first_alerts(detector, table, pump, day):
@@ -160,9 +160,8 @@ from scipy.stats import ks_2samp
 
 summer, _, _, _ = pumps(36, 7, 163, n_failing=0, seed=3)
 usual, now = by_pump.score_samples(other), by_pump.score_samples(summer)
-print(
-    f"\nLargest difference of the shares below a score: {ks_2samp(usual, now).statistic:.2f}"
-)
+gap = ks_2samp(usual, now).statistic
+print(f"\nLargest difference of the shares of rows below a score: {gap:.2f}")
 
 # %%
 # There are two remedies: another threshold, on rows of the summer; or another fit, with

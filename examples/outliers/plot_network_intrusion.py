@@ -209,7 +209,8 @@ print(one_each.to_string(float_format="{:.3g}".format))
 # finds floods only. LocalOutlierFactor is as good as the autoencoder: better at guessed
 # passwords, worse at data that leave through the name server. It gives no reasons.
 #
-# Left: the share of each kind of attack that is found. Right: why an upload was flagged.
+# Left: the share of each kind of attack that is found. Right: why an upload was
+# flagged.
 
 import matplotlib.pyplot as plt
 

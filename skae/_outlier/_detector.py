@@ -814,6 +814,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
             ``code_share``, of shape (n_samples,), is the share of the score that is due
             to the code and not to a single feature. All shares of a row sum to one.
+            ``normal_rows`` are training rows to compare with, if the score stores any.
             ``explanation.to_frame(top_k)`` returns a data frame with the ``top_k``
             features of each row that have the largest shares, by name;
             ``explanation.plot(row=0)`` draws a row.
