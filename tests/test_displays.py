@@ -877,7 +877,9 @@ def test_the_live_curve_of_the_guide(X, monkeypatch):
 
     ipython = ModuleType("IPython.display")
     ipython.display = lambda text, display_id: Place()
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    package = ModuleType("IPython")
+    package.version_info, package.get_ipython = (9, 0), lambda: None  # for Matplotlib
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setitem(sys.modules, "IPython.display", ipython)
     X = np.tile(X, (4, 1))  # 600 rows: fewer would train without a validation set
     few = "Transformer(2, max_epochs=3, random_state=0,"
