@@ -276,7 +276,7 @@ def test_rows_come_back_as_the_frames_that_set_output_asks_for(estimator, librar
     frames = pytest.importorskip(library)
     X = load_wine(as_frame=True).data
     X.index = [f"wine {i}" for i in range(len(X))]
-    params = {"max_epochs": 1, "early_stopping": False, "random_state": 0}
+    params = {"max_epochs": 3, "early_stopping": False, "random_state": 0}
     if estimator is AutoencoderOutlierDetector:
         params["calibration_fraction"] = 0.2  # else it trains five more networks
     model = estimator(2, **params)
