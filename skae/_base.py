@@ -25,7 +25,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._card import caption, fit_card
+from ._card import caption, fit_card, with_tooltips
 from ._compat.sklearn import (
     HAS_ARRAY_API,
     CallbackSupportMixin,
@@ -840,7 +840,7 @@ class BaseAutoencoder(
 
     def _html_repr(self):
         # Of an estimator alone, since scikit-learn 1.7; of a step there is the block.
-        return super()._html_repr() + fit_card(self)
+        return with_tooltips(super()._html_repr(), self) + fit_card(self)
 
     @property
     def device_(self):
