@@ -200,7 +200,7 @@ for name, score in suspicion.items():
     by_kind = pd.Series(alert).groupby(kind).mean()[KINDS]
     found[name] = {"all": alert[is_fraud].mean(), **by_kind}
 found = pd.DataFrame(found).T
-print(f"Share of fraud among {N_ALERTS} alerts of the month")
+print(f"Share of the fraud that {N_ALERTS} alerts a month find")
 print(found.to_string(float_format="{:.0%}".format))
 
 # %%
