@@ -17,7 +17,8 @@ same code size.
         [--networks plain convolutional sparse variational default]
 
 MNIST is that of the folder SKAE_DATA, or fetched by scikit-learn: the first 60,000
-images train, 10 epochs in batches of 256; the digits have 1,437 training images, 50 epochs in batches of 32.
+images train, 10 epochs in batches of 256; the digits have 1,437 training images, 50
+epochs in batches of 32.
 """
 
 import argparse
