@@ -131,7 +131,9 @@ detectors = {
 }
 rows = {}
 for name, detector in detectors.items():
-    scores = make_pipeline(StandardScaler(), detector).fit(train).score_samples(test)
+    # skae scales inside.
+    model = detector if "skae" in name else make_pipeline(StandardScaler(), detector)
+    scores = model.fit(train).score_samples(test)
     rows[name] = {
         f"found at {rate:.1%}": np.mean(
             scores[is_wrong] < np.quantile(scores[~is_wrong], rate)
@@ -163,8 +165,8 @@ print(found.to_string(float_format="{:.0%}".format))
 # and the one that the network expected.
 
 correct = test[~is_wrong]
-detector = AutoencoderOutlierDetector(anomaly_score=Mahalanobis(), random_state=0)
-detector.fit(train).calibrate(correct[:2500], false_positive_rate=0.005)
+detector = detectors["skae, Mahalanobis()"]
+detector.calibrate(correct[:2500], false_positive_rate=0.005)
 alarms = detector.predict(correct[2500:]) == -1
 print(f"\nFalse alarms among {len(alarms)} new correct rows: {alarms.mean():.1%}")
 

@@ -25,7 +25,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._card import caption, fit_card
+from ._card import caption, fit_card, with_tooltips
 from ._compat.sklearn import (
     HAS_ARRAY_API,
     CallbackSupportMixin,
@@ -38,6 +38,7 @@ from ._compat.sklearn import (
     fit_context,
     has_callbacks,
     html_block,
+    set_output_frame,
 )
 from ._data.arrays import (
     ArraysMixin,
@@ -839,7 +840,7 @@ class BaseAutoencoder(
 
     def _html_repr(self):
         # Of an estimator alone, since scikit-learn 1.7; of a step there is the block.
-        return super()._html_repr() + fit_card(self)
+        return with_tooltips(super()._html_repr(), self) + fit_card(self)
 
     @property
     def device_(self):
@@ -899,7 +900,8 @@ class BaseAutoencoder(
             Rows in the units of the training data. float32 if ``X`` is float32, else
             float64. With categorical features rows as they were given to `fit`: a data
             frame with the same dtypes, if it was one. Categories are the most probable
-            ones; integers are rounded.
+            ones; integers are rounded. Without them a data frame with the names of the
+            features, if `set_output` asks for one.
 
         Raises
         ------
@@ -935,8 +937,8 @@ class BaseAutoencoder(
         -------
         ndarray or data frame of shape (n_samples, n_features)
             Rows in the units of the training data. float32 if ``X`` is float32, else
-            float64. With categorical features a data frame, if ``X`` is one; see
-            `inverse_transform`.
+            float64. With categorical features a data frame, if ``X`` is one, else one
+            if `set_output` asks for it; see `inverse_transform`.
         """
         model = self._fitted_model()
         rows = model.map(Model.forward, self._check_X(X, "reconstruct"))
@@ -955,7 +957,8 @@ class BaseAutoencoder(
         ndarray or data frame of shape (n_samples, n_features)
             The rows as they are, with the values of `reconstruct` in the place of NaN.
             float32 if ``X`` is float32, else float64. With categorical features a data
-            frame with the dtypes of ``X``, if that is one.
+            frame with the dtypes of ``X``, if that is one, else one if `set_output`
+            asks for it.
 
         Examples
         --------
@@ -970,7 +973,7 @@ class BaseAutoencoder(
         model = self._fitted_model()
         rows = model.map(Model.impute, self._check_X(X, "impute"))
         if self._categories is None:
-            return rows
+            return self._framed(rows, X)
         return self._categories.filled(X, self._categories.probable(rows))
 
     def reconstruction_error(self, X, per_feature=False):
@@ -1193,8 +1196,15 @@ class BaseAutoencoder(
     def _restored(self, encoded, like=None):
         """Return encoded rows as they were given to `fit`; see `Categories.restore`."""
         if self._categories is None:
-            return encoded
+            return self._framed(encoded, like)
         return self._categories.restore(self._categories.probable(encoded), like)
+
+    def _framed(self, rows, like=None):
+        """Return rows as the frame that `set_output` asks for, else as they are."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        return set_output_frame(self, rows, names, like)
 
     def _check_width(self, X, name, dtype):
         check_flat(X, name, self)

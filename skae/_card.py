@@ -1,10 +1,12 @@
 """What notebooks show of a fitted estimator: how good it is, and how training went."""
 
+import inspect
+import re
 from html import escape
 
 import numpy as np
 
-__all__ = ["caption", "fit_card"]
+__all__ = ["caption", "fit_card", "with_tooltips"]
 
 # Size of the curve and of the margin around it, in pixels.
 _WIDTH, _HEIGHT, _MARGIN = 260, 90, 16
@@ -18,6 +20,29 @@ def caption(model):
     if not hasattr(model, "kept_weights_"):
         return None
     return f"{model.kept_weights_}; {_scores(model)}"
+
+
+def with_tooltips(page, estimator):
+    """Return a diagram in which the names of parameters have tooltips.
+
+    scikit-learn has them for its own estimators, as part of links to their pages on its
+    site. Here they are the type and the first paragraph of the docstring.
+    """
+    docs = inspect.getdoc(type(estimator)) or ""
+    texts = {
+        name: f"{kind}\n\n{inspect.cleandoc(text)}"
+        for name, kind, text in re.findall(
+            r"^(\w+) : (.+)\n((?:    .+\n)+)", docs, flags=re.MULTILINE
+        )
+    }
+
+    def add(cell):
+        name = cell["name"]
+        if name not in texts:
+            return cell[0]
+        return f'<td class="param" title="{escape(texts[name])}">{cell["rest"]}'
+
+    return re.sub(r'<td class="param">(?P<rest>(?P<name>\w+)\b)', add, page)
 
 
 def fit_card(model):

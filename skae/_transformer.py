@@ -498,7 +498,8 @@ class AutoencoderTransformer(BaseAutoencoder):
             codes, without the noise of the data around them: with
             :class:`~skae.losses.Bernoulli` and :class:`~skae.losses.Poisson`,
             probabilities and rates. Categories are drawn by their probabilities; with
-            them rows are as they were given to `fit`.
+            them rows are as they were given to `fit`, without them a data frame if
+            `set_output` asks for one.
 
         Raises
         ------
@@ -534,7 +535,7 @@ class AutoencoderTransformer(BaseAutoencoder):
                 "fit into memory: draw fewer at a time."
             ) from error
         if self._categories is None:
-            return rows
+            return self._framed(rows)
         return self._categories.restore(self._categories.drawn(rows, random_state))
 
     def _settings(self):

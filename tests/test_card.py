@@ -1,6 +1,8 @@
 """What a notebook shows of a fit: its scores, which weights, warnings, and losses."""
 
 import html
+import inspect
+import re
 import warnings
 from xml.etree import ElementTree
 
@@ -12,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.architectures import MLP
 from skae.exceptions import InitialWeightsWarning
 
 X = load_digits().data[:400]
@@ -72,8 +75,6 @@ def test_a_model_that_is_pca_says_why():
 
 
 def test_weights_kept_at_random_are_not_called_pca():
-    from skae.architectures import MLP
-
     architecture = MLP((4,), linear_path=False, start="random")
     model, _ = fitted(rows=X[:40], architecture=architecture, lr=1e-12)
     assert "the model is PCA" not in text_of(model)
@@ -132,3 +133,17 @@ def test_a_problem_is_a_warning_at_the_line_of_the_user():
     with pytest.warns(InitialWeightsWarning) as caught:
         AutoencoderTransformer(3).fit(X[:40])
     assert [warning.filename for warning in caught] == [__file__]
+
+
+@both
+def test_parameters_have_tooltips(estimator):
+    page = estimator()._repr_html_()
+    shown = re.findall(r'<td class="param"(?: title="([^"]*)")?>(\w+)', page)
+    if not shown:
+        pytest.skip("this version of scikit-learn has no table of parameters")
+    assert {name for _, name in shown} == set(estimator().get_params())
+    documented = inspect.getdoc(estimator)
+    for title, name in shown:
+        kind, _, text = html.unescape(title).partition("\n\n")
+        first, *_ = text.split("\n")
+        assert f"\n{name} : {kind}\n    {first}\n" in documented

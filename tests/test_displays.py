@@ -3,6 +3,10 @@
 import inspect
 import subprocess
 import sys
+from itertools import takewhile
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -858,3 +862,28 @@ def test_bad_candidates(X):
         CodeSizeDisplay.from_estimator(StandardScaler(), X)
     with pytest.raises(TypeError, match="without inverse_transform"):
         CodeSizeDisplay.from_estimator(IsolationForest(), X)
+
+
+def test_the_live_curve_of_the_guide(X, monkeypatch):
+    guide = Path(__file__).parent.parent / "docs/guide/progress.rst"
+    code = guide.read_text(encoding="utf-8").partition(".. _live-curve:")[2]
+    code = code.partition(".. code-block:: python\n")[2]
+    lines = takewhile(lambda line: line.startswith(" ") or not line, code.split("\n"))
+    shown = []
+
+    class Place:
+        def update(self, figure):
+            shown.append([line.get_ydata() for line in figure.axes[0].lines])
+
+    ipython = ModuleType("IPython.display")
+    ipython.display = lambda text, display_id: Place()
+    package = ModuleType("IPython")
+    package.version_info, package.get_ipython = (9, 0), lambda: None  # for Matplotlib
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython)
+    X = np.tile(X, (4, 1))  # 600 rows: fewer would train without a validation set
+    few = "Transformer(2, max_epochs=3, random_state=0,"
+    exec(dedent("\n".join(lines)).replace("Transformer(8,", few), {"X": X})
+    assert [len(train) for train, _ in shown] == [1, 2, 3]
+    assert all(len(valid) == len(train) for train, valid in shown)
+    assert not plt.get_fignums()

@@ -1,5 +1,6 @@
 """The examples: each runs to its end, without a warning, and leaves nothing behind."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,8 +12,6 @@ pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPTS = sorted(EXAMPLES.rglob("plot_*.py"))
-# Those that fetch data, which scikit-learn keeps once it has them.
-FETCH = {"plot_faces", "plot_network_intrusion"}
 # Written where they are run, as their first lines say.
 WRITES = {
     "plot_quickstart": {"quickstart.png"},
@@ -20,14 +19,14 @@ WRITES = {
 }
 
 
-def _run(script, folder, *options, **environment):
+def _run(script, folder, *options):
     # The address is of this machine, and nobody listens there: whoever asks for a file
     # is refused at once.
     proxies = dict.fromkeys(["http_proxy", "https_proxy"], "http://127.0.0.1:9")
     return subprocess.run(
         [sys.executable, *options, script],
         cwd=folder,
-        env=os.environ | {"MPLBACKEND": "agg", **proxies, **environment},
+        env=os.environ | {"MPLBACKEND": "agg", **proxies},
         capture_output=True,
         text=True,
         check=False,
@@ -37,28 +36,16 @@ def _run(script, folder, *options, **environment):
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_example_runs(script, tmp_path):
-    # scikit-learn warns before it tries to fetch once more.
-    options = () if script.stem in FETCH else ("-W", "error")
-    result = _run(script, tmp_path, *options)
-    if script.stem in FETCH and "could not be fetched" in result.stderr:
-        pytest.skip("its data are not here, and there is no network")
+    result = _run(script, tmp_path, "-W", "error")
     assert result.returncode == 0, result.stderr
     assert {path.name for path in tmp_path.iterdir()} == WRITES.get(script.stem, set())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(FETCH))
-def test_an_example_says_that_there_is_no_network(name, tmp_path):
-    (script,) = EXAMPLES.rglob(f"{name}.py")
-    result = _run(script, tmp_path, SCIKIT_LEARN_DATA=str(tmp_path))
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    assert "network" in result.stderr
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_an_example_fetches_nothing_unannounced(script):
-    assert ("fetch_" in script.read_text(encoding="utf-8")) == (script.stem in FETCH)
+def test_an_example_fetches_nothing(script):
+    code = ast.parse(script.read_text(encoding="utf-8"))
+    names = [node.id for node in ast.walk(code) if isinstance(node, ast.Name)]
+    assert not any(name.startswith("fetch_") for name in names)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("data/*")), ids=lambda p: p.name)

@@ -231,6 +231,7 @@ def test_an_explanation_is_a_bunch_that_can_be_pickled(X):
         "code_share",
         "feature_names",
         "index",
+        "normal_rows",
     }
     copy = pickle.loads(pickle.dumps(explanation))
     pd.testing.assert_frame_equal(copy.to_frame(), explanation.to_frame())
@@ -357,9 +358,116 @@ def test_a_notebook_shows_the_largest_shares():
 def test_a_notebook_shows_no_more_than_a_page(X):
     page = small().fit(X).explain(X)._repr_html_()
     assert "10 of 150 rows, 5 of 6 features" in page
-    assert [len(line) for line in cells(page)].count(5) == 1 + 10
-    assert len(page) < 10_000
+    assert [len(line) for line in cells(page)].count(7) == 1 + 10
+    assert len(page) < 50_000
     assert "http" not in page
+
+
+def compared():
+    """Return an explanation with forty normal rows of a number and a word."""
+    t = np.linspace(0.0, 4.0, 40)
+    words = np.where(t < 1, "saw", "mill")
+    normal = np.array([[a, b] for a, b in zip(t.tolist(), words, strict=True)], object)
+    value = np.array([[7.0, "saw"], [-1e9, "press"], [None, "saw"]], dtype=object)
+    explanation = explained(
+        value=value,
+        expected=np.array([[2.0, "mill"], [np.nan, "saw"], [0.0, "saw"]], object),
+        residual=np.zeros((3, 2)),
+        share=np.tile([0.7, 0.3], (3, 1)),
+        code_share=np.zeros(3),
+        index=np.arange(3),
+        normal_rows=normal,
+    )
+    return explanation, t
+
+
+def test_a_value_is_drawn_on_the_distribution_of_its_column():
+    explanation, t = compared()
+    page = ElementTree.fromstring(explanation._repr_html_())
+    drawings = page.findall(".//svg")
+    assert [svg.find("title").text for svg in drawings] == ["0 to 4"] * 3
+    marks = [
+        {line.find("title").text: float(line.get("x1")) for line in svg.iter("line")}
+        for svg in drawings
+    ]
+    assert [list(lines) for lines in marks] == [
+        ["expected: 2", "value: 7"],
+        ["value: -1e+09"],
+        ["expected: 0"],
+    ]
+    # From the smallest normal value, 0, to the value, 7, in 118 pixels.
+    assert marks[0]["expected: 2"] == pytest.approx(1 + 118 * 2 / 7, abs=0.1)
+    assert marks[0]["value: 7"] == 119
+    # A wild value is at the margin, and the normal ones take half of the width.
+    assert marks[1]["value: -1e+09"] == 1
+    for svg, (low, high) in zip(drawings, [(0, 7), (-4, 4), (0, 4)], strict=True):
+        counts, _ = np.histogram(t, bins=24, range=(low, high))
+        tops = re.findall(r"V(\d+)h5", svg.find("path").get("d"))
+        expected = np.where(counts, 1 + 21 * counts / counts.max(), 0)
+        np.testing.assert_array_equal(np.int64(tops), np.rint(26 - expected))
+
+
+def test_categories_have_their_shares():
+    lines = cells(compared()[0]._repr_html_())
+    assert [line[-3] for line in lines[2::2]] == [
+        "25% saw, 75% mill",
+        "0% press, 25% saw",
+        "25% saw",
+    ]
+
+
+def test_the_nearest_normal_rows_are_those_of_the_standardised_table(X):
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import StandardScaler
+
+    model = small(anomaly_score=Neighbors(space="data")).fit(X[:100])
+    explanation = model.explain(X[100:])
+    normal = explanation.normal_rows
+    scaler = StandardScaler().fit(normal)
+    search = NearestNeighbors(n_neighbors=3).fit(scaler.transform(normal))
+    near = search.kneighbors(scaler.transform(X[100:110]), return_distance=False)
+    shown = [line[-2] for line in cells(explanation._repr_html_()) if len(line) == 7]
+    for i, texts in enumerate(shown[1:]):
+        column = normal[near[i], explanation.share[i].argmax()]
+        assert [float(t.replace(",", "")) for t in texts.split(", ")] == pytest.approx(
+            column, rel=0.006
+        )
+
+
+def test_categories_that_differ_and_missing_values_in_distances():
+    from skae.inspection._card import nearest
+
+    explanation, t = compared()
+    assert nearest(np.array([0.9, "mill"], dtype=object), explanation.normal_rows)[
+        0
+    ] == (np.argmin(np.abs(t - 0.9) / t.std() + (t < 1) * 1.0))
+    order = nearest(np.array([None, "mill"], dtype=object), explanation.normal_rows)
+    np.testing.assert_array_equal(order, np.argsort(t < 1, kind="stable"))
+
+
+@pytest.mark.parametrize(
+    "score", [None, Neighbors(), Neighbors(space="data"), Neighbors(space="quantile")]
+)
+def test_normal_rows_are_training_rows(X, score):
+    model = small(anomaly_score=score, calibration_fraction=0.0).fit(100 + 7 * X)
+    normal = model.explain(X[:2]).normal_rows
+    assert normal.shape == X.shape
+    np.testing.assert_allclose(normal, 100 + 7 * X, rtol=1e-9)
+
+
+def test_normal_rows_of_a_table_with_categories(X):
+    frame = pd.DataFrame(X[:, :2], columns=["a", "b"])
+    frame["side"] = pd.Categorical(np.where(X[:, 0] > 0, "right", "left"))
+    model = small(calibration_fraction=0.0).fit(frame)
+    normal = model.explain(frame[:2]).normal_rows
+    np.testing.assert_allclose(normal[:, :2].astype(float), X[:, :2], rtol=1e-9)
+    assert normal[:, 2].tolist() == frame["side"].tolist()
+
+
+def test_scores_that_store_no_rows_have_no_normal_rows(X):
+    explanation = small(anomaly_score=Mahalanobis()).fit(X).explain(X[:2])
+    assert explanation.normal_rows is None
+    assert "svg" not in explanation._repr_html_()
 
 
 def test_names_and_values_are_text():

@@ -4,15 +4,19 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, make_swiss_roll
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_wine, make_swiss_roll
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mean_squared_error, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
 from skae.corruptions import Gaussian
+from skae.metrics import reconstruction_scorer
 from skae.penalties import L1
 
 # Few rows, or nothing to learn: what is tested here does not depend on training.
@@ -262,3 +266,55 @@ def test_tags():
     assert not tags.target_tags.required
     assert tags.input_tags.sparse
     assert tags.input_tags.allow_nan
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
+)
+def test_rows_come_back_as_the_frames_that_set_output_asks_for(estimator, library):
+    frames = pytest.importorskip(library)
+    X = load_wine(as_frame=True).data
+    X.index = [f"wine {i}" for i in range(len(X))]
+    params = {"max_epochs": 3, "early_stopping": False, "random_state": 0}
+    if estimator is AutoencoderOutlierDetector:
+        params["calibration_fraction"] = 0.2  # else it trains five more networks
+    model = estimator(2, **params)
+    of_array = model.fit(X)
+    code = of_array.transform(X)
+    holes = X.mask(X > 100)
+    arrays = {
+        "reconstruct": (of_array.reconstruct(X), X),
+        "inverse_transform": (of_array.inverse_transform(code), code),
+        "impute": (of_array.impute(holes), holes),
+    }
+    model.set_output(transform=library)
+    for method, (array, given) in arrays.items():
+        assert isinstance(array, np.ndarray)
+        frame = getattr(model, method)(given)
+        assert isinstance(frame, frames.DataFrame)
+        assert list(frame.columns) == list(X.columns)
+        np.testing.assert_array_equal(frame.to_numpy(), array)
+        if library == "pandas" and given is not code:
+            assert frame.index.equals(X.index)
+    if estimator is AutoencoderTransformer:
+        drawn = model.sample(5, random_state=0)
+        assert list(drawn.columns) == list(X.columns)
+        assert drawn.shape == (5, 13)
+    # A pipeline goes back through frames, and the score is of rows.
+    pipeline = make_pipeline(StandardScaler(), clone(model)).set_output(
+        transform=library
+    )
+    back = pipeline.fit(X).inverse_transform(pipeline.transform(X))
+    plain = clone(pipeline).set_output(transform="default").fit(X)
+    np.testing.assert_allclose(
+        back, plain.inverse_transform(plain.transform(X)), rtol=1e-6
+    )
+    assert reconstruction_scorer(pipeline, X) == pytest.approx(
+        reconstruction_scorer(plain, X), abs=1e-6
+    )
+    # Without names, as those of the code that scikit-learn makes up.
+    numbered = clone(model).fit(X.to_numpy()).reconstruct(X.to_numpy())
+    assert list(numbered.columns)[:2] == ["x0", "x1"]
+    score = model.score(X)
+    assert score == model.set_output(transform="default").score(X)

@@ -222,7 +222,7 @@ for i, name in enumerate(heat.index):
             f"{accuracy:.3f}\n± {error:.3f}",
             ha="center",
             va="center",
-            color="white" if accuracy > heat.to_numpy().mean() else INK,
+            color="white" if accuracy > heat.to_numpy().min() + 0.08 else INK,
         )
 chosen = results.loc[search.best_index_]
 corner = (

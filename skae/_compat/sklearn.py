@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._set_output import _get_container_adapter
 from sklearn.utils.metaestimators import _safe_split as safe_split
 from sklearn.utils.validation import (
     _check_feature_names as check_feature_names,
@@ -69,6 +70,7 @@ __all__ = [
     "num_samples",
     "safe_indexing",
     "safe_split",
+    "set_output_frame",
     "validate_parameter_constraints",
 ]
 
@@ -92,6 +94,24 @@ def html_block(estimator, caption):
     )
     block.name_caption = caption  # scikit-learn before 1.7 shows none
     return block
+
+
+def set_output_frame(estimator, rows, names, given=None):
+    """Return rows as the frame that `set_output` asks for, else as they are.
+
+    Parameters
+    ----------
+    estimator : estimator
+    rows : ndarray
+    names : array-like of str
+        Names of the columns.
+    given : array-like or data frame, default=None
+        Rows whose index is taken.
+    """
+    adapter = _get_container_adapter("transform", estimator)
+    if adapter is None:
+        return rows
+    return adapter.create_container(rows, given, columns=names)
 
 
 def has_callbacks(estimator):

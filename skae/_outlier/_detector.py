@@ -814,6 +814,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
 
             ``code_share``, of shape (n_samples,), is the share of the score that is due
             to the code and not to a single feature. All shares of a row sum to one.
+            ``normal_rows`` are training rows to compare with, if the score stores any.
             ``explanation.to_frame(top_k)`` returns a data frame with the ``top_k``
             features of each row that have the largest shares, by name;
             ``explanation.plot(row=0)`` draws a row.
@@ -860,6 +861,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         if names is None:
             n_features = self.n_features_in_
             names = np.array([f"x{j}" for j in range(n_features)], dtype=object)
+        normal = self._ensemble.normal_rows
         with np.errstate(over="ignore"):
             residual = (X - expected) / self._ensemble.residual_spread
         if (categories := self._categories) is not None:
@@ -870,6 +872,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             )
             X = categories.table(categories.codes(given, self), given)
             expected = categories.table(categories.probable(expected))
+            if normal is not None:
+                normal = categories.table(categories.probable(normal))
         # Where the network leaves the range of numbers, so may its parts.
         most = np.finfo(np.float64).max / (2 * parts.shape[1])
         parts = np.minimum(np.nan_to_num(parts, nan=most, posinf=most), most)
@@ -885,6 +889,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             code_share=parts[:, -1],
             feature_names=names,
             index=np.arange(len(X)) if index is None else index,
+            normal_rows=normal,
         )
 
     def _exported(self, model, part):

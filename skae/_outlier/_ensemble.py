@@ -26,6 +26,8 @@ _NO_VALUE = 1e12
 # Where a sparse table is wide: entries of these rows, and how many there are anyway.
 _MAX_ENTRIES = 2**24
 _MIN_ROWS = 512
+# Entries of stored rows that an explanation gets.
+_MAX_SHOWN = 2**20
 
 
 class Member(RowModule):
@@ -148,6 +150,21 @@ class Ensemble:
         )
         n = len(self.members)
         return sum(p.astype(np.float64) for p in parts) / n, sum(expected) / n
+
+    @property
+    def normal_rows(self):
+        """Rows that the score has stored, in the units of the training data, or None.
+
+        An ndarray of shape (n_stored, n_features).
+        """
+        first = self.members[0]
+        rows = first.scorer.stored_rows
+        if rows is None:
+            return None
+        kept = subsample(len(rows), max(1, _MAX_SHOWN // rows.shape[1]))
+        scaling = first.model.scaling
+        rows = scaling.inverse(rows[kept].to(scaling.center))
+        return as_double(rows.cpu().numpy())
 
     @property
     def residual_spread(self):

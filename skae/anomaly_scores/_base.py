@@ -131,6 +131,14 @@ class Scorer(nn.Module):
             ``rows`` if there are none.
         """
 
+    @property
+    def stored_rows(self):
+        """Training rows that the score is computed from, to show beside an outlier.
+
+        Tensor of shape (n_stored, n_features), scaled; None if there are none.
+        """
+        return None
+
     def contributions(self, view):
         """Return the contributions of features and code to the score of each row.
 

@@ -102,6 +102,11 @@ class _Combined(Scorer):
         self.scale = Surprise()
         self.scale.start(self._parts(held_out))
 
+    @property
+    def stored_rows(self):
+        stored = (scorer.stored_rows for scorer in self.scorers)
+        return next((rows for rows in stored if rows is not None), None)
+
     def forward(self, view):
         return self.scale(self._parts(view)).mean(dim=1).to(view.x.dtype)
 

@@ -177,6 +177,12 @@ class _Neighbors(Scorer):
             self.scale = Surprise()
             self.scale.start(self._all_terms(held_out), self.usual)
 
+    @property
+    def stored_rows(self):
+        if self.stored is not None:
+            return self.stored
+        return self.memory + self.center  # in the space of the data
+
     def forward(self, view):
         return self._scores(self._all_terms(view)).mean(dim=1).to(view.x.dtype)
 

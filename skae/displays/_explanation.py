@@ -7,12 +7,8 @@ from sklearn.utils import check_scalar
 
 from .._pipelines import split_pipeline
 from ..inspection import explain
-from ..inspection._explanation import (
-    NEGLIGIBLE,
-    Explanation,
-    expected_text,
-    value_text,
-)
+from ..inspection._card import NEGLIGIBLE, expected_text, value_text
+from ..inspection._explanation import Explanation
 from . import _plotting
 from ._plotting import Display, keywords
 

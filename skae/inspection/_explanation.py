@@ -1,28 +1,14 @@
 """The result of an explanation."""
 
-from html import escape
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from .._compat.sklearn import Interval, validate_parameter_constraints
-from .._data.categories import is_missing
+from ._card import card
 
-__all__ = [
-    "NEGLIGIBLE",
-    "Explanation",
-    "expected_text",
-    "furthest",
-    "value_text",
-]
-
-# The code is not shown if its share of the score is smaller.
-NEGLIGIBLE = 0.005
-# What notebooks show: so many rows, and so many columns of each.
-_SHOWN_ROWS, _SHOWN_COLUMNS = 10, 5
-# Colours as in the displays, so pale that text is readable on them.
-_COLUMN, _CODE = "#d1495b80", "#8a8f9880"
+__all__ = ["Explanation", "furthest"]
 
 
 class Explanation(Bunch):
@@ -30,7 +16,9 @@ class Explanation(Bunch):
 
     Returned by :func:`explain` and by :meth:`AutoencoderOutlierDetector.explain
     <skae.AutoencoderOutlierDetector.explain>`. All parameters are stored as attributes.
-    In notebooks it is shown as a table of the largest shares of the first rows.
+    In notebooks it is shown as a table of the largest shares of the first rows: with
+    ``normal_rows`` the value against what was expected on the distribution of the
+    column, and the values of the three nearest normal rows.
 
     Parameters
     ----------
@@ -53,6 +41,10 @@ class Explanation(Bunch):
         Names of the features.
     index : array-like of shape (n_samples,)
         Labels of the rows: the index of a data frame, else their positions.
+    normal_rows : ndarray of shape (n_normal, n_features), default=None
+        Training rows to compare with, those that the anomaly score has stored, with
+        their missing values filled in; fewer of them in a wide table. None if the score
+        stores none, or the explanation is that of a pipeline.
 
     See Also
     --------
@@ -86,6 +78,7 @@ class Explanation(Bunch):
         code_share,
         feature_names,
         index,
+        normal_rows=None,
     ):
         super().__init__(
             value=value,
@@ -95,6 +88,7 @@ class Explanation(Bunch):
             code_share=code_share,
             feature_names=feature_names,
             index=index,
+            normal_rows=normal_rows,
         )
 
     def to_frame(self, top_k=None, *, groups=None):
@@ -237,67 +231,10 @@ class Explanation(Bunch):
         )
 
     def _repr_html_(self):
-        n_rows, n_features = self.share.shape
-        order = np.argsort(-self.share, axis=1, kind="stable")[:, :_SHOWN_COLUMNS]
-        lines = []
-        for i in range(min(n_rows, _SHOWN_ROWS)):
-            cells = [
-                (
-                    str(self.feature_names[j]),
-                    value_text(self.value[i, j]),
-                    expected_text(self.expected[i, j]),
-                    self.share[i, j],
-                )
-                for j in order[i]
-            ]
-            if self.code_share[i] >= NEGLIGIBLE:
-                cells.append(("code", "", "", self.code_share[i]))
-            row = f'<th rowspan="{len(cells)}">{escape(str(self.index[i]))}</th>'
-            for *line, share in cells:
-                texts = "".join(f"<td>{escape(text)}</td>" for text in line)
-                bar = _bar(share, _CODE if line[0] == "code" else _COLUMN)
-                lines.append(f"<tr>{row}{texts}{bar}</tr>")
-                row = ""
-        titles = ("row", "feature", "value", "expected", "share of the score")
-        head = "".join(f"<th>{title}</th>" for title in titles[:-1])
-        head += f'<th style="min-width:10em">{titles[-1]}</th>'  # room for bars
-        caption = (
-            f"{min(n_rows, _SHOWN_ROWS)} of {n_rows} rows, "
-            f"{min(n_features, _SHOWN_COLUMNS)} of {n_features} features"
-        )
-        return (
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(lines)}</tbody></table>"
-        )
-
-
-def _bar(share, colour):
-    """Return a cell with a share as text, in front of a bar of this length."""
-    end = f"{np.clip(np.nan_to_num(share), 0, 1):.0%}"
-    bar = f"linear-gradient(90deg,{colour} {end},transparent {end})"
-    return f'<td style="background:{bar}">{share:.0%}</td>'
+        return card(self)
 
 
 def furthest(residual):
     """Return the residual furthest from zero in each row; NaN if all are."""
     largest = np.abs(np.nan_to_num(residual)).argmax(axis=1)
     return residual[np.arange(len(residual)), largest]
-
-
-def value_text(value):
-    """Return a value as text, a number with at least three significant digits."""
-    if is_missing(value):
-        return "missing"
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return str(value)
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
-
-
-def expected_text(value):
-    """Return an expected value as text; None is a missing category.
-
-    NaN is a number outside the range of the inverse of a step.
-    """
-    if value is not None and is_missing(value):
-        return "unknown"
-    return value_text(value)

@@ -14,17 +14,21 @@ PCA and "default", which is ``AutoencoderTransformer`` with nothing else set, ha
 same code size.
 
     python tests/benchmarks/bench_starter.py [--data digits mnist] [--seeds 5]
+        [--networks plain convolutional sparse variational default]
 
-MNIST is fetched by scikit-learn: the first 60,000 images train, 10 epochs in batches of
-256; the digits have 1,437 training images, 50 epochs in batches of 32.
+MNIST is that of the folder SKAE_DATA, or fetched by scikit-learn: the first 60,000
+images train, 10 epochs in batches of 256; the digits have 1,437 training images, 50
+epochs in batches of 32.
 """
 
 import argparse
+import os
 import warnings
 
 import numpy as np
 import pandas as pd
 import torch
+from _data import mnist
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.decomposition import PCA
 from torch import nn
@@ -209,6 +213,9 @@ def images(name):
     if name == "digits":
         rows = np.float32(load_digits().data / 16)
         return rows[:1437], rows[1437:], 32, 50
+    if "SKAE_DATA" in os.environ:
+        digits = mnist()
+        return digits.train, digits.test, 256, 10
     rows = fetch_openml("mnist_784", as_frame=False, parser="liac-arff").data
     rows = np.float32(rows / 255)
     return rows[:60_000], rows[60_000:], 256, 10
@@ -219,13 +226,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="+", default=["digits"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", default=[*TEXTBOOKS, "default"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     table = {}
     for data in arguments.data:
         train, test, batch, epochs = images(data)
-        for name in TEXTBOOKS:
+        for name in [name for name in TEXTBOOKS if name in arguments.networks]:
             for ours, run in (("PyTorch", by_hand), ("skae", by_skae)):
                 errors = [
                     run(name, train, test, batch, epochs, seed)
@@ -233,9 +241,12 @@ def main():
                 ]
                 text = f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
                 table.setdefault(ours, {})[f"{data}, {name}"] = text
+                print(f"{data}, {name}, {ours}: {text}", flush=True)
         pca = PCA(LATENT).fit(train)
         back = pca.inverse_transform(pca.transform(test))
         table["skae"][f"{data}, PCA"] = f"{error(back, test):.2f}"
+        if "default" not in arguments.networks:
+            continue
         errors = []
         for seed in range(arguments.seeds):
             model = AutoencoderTransformer(LATENT, random_state=seed).fit(train)
