@@ -696,11 +696,12 @@ class BaseAutoencoder(
             "use of sample_weight": weight is not None,
             "use of X_val": X_val is not None,
         }
+        n_val = 0 if X_val is None else len(X_val)
         bounds = np.inf, -np.inf
         if weight is not None and len(weight):
             bounds = weight.min(), weight.max()
-        agreed, sizes, lows, highs = zip(
-            *workers.of_all((what, len(rows), *bounds)), strict=True
+        agreed, sizes, n_vals, lows, highs = zip(
+            *workers.of_all((what, len(rows), n_val, *bounds)), strict=True
         )
         for name in what:
             values = [each[name] for each in agreed]
@@ -715,6 +716,8 @@ class BaseAutoencoder(
                 f"X has {sum(sizes)} rows with a positive weight in all processes "
                 "together: at least 2 are required."
             )
+        if X_val is not None and not any(n_vals):
+            raise ValueError("X_val has no rows in any process.")
         if weight is not None:
             weight = None if min(lows) == max(highs) else weight / max(highs)
         return sum(sizes), weight
@@ -782,7 +785,9 @@ class BaseAutoencoder(
                 kept = sample_weight > 0
                 X, sample_weight = X[kept], sample_weight[kept]
             rows = X
-        if X_val is not None:
+        if X_val is not None and not len(X_val):
+            X_val = np.empty((0, self.n_features_in_))  # others may have some
+        elif X_val is not None:
             X_val = self._check_width(X_val, "X_val", DTYPES)
             settings.parts.loss.check_domain(X_val, "X_val")
             missing = missing or has_missing(X_val)

@@ -104,7 +104,13 @@ class Workers:
                 other.add_note(f"Raised by worker {rank} of {self.size}.")
                 raise other
 
+    def close(self):
+        """Leave: what is sent from now on is an error, here and where it is awaited."""
+        self._group = None
+
     def _call(self, name, *args):
+        if self._group is None:
+            raise WorkerError("The fit was stopped.")
         try:
             getattr(self._group, name)(*args).wait()
         except RuntimeError as error:
@@ -189,14 +195,14 @@ def distributed(group=None, *, timeout=300.0):
                 "cluster of Dask, use skae.dask."
             )
         c10d.init_process_group(timeout=timedelta(seconds=timeout))
-    token = None
+    workers = Workers(c10d.group.WORLD if group is None else group)
+    # The workers alone keep the group, whose connections end with it.
+    group = None
+    token = _current.set(workers)
     try:
-        if group is None:
-            group = c10d.group.WORLD
-        token = _current.set(Workers(group))
-        yield
+        yield workers
     finally:
-        if token is not None:
-            _current.reset(token)
+        _current.reset(token)
+        workers.close()
         if made:
             c10d.destroy_process_group()
