@@ -442,6 +442,18 @@ class Autoencoder(Portable):
         """Whether `estimate_norms` has something to estimate."""
         return any(isinstance(module, BatchNorm) for module in self.modules())
 
+    def share_norms(self, workers):
+        """Normalise training batches over the parts that several processes have.
+
+        Parameters
+        ----------
+        workers : Workers or None
+            None ends it.
+        """
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.workers = workers
+
     @property
     def warming(self):
         """Whether the warm-up of some part has not ended."""

@@ -233,6 +233,9 @@ class Net(NeuralNet):
         )
         self.has_step_hooks_ = self.module_.has_step_hooks
         watched = self.has_batch_callbacks_ or self.weights_.flat.grad is None
+        if share is not None and self.module_.has_batch_norm:
+            self.module_.share_norms(share.workers)
+            watched = True  # by the other processes
         self.step_ = None
         self.weights_.start_average()
         estimate_norms = self._norm_estimator(train)
@@ -471,12 +474,12 @@ class Net(NeuralNet):
 
         def closure():
             nonlocal loss, output
-            if batch.share == 0:
-                self.weights_.zero_gradient(self.optimizer_)
-            else:
-                loss, output = self.step_(batch, draws)
+            # Without rows, too, where others normalise batches with this process.
+            loss, output = self.step_(batch, draws)
             if batch.share is not None:
                 gradient = self.weights_.flat.grad
+                if batch.share == 0:
+                    gradient.zero_()  # of no rows the mean is NaN
                 self.share_.workers.add(gradient.mul_(batch.share))
             if self.gradient_clip is not None:
                 self.weights_.clip_gradient(self.gradient_clip)
@@ -618,6 +621,7 @@ class Net(NeuralNet):
         """Drop what only training needs."""
         self.weights_.release()
         self.share_ = None
+        self.module_.share_norms(None)
         self.module_.eval()
         self.optimizer_ = None
         self.initialize_virtual_params()  # which are those of the optimiser
