@@ -7,6 +7,7 @@ several fits can run at once, in the same processes.
 
 import time
 import warnings
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
@@ -14,7 +15,15 @@ from uuid import uuid4
 import dask
 import numpy as np
 from dask import array as da
-from distributed import Client, KilledWorker, get_client, get_worker, secede, wait
+from distributed import (
+    Client,
+    KilledWorker,
+    fire_and_forget,
+    get_client,
+    get_worker,
+    secede,
+    wait,
+)
 from distributed.comm import get_address_host
 from torch import distributed as c10d
 
@@ -165,6 +174,16 @@ def fit_on_cluster(model, client, timeout, X, sample_weight=None, X_val=None):
     BaseAutoencoder
         The same, fitted.
     """
+    try:
+        return _fit_on_cluster(model, client, timeout, X, sample_weight, X_val)
+    except CancelledError as error:
+        # So Dask ends what depends on rows that were lost with a worker.
+        raise WorkerError(
+            "A worker died that had rows of X, or the fit was cancelled."
+        ) from error
+
+
+def _fit_on_cluster(model, client, timeout, X, sample_weight, X_val):
     parts = client.compute(_partitions(X, sample_weight))
     wait(parts)
     for part in parts:
@@ -195,8 +214,10 @@ def fit_on_cluster(model, client, timeout, X, sample_weight=None, X_val=None):
         model, said = _result(client, futures)
     except BaseException:
         client.cancel(list(futures.values()), force=True)
-        alive = [address for address in held if address in client.nthreads()]
-        client.run(_stop, name, workers=alive, wait=False, on_error="ignore")
+        # Not by `client.run`, which waits for workers that do not answer.
+        for address in held.keys() & client.nthreads().keys():
+            stop = client.submit(_stop, name, workers=[address], **where)
+            fire_and_forget(stop)
         raise
     for message, category in said:
         warn_user(message, category)
@@ -267,9 +288,8 @@ def _result(client, futures):
         lost = [a for a in lost if a not in client.nthreads()]
         if lost:
             raise WorkerError(f"Worker {lost[0]} died during the fit.")
-        cancelled = any(f.status in ("cancelled", "lost") for f in futures.values())
-        if cancelled:
-            raise WorkerError("The fit was cancelled.")
+        if any(f.status in ("cancelled", "lost") for f in futures.values()):
+            raise CancelledError
         if failures and (not pending or time.monotonic() - failed_at > _LAST_WORDS):
             raise WorkerError(str(failures[0])) from failures[0]
     return next(iter(futures.values())).result()

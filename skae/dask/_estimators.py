@@ -339,7 +339,7 @@ class AutoencoderTransformer(_OnCluster, LocalTransformer):
     >>> import dask.array as da
     >>> from distributed import Client
     >>> from skae.dask import AutoencoderTransformer
-    >>> client = Client(processes=False, n_workers=1, dashboard_address=None)
+    >>> client = Client(processes=False, n_workers=1, dashboard_address=":0")
     >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
     >>> model = AutoencoderTransformer(2, random_state=0).fit(X)
     >>> model.transform(X)
@@ -390,7 +390,7 @@ class AutoencoderOutlierDetector(_OnCluster, LocalDetector):
     >>> import dask.array as da
     >>> from distributed import Client
     >>> from skae.dask import AutoencoderOutlierDetector
-    >>> client = Client(processes=False, n_workers=1, dashboard_address=None)
+    >>> client = Client(processes=False, n_workers=1, dashboard_address=":0")
     >>> X = da.random.default_rng(0).normal(size=(1000, 5), chunks=(250, 5))
     >>> detector = AutoencoderOutlierDetector(2, random_state=0).fit(X)
     >>> detector.score_samples(X)

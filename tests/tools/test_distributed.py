@@ -44,7 +44,7 @@ X = _rows(1500)
 
 def _cluster():
     return distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     )
 
 
@@ -348,8 +348,8 @@ def test_two_fits_at_once(client):
 ENDLESS = {"max_epochs": 10**6, "early_stopping": False, "random_state": 0}
 
 
-def _fit_and_do(model, rows, action):
-    """Fit, and do something when training has begun; return the error."""
+def _fit_and_do(client, model, rows, action):
+    """Fit, and do something when both workers train; return the error."""
     errors = []
 
     def fit():
@@ -360,7 +360,14 @@ def _fit_and_do(model, rows, action):
 
     thread = threading.Thread(target=fit)
     thread.start()
-    time.sleep(3)
+    name = "skae.dask._cluster"
+
+    def trains():
+        return name in sys.modules and bool(sys.modules[name]._running)
+
+    while not all(client.run(trains).values()):
+        time.sleep(0.2)
+    time.sleep(1)
     action()
     thread.join()
     return errors[0]
@@ -373,7 +380,7 @@ def test_worker_that_dies():
         model = AutoencoderTransformer(3, **ENDLESS)
         pids = client.run(os.getpid)
         error = _fit_and_do(
-            model, rows, lambda: os.kill(pids[sorted(pids)[1]], signal.SIGKILL)
+            client, model, rows, lambda: os.kill(pids[sorted(pids)[1]], signal.SIGKILL)
         )
         assert isinstance(error, WorkerError)
         assert not hasattr(model, "n_features_in_")
@@ -390,7 +397,9 @@ def test_worker_that_does_not_answer():
         stopped = pids[sorted(pids)[1]]
         model = AutoencoderTransformer(3, timeout=5, **ENDLESS)
         try:
-            error = _fit_and_do(model, rows, lambda: os.kill(stopped, signal.SIGSTOP))
+            error = _fit_and_do(
+                client, model, rows, lambda: os.kill(stopped, signal.SIGSTOP)
+            )
         finally:
             os.kill(stopped, signal.SIGCONT)
         assert isinstance(error, WorkerError)
