@@ -49,19 +49,12 @@ class Batch(NamedTuple):
         Which entries are known. None is all of them.
     input : Tensor of shape (n_rows, n_features) or None
         Rows to reconstruct them from, scaled. None is ``x``.
-
-    Attributes
-    ----------
-    share : float or None
-        Share of the rows of the step that are here. None: all of them are.
     """
 
     x: Tensor
     weight: Tensor | None = None
     mask: Tensor | None = None
     input: Tensor | None = None
-
-    share = None
 
     @property
     def seen(self):
@@ -415,4 +408,10 @@ class SharedBatches(Batches):
 
 
 class _Part(Batch):
-    """A batch with an attribute of its own."""
+    """The rows of a step that one of several processes has.
+
+    Attributes
+    ----------
+    share : float
+        Share of the rows of the step that these are.
+    """

@@ -476,11 +476,13 @@ class Net(NeuralNet):
             nonlocal loss, output
             # Without rows, too, where others normalise batches with this process.
             loss, output = self.step_(batch, draws)
-            if batch.share is not None:
+            if self.share_ is not None:
                 gradient = self.weights_.flat.grad
-                if batch.share == 0:
+                if len(batch.x):
+                    gradient.mul_(batch.share)
+                else:
                     gradient.zero_()  # of no rows the mean is NaN
-                self.share_.workers.add(gradient.mul_(batch.share))
+                self.share_.workers.add(gradient)
             if self.gradient_clip is not None:
                 self.weights_.clip_gradient(self.gradient_clip)
             if self.has_batch_callbacks_:

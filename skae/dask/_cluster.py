@@ -38,7 +38,7 @@ __all__ = ["cluster_of", "fit_on_cluster", "is_frame", "is_lazy", "whole_rows"]
 _PATIENCE = 1.0
 _LAST_WORDS = 5.0
 # Fits on this worker, by their names.
-_running = {}
+_running: dict[str, object] = {}
 
 
 class _Meeting:

@@ -214,7 +214,7 @@ class _OnCluster:
         name = "reconstruction_error"
         return self._by_blocks(name, X, columns, per_feature=bool(per_feature))
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None, *, X_target=None):
         """Return R², the share of the variance explained by the reconstruction.
 
         Parameters
@@ -223,6 +223,8 @@ class _OnCluster:
             Rows in the units of the training data; or rows in memory.
         y : object
             Ignored.
+        sample_weight, X_target : array-like, default=None
+            For rows in memory only, as the local estimator takes them.
 
         Returns
         -------
@@ -230,7 +232,11 @@ class _OnCluster:
             As by the local estimator; it is computed, on the cluster.
         """
         if not is_lazy(X):
-            return self._local.score(self, X)
+            return self._local.score(self, X, y, sample_weight, X_target=X_target)
+        if sample_weight is not None or X_target is not None:
+            raise ValueError(
+                "sample_weight and X_target are not supported for collections of Dask."
+            )
         residual = self.reconstruction_error(X, per_feature=True).sum()
         X = X.to_dask_array() if is_frame(X) else X
         distance = X.astype(np.float64) - self.mean_

@@ -159,8 +159,7 @@ def main():
                 seconds = time.monotonic() - begin
                 longest = max(longest, seconds)
                 print(f"{n_fits:3} {fault.__name__:12} {seconds:6.1f} s  {what}")
-            client.wait_for_workers(2, timeout=HANGS)
-            again = Fit(rows_on(client, [X[:600], X[600:]]))
+            again = Fit(da.from_array(X, chunks=(600, 64)))
             again.join(HANGS)
             counts["next fit works"] += again.error is None and not again.is_alive()
     print(f"{n_fits} fits: {dict(counts)}; the longest took {longest:.0f} s")
