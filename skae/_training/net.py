@@ -277,7 +277,8 @@ class Net(NeuralNet):
                 break
         self.selection_.finish()
         if share is not None:
-            share.workers.copy_first(*self.module_.state_dict().values())
+            state = {n: t.cpu() for n, t in self.module_.state_dict().items()}
+            self.module_.load_state_dict(share.workers.of_first(state))
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
         self.trial_ = self.selection_.trial

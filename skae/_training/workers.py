@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import distributed as c10d
 
+from .._compat.torch import has_own_backend
 from ..exceptions import WorkerError
 
 __all__ = ["Workers", "current_workers", "distributed"]
@@ -54,8 +55,9 @@ class Workers:
 
     def add(self, tensor):
         """Replace a tensor by the sum over all processes, and return it."""
-        self._call("allreduce", [tensor])
-        return tensor
+        sent = self._sent(tensor)
+        self._call("allreduce", [sent])
+        return tensor if sent is tensor else tensor.copy_(sent)
 
     def sums(self, *numbers):
         """Return sums of numbers, as floats."""
@@ -64,7 +66,10 @@ class Workers:
     def copy_first(self, *tensors):
         """Overwrite tensors by those of the first process."""
         for tensor in tensors:
-            self._call("broadcast", [tensor], c10d.BroadcastOptions())
+            sent = self._sent(tensor)
+            self._call("broadcast", [sent], c10d.BroadcastOptions())
+            if sent is not tensor:
+                tensor.copy_(sent)
 
     def of_first(self, value):
         """Return a value of the first process; what the others pass is ignored."""
@@ -103,6 +108,12 @@ class Workers:
             if other is not None:
                 other.add_note(f"Raised by worker {rank} of {self.size}.")
                 raise other
+
+    def _sent(self, tensor):
+        """Return a tensor where the group can send it."""
+        device = torch.device(tensor.device.type)
+        there = device.type == "cpu" or has_own_backend(self._group, device)
+        return tensor if there else tensor.cpu()
 
     def close(self):
         """Leave: what is sent from now on is an error, here and where it is awaited."""
@@ -162,6 +173,12 @@ def distributed(group=None, *, timeout=300.0):
         must be longer than what one of them may need more than another for a pass over
         its rows. A group that is there already has a time-out of its own.
 
+    Yields
+    ------
+    workers : object
+        With the attributes ``rank``, the number of this process, and ``size``, that of
+        processes.
+
     Raises
     ------
     RuntimeError
@@ -170,8 +187,8 @@ def distributed(group=None, *, timeout=300.0):
         By ``fit``, if another process died, or did not answer within the time-out. The
         estimator is then unchanged.
 
-    Examples
-    --------
+    Notes
+    -----
     A script for ``torchrun --nproc-per-node=2 script.py``:
 
     .. code-block:: python
@@ -179,12 +196,27 @@ def distributed(group=None, *, timeout=300.0):
         import numpy as np
         import skae
 
-        with skae.distributed():
-            rank = torch.distributed.get_rank()
-            X = np.load(f"rows-{rank}.npy", mmap_mode="r")
+        with skae.distributed() as workers:
+            X = np.load(f"rows-{workers.rank}.npy", mmap_mode="r")
             model = skae.AutoencoderTransformer(8, random_state=0).fit(X)
-        if rank == 0:
+        if workers.rank == 0:
             skae.save(model, "model.skae")
+
+    Examples
+    --------
+    With a group that is there already, here of one process:
+
+    >>> import numpy as np
+    >>> import torch.distributed
+    >>> import skae
+    >>> store = torch.distributed.HashStore()
+    >>> torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    >>> X = np.random.default_rng(0).normal(size=(1000, 5))
+    >>> with skae.distributed():
+    ...     model = skae.AutoencoderTransformer(2, random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (1000, 2)
+    >>> torch.distributed.destroy_process_group()
     """
     made = group is None and not c10d.is_initialized()
     if made:

@@ -27,6 +27,7 @@ from distributed import (
 from distributed.comm import get_address_host
 from torch import distributed as c10d
 
+from .._compat.torch import gloo_group
 from .._training.workers import distributed
 from .._warning import warn_user
 from ..exceptions import WorkerError
@@ -69,11 +70,8 @@ class _Meeting:
         if self._store.add(f"rank {rank}", 1) > 1:
             # Dask starts tasks again whose worker was lost.
             raise WorkerError(f"Worker {rank} of {size} was started anew.")
-        options = c10d.ProcessGroupGloo._Options()
-        options._timeout = timedelta(seconds=self._timeout)
-        options._devices = [c10d.ProcessGroupGloo.create_device(hostname=host)]
         try:
-            return c10d.ProcessGroupGloo(self._store, rank, size, options)
+            return gloo_group(self._store, host, rank, size, self._timeout)
         except RuntimeError as error:
             raise WorkerError(
                 f"Worker {rank} of {size} did not meet the others within "
