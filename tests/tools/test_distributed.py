@@ -458,3 +458,14 @@ def test_torchrun(tmp_path):
 def test_context_without_processes():
     with pytest.raises(RuntimeError, match="torchrun"), skae.distributed():
         pass
+
+
+def test_search_inside_of_the_context():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    search = AutoencoderSearchCV(skae.AutoencoderTransformer(), {"lr": [1e-3]})
+    try:
+        with skae.distributed(), pytest.raises(ValueError, match="A search inside"):
+            search.fit(X)
+    finally:
+        torch.distributed.destroy_process_group()
