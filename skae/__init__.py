@@ -15,6 +15,7 @@ from . import (
 from ._files import load, save
 from ._imputer import AutoencoderImputer
 from ._outlier import AutoencoderOutlierDetector
+from ._training.workers import distributed
 from ._transformer import AutoencoderTransformer
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "bottlenecks",
     "corruptions",
     "displays",
+    "distributed",
     "exceptions",
     "inspection",
     "load",

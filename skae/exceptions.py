@@ -4,8 +4,9 @@ There is one warning for each problem that a fit can have. These derive from
 :class:`FitWarning`, so that a single filter ignores them or turns them into errors.
 :class:`LargestCodeWarning` is one of a search.
 
-Errors are those of Python and scikit-learn, but for files: :class:`InvalidFileError`,
-:class:`NewerFormatError` and :class:`UntrustedObjectError`.
+Errors are those of Python and scikit-learn, but for files, :class:`InvalidFileError`,
+:class:`NewerFormatError` and :class:`UntrustedObjectError`, and for fits of several
+processes, :class:`WorkerError`.
 """
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "OutOfMemoryWarning",
     "OvercompleteWarning",
     "UntrustedObjectError",
+    "WorkerError",
     "WorseThanPCAWarning",
 ]
 
@@ -109,6 +111,15 @@ class InvalidFileError(ValueError):
 
 class NewerFormatError(InvalidFileError):
     """:func:`skae.load` got a file of a later format: it needs a later skae."""
+
+
+class WorkerError(RuntimeError):
+    """A process that takes part in a fit lost another one.
+
+    That one died, failed, or did not answer within the time-out of
+    :func:`skae.distributed` or of the estimators of :mod:`skae.dask`. Nothing was
+    fitted.
+    """
 
 
 class UntrustedObjectError(TypeError):

@@ -41,7 +41,7 @@ LAYERS = [
     {"_training"},
     {"_base", "_nested", "_symbols", "inspection"},
     {"_outlier", "_transformer"},
-    {"_imputer", "displays", "model_selection", "testing"},
+    {"_imputer", "dask", "displays", "model_selection", "testing"},
     {"__init__", "_files"},
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

@@ -1,6 +1,9 @@
 """Private API of PyTorch: hooks of modules, versions of tensors, modes, kernels."""
 
+from datetime import timedelta
+
 import torch
+from torch.distributed import ProcessGroupGloo
 from torch.nn.modules import module as _nn_module
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
@@ -9,8 +12,10 @@ __all__ = [
     "aten",
     "disable_function_modes",
     "function_state",
+    "gloo_group",
     "has_function_modes",
     "has_hooks",
+    "has_own_backend",
     "is_any_autocast_enabled",
     "modules_of",
     "set_function_state",
@@ -103,3 +108,27 @@ def has_hooks(module):
             for p in module.parameters()
         )
     )
+
+
+def has_own_backend(group, device):
+    """Return whether a group of processes sends tensors on a device by themselves."""
+    return device in getattr(group, "_device_types", ())
+
+
+def gloo_group(store, host, rank, size, timeout):
+    """Return a group of processes that does not belong to the global state of torch.
+
+    Parameters
+    ----------
+    store : torch.distributed.Store
+        Where they meet.
+    host : str
+        Address of this process.
+    rank, size : int
+    timeout : float
+        In seconds.
+    """
+    options = ProcessGroupGloo._Options()
+    options._timeout = timedelta(seconds=timeout)
+    options._devices = [ProcessGroupGloo.create_device(hostname=host)]
+    return ProcessGroupGloo(store, rank, size, options)

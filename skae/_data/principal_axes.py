@@ -172,7 +172,8 @@ class PrincipalAxes:
         noise = max(n_samples, len(mean)) * np.finfo(np.float64).eps
         axes._keep(variances, noise, fewer if n_components is None else n_components)
         # Directions without variance, if any, are in the order of the eigenvectors.
-        leading = vectors[:, : axes.n_components].T
+        axes._axes_of = lambda k: vectors[:, :k].T
+        leading = axes._axes_of(axes.n_components)
         _, axes._axes = svd_flip(None, leading, u_based_decision=False)
         return axes
 

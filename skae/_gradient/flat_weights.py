@@ -143,6 +143,12 @@ class FlatWeights:
         """The running average, a Tensor, or None."""
         return self._average
 
+    @property
+    def buffers(self):
+        """The weights and, if there is one, their running average."""
+        average = [] if self._average is None else [self._average]
+        return [self.flat.data, *average]
+
     def settle(self):
         """Replace the weights by their running average."""
         if self._average is not None:

@@ -442,6 +442,18 @@ class Autoencoder(Portable):
         """Whether `estimate_norms` has something to estimate."""
         return any(isinstance(module, BatchNorm) for module in self.modules())
 
+    def share_norms(self, workers):
+        """Normalise training batches over the parts that several processes have.
+
+        Parameters
+        ----------
+        workers : Workers or None
+            None ends it.
+        """
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.workers = workers
+
     @property
     def warming(self):
         """Whether the warm-up of some part has not ended."""
@@ -466,8 +478,15 @@ class Autoencoder(Portable):
             Share of the planned steps done, in (0, 1].
         batch : Batch
         draws, output
-            Of the step: what `forward` got and returned.
+            Of the step: what `forward` got and returned. None of no rows.
         """
+        if output is not None:
+            self._observe(batch, draws, output)
+        for module in self.children():
+            if (after_step := _hook(module, "after_step")) is not None:
+                after_step(progress)
+
+    def _observe(self, batch, draws, output):
         _, code, _, h = output
         if (observe := _hook(self.encoder, "observe")) is not None:
             seen = self.corrupted(batch.seen, draws)
@@ -476,9 +495,11 @@ class Autoencoder(Portable):
             observe(h, code, draws.get("bottleneck"), batch.weight)
         if (observe := _hook(self.decoder, "observe")) is not None:
             observe(self.expanded(code), draws.get("decoder"))
-        for module in self.children():
-            if (after_step := _hook(module, "after_step")) is not None:
-                after_step(progress)
+
+    @property
+    def observes(self):
+        """Whether some part looks at the rows of every step."""
+        return any(_hook(m, "observe") is not None for m in self.children())
 
 
 def _hook(module, name):

@@ -11,8 +11,17 @@ from torch import Tensor
 from .._data.missing import Known
 from .._data.source import Resident, chunk_rows
 from .._data.subsample import subsample
+from .workers import Workers
 
-__all__ = ["Batch", "Batches", "Data", "Rows", "hides_entries"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Data",
+    "Rows",
+    "Share",
+    "SharedBatches",
+    "hides_entries",
+]
 
 
 # Share of the rows with missing entries from which others are hidden in training; and
@@ -254,11 +263,39 @@ class _Hidden:
         return self._rows.seen(index, self._generator)
 
 
+class Share(NamedTuple):
+    """What one of several processes trains on.
+
+    Parameters
+    ----------
+    workers : Workers
+    rows : Rows
+        The training rows of this process.
+    sizes : list of int
+        Number of training rows of each process.
+    """
+
+    workers: Workers
+    rows: Rows
+    sizes: list
+
+
 class Data(NamedTuple):
-    """The training set and the validation set, if there is one."""
+    """The training set and the validation set, if there is one.
+
+    Parameters
+    ----------
+    train : Rows
+    validation : Rows or None
+        The same in all processes that train together.
+    share : Share or None
+        What this process trains on, where there are several. All have the same
+        ``train`` then, a sample of all rows.
+    """
 
     train: Rows
     validation: Rows | None = None
+    share: Share | None = None
 
 
 def hides_entries(known, n_rows):
@@ -336,3 +373,45 @@ class Batches:
         """Return all rows of the next pass in its order: a batch of rows in memory."""
         rows = self._next()
         return rows[rows.order(self._generator)]
+
+
+class SharedBatches(Batches):
+    """The part of each batch that one of several processes has.
+
+    All processes take as many steps. Each has about the same share of every step, which
+    may be no row at all.
+
+    Parameters
+    ----------
+    share : Share
+    batch_size : int
+        Largest number of rows in a batch, of all processes together.
+    generator : torch.Generator
+    """
+
+    def __init__(self, share, batch_size, generator):
+        super().__init__(share.rows, batch_size, generator)
+        self._sizes = np.array(share.sizes)
+        self._rank = share.workers.rank
+
+    def __len__(self):
+        return math.ceil(self._sizes.sum() / self._batch_size)
+
+    def __iter__(self):
+        # As `tensor_split` and `Stream.shuffled` divide rows.
+        least, larger = np.divmod(self._sizes, len(self))
+        for i, batch in enumerate(super().__iter__()):
+            n_rows = least + (i < larger)
+            part = _Part(*batch)
+            part.share = float(n_rows[self._rank] / n_rows.sum())
+            yield part
+
+
+class _Part(Batch):
+    """The rows of a step that one of several processes has.
+
+    Attributes
+    ----------
+    share : float
+        Share of the rows of the step that these are.
+    """

@@ -210,7 +210,8 @@ def pca_residual(plan, axes):
     ndarray of shape (n_features,)
         Scaled.
     """
-    if not plan.has_pairs and plan.known is None:
+    # Of a sample, the error of the same rows.
+    if not plan.has_pairs and plan.known is None and plan.share is None:
         return axes.residual_variance
     encode, decode = axes.statistics(plan.x).pca()
     error = 0.0

@@ -109,6 +109,12 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         axes, seeds = axes.cut(n_components), draw_seeds(plan.random_state)
     at_pca = plan.parts.has_pca_start and previous is None
     net = make_net(plan, axes, seeds, previous)
+    if plan.share is not None and net.module_.observes:
+        raise ValueError(
+            "Not supported with several processes: a part that keeps statistics of the "
+            f"steps. Got bottleneck={plan.parts.bottleneck!r} and "
+            f"architecture={plan.parts.architecture!r}."
+        )
     network = progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
     )
@@ -121,7 +127,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
         yield from trained(training(net))
     except torch.cuda.OutOfMemoryError:
         # Once: what still does not fit is too large by more than a batch.
-        if plan.batch_size == 1:
+        if plan.batch_size == 1 or plan.share is not None:
             raise
         # What the failed training holds is only let go of when this block is left.
         net = None

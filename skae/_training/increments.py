@@ -329,7 +329,7 @@ def summary(fit):
     )
     scale, center = plan.scaling.scale.numpy(), plan.scaling.center.numpy()
     return (
-        len(plan.rows),
+        plan.n_rows,
         axes.mean,
         leading.copy(),
         variances.copy(),

@@ -19,7 +19,7 @@ from .._gradient.flat_weights import FlatWeights
 from .._gradient.step import choose_step
 from .._model.autoencoder import Objective
 from .._model.portable import is_available
-from .batches import Batches, Rows
+from .batches import Batches, Rows, SharedBatches
 from .device import multiplications, threads_for
 from .progress import NetworkProgress
 from .selection import Selection
@@ -88,6 +88,8 @@ class Net(NeuralNet):
     _transient = (
         *("batches_", "generator_", "pass_", "selection_", "step_", "weights_"),
     )
+    # What this process trains on, where several train together: see `Share`.
+    share_ = None
     # Attributes that change from epoch to epoch, beside the parts that have a state.
     _changing = (
         *("diverged_", "divergences_", "step_name_"),
@@ -204,20 +206,24 @@ class Net(NeuralNet):
             self.optimizer_.load_state_dict(state["optimizer"])
         self.notify("on_train_begin", X=X, y=None)
         self.check_training_readiness()
-        train, validation = X
+        train, validation, self.share_ = X
         if validation is not None:
             validation = self._hidden(validation)
         epochs = self.max_epochs if epochs is None else epochs
         if not self.weights_.parameters:
             epochs = 0  # nothing to train
         progress = NetworkProgress() if progress is None else progress
-        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        share = self.share_
+        seed = self.seed if share is None else share.workers.seed(self.seed)
+        self.generator_ = torch.Generator(self.device).manual_seed(seed)
         self.stop_training_ = self.diverged_ = False
         self.divergences_ = []
         self.stop_reason_ = self.step_name_ = None
-        self.n_planned_steps_ = self.max_epochs * math.ceil(
-            len(train) / self.batch_size
-        )
+        if share is None:
+            self.batches_ = self.get_iterator(train, training=True)
+        else:
+            self.batches_ = SharedBatches(share, self.batch_size, self.generator_)
+        self.n_planned_steps_ = self.max_epochs * len(self.batches_)
         for _, callback in self.callbacks_:
             _check_works_here(callback)
             if epochs and validation is None:
@@ -227,9 +233,11 @@ class Net(NeuralNet):
         )
         self.has_step_hooks_ = self.module_.has_step_hooks
         watched = self.has_batch_callbacks_ or self.weights_.flat.grad is None
+        if share is not None and self.module_.has_batch_norm:
+            self.module_.share_norms(share.workers)
+            watched = True  # by the other processes
         self.step_ = None
         self.weights_.start_average()
-        self.batches_ = self.get_iterator(train, training=True)
         estimate_norms = self._norm_estimator(train)
         estimate_norms()
         self.selection_ = self._start_selection(validation)
@@ -241,6 +249,9 @@ class Net(NeuralNet):
         datasets = {"dataset_train": train, "dataset_valid": validation}
         for number in range(first, epochs):
             progress.begin_epoch(number)
+            if share is not None:
+                # Processors of another kind round in another way.
+                share.workers.copy_first(*self.weights_.buffers)
             self.notify("on_epoch_begin", **datasets)
             # Callbacks may have replaced or frozen weights, or set hooks, by now.
             self.weights_.bind()
@@ -255,6 +266,8 @@ class Net(NeuralNet):
                 self.notify("on_epoch_end", **datasets)
                 if progress.end_epoch(number, self):
                     self.stop_training_ = True
+                if share is not None:
+                    self.stop_training_ = share.workers.of_first(self.stop_training_)
             last = self.stop_training_ or number + 1 == epochs
             if not last and self.divergences_[-1:] == [len(self.history)]:
                 self._go_back()
@@ -263,6 +276,9 @@ class Net(NeuralNet):
             if last:
                 break
         self.selection_.finish()
+        if share is not None:
+            state = {n: t.cpu() for n, t in self.module_.state_dict().items()}
+            self.module_.load_state_dict(share.workers.of_first(state))
         if self.stop_reason_ is None:
             self.stop_reason_ = "callback" if self.stop_training_ else "max_epochs"
         self.trial_ = self.selection_.trial
@@ -426,11 +442,15 @@ class Net(NeuralNet):
                 self.notify("on_batch_begin", batch=batch, training=training)
                 self.weights_.bind()
             step = step_fn(batch)
-            total.add_(step["loss"], alpha=len(batch.x))
+            if len(batch.x):
+                total.add_(step["loss"], alpha=len(batch.x))
             n_rows += len(batch.x)
             if self.has_batch_callbacks_:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.record_epoch(f"{prefix}_loss", float(total) / n_rows)
+        total = float(total)
+        if self.share_ is not None:
+            total, n_rows = self.share_.workers.sums(total, n_rows)
+        self.record_epoch(f"{prefix}_loss", total / n_rows)
 
     def record_epoch(self, name, loss):
         """Record the loss of an epoch, when all of its steps have been taken."""
@@ -455,7 +475,15 @@ class Net(NeuralNet):
 
         def closure():
             nonlocal loss, output
+            # Without rows, too, where others normalise batches with this process.
             loss, output = self.step_(batch, draws)
+            if self.share_ is not None:
+                gradient = self.weights_.flat.grad
+                if len(batch.x):
+                    gradient.mul_(batch.share)
+                else:
+                    gradient.zero_()  # of no rows the mean is NaN
+                self.share_.workers.add(gradient)
             if self.gradient_clip is not None:
                 self.weights_.clip_gradient(self.gradient_clip)
             if self.has_batch_callbacks_:
@@ -489,7 +517,11 @@ class Net(NeuralNet):
         self._set_training(False)
         rows = self._hidden(rows)
         generator = torch.Generator(self.device).manual_seed(self.seed + 1)
-        terms = []
+        if self.share_ is not None:
+            workers = self.share_.workers
+            parts = np.array_split(np.arange(len(rows)), workers.size)
+            rows = rows.take(parts[workers.rank])
+        terms = [torch.zeros(0)]
         n_draws = _NESTED_DRAWS if self.module_.is_nested else 1
         for x, weight, mask, given in self.get_iterator(rows):
             of_batch = 0.0
@@ -499,7 +531,10 @@ class Net(NeuralNet):
                 cost = self.criterion_.per_batch(output, weight)
                 of_batch += self.criterion_.per_sample(output, weight) + cost
             terms.append(of_batch / n_draws)
-        return torch.cat(terms).double().cpu().numpy()
+        terms = torch.cat([each.double().cpu() for each in terms]).numpy()
+        if self.share_ is not None:
+            terms = np.concatenate(self.share_.workers.of_all(terms))
+        return terms
 
     def partial_fit(
         self,
@@ -588,6 +623,8 @@ class Net(NeuralNet):
     def _release(self):
         """Drop what only training needs."""
         self.weights_.release()
+        self.share_ = None
+        self.module_.share_norms(None)
         self.module_.eval()
         self.optimizer_ = None
         self.initialize_virtual_params()  # which are those of the optimiser

@@ -17,11 +17,19 @@ from .._data.scaling import fit_scaling
 from .._data.source import Source, scaled_rows
 from .._model.autoencoder import Parts
 from .._model.mixed_loss import MixedLoss
-from .batches import Data, Rows, hides_entries
+from .batches import Data, Rows, Share, hides_entries
 from .checkpoint import Checkpoints
 from .device import resolve_device
 
-__all__ = ["FEW_ROWS", "Plan", "Settings", "batch_rows", "draw_seeds", "prepare"]
+__all__ = [
+    "FEW_ROWS",
+    "Plan",
+    "Settings",
+    "batch_rows",
+    "draw_seeds",
+    "n_held_out",
+    "prepare",
+]
 
 # Validation rows that are held out whatever `validation_fraction` is: the largest of
 # these numbers that is no more than a quarter of the rows. Fewer than the smallest
@@ -133,6 +141,9 @@ class Plan:
         Of the weights and of the training of the first network.
     random_state : RandomState
         Source of further seeds.
+    share : Share or None
+        What this process trains on, where several train together. The training rows
+        are a sample of all, then.
     """
 
     settings: Settings
@@ -155,6 +166,7 @@ class Plan:
     n_epochs: int | None
     seeds: tuple
     random_state: np.random.RandomState
+    share: Share | None = None
 
     @property
     def has_pairs(self):
@@ -180,6 +192,15 @@ class Plan:
             share = np.ones(len(self.rows)) if self.weight is None else self.weight
             count = share.sum() - share @ self.target.stored().missing()
         return np.maximum(count, 1e-300)
+
+    @property
+    def n_rows(self):
+        """Number of rows, those that validate included, of all processes."""
+        if self.share is None:
+            return len(self.rows)
+        return sum(self.share.sizes) + (
+            0 if self.validation is None else len(self.validation)
+        )
 
     @property
     def n_validation(self):
@@ -219,15 +240,16 @@ class Plan:
             x, given = scaled_rows(self.X_val, self.scaling), None
             if self.has_pairs:
                 x, given = scaled_rows(self.X_val_target, self.scaling), x
-            return Data(rows, self._validation_set(x, given))
+            return Data(rows, self._validation_set(x, given), self.share)
         if self.validation is None:
-            return Data(rows)
+            return Data(rows, None, self.share)
         if self.x.streamed:
             # They are in memory already.
             held_out = scaled_rows(self._held_out, self.scaling)
             train = rows.without(self.validation)
             return Data(train, self._validation_set(held_out))
-        return Data(rows.without(self.validation), rows.take(self.validation))
+        train, held_out = rows.without(self.validation), rows.take(self.validation)
+        return Data(train, held_out, self.share)
 
     def _validation_set(self, x, given=None):
         """Return scaled rows of their own, as a validation set."""
@@ -402,7 +424,9 @@ def prepare(
     validation = None
     if X_val is None and settings.early_stopping:
         fraction = settings.validation_fraction
-        validation = _draw_validation(holdout, len(rows), fraction, random_state)
+        n_rows = n_held_out(len(rows), fraction)
+        if holdout.is_splitter or n_rows:
+            validation = holdout.draw(len(rows), n_rows, random_state)
     return Plan(
         settings=settings,
         parts=parts,
@@ -437,15 +461,13 @@ def draw_seeds(random_state):
     return tuple(map(int, random_state.randint(np.iinfo(np.int32).max, size=2)))
 
 
-def _draw_validation(holdout, n_samples, fraction, random_state):
-    """Return the indices of validation rows, or None where there are too few."""
-    if holdout.is_splitter:
-        return holdout.draw(n_samples, None, random_state)
+def n_held_out(n_samples, fraction):
+    """Return how many rows to hold out; none where there are too few."""
     at_least = [n_rows for n_rows in _AT_LEAST if n_rows <= n_samples // 4]
     n_rows = max([round(fraction * n_samples), *at_least])
     if n_rows < min(_AT_LEAST) or n_rows >= n_samples:
-        return None
-    return holdout.draw(n_samples, n_rows, random_state)
+        return 0
+    return n_rows
 
 
 def batch_rows(batch_size, n_samples):

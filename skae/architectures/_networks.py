@@ -287,9 +287,16 @@ class BatchNorm(nn.Module):
     ----------
     n_features : int
         Number of units or channels.
+
+    Attributes
+    ----------
+    workers : Workers or None
+        Processes that a batch of a training step is divided among: its statistics are
+        those of all parts. None: there is one.
     """
 
     eps = 1e-5  # that of torch.nn.BatchNorm1d
+    workers = None
 
     def __init__(self, n_features):
         super().__init__()
@@ -302,6 +309,8 @@ class BatchNorm(nn.Module):
     def forward(self, x):
         others = [i for i in range(x.ndim) if i != 1]
         batch = self.training and len(x) > 1
+        if self.training and self._mode is None and self.workers is not None:
+            return _OverWorkers.apply(x, self.weight, self.bias, self)
         if self._mode == "estimate" and len(x) > 1:
             # Faster than torch.var_mean: with this momentum the kernel replaces the
             # statistics by those of the rows, with the unbiased variance.
@@ -342,6 +351,50 @@ class BatchNorm(nn.Module):
             yield
         finally:
             self._mode = None
+
+
+class _OverWorkers(torch.autograd.Function):
+    """Batch normalisation over the parts of a batch that several processes have.
+
+    Each has the gradient of the mean over its own part, which may have no rows. These
+    are averaged later, by the number of rows.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, norm):
+        """Return normalised rows."""
+        others = [i for i in range(x.ndim) if i != 1]
+        shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
+        rows = x.double()
+        n_here = rows.numel() // len(weight)
+        sums = rows.new_tensor([n_here])
+        sums = torch.cat([sums, rows.sum(others), rows.square().sum(others)])
+        n_all, sums, squares = norm.workers.add(sums).split([1, *[len(weight)] * 2])
+        if n_all > 1:
+            mean = sums / n_all
+            variance = (squares / n_all - mean.square()).clamp_min(0)
+        else:
+            mean, variance = norm.mean.double(), norm.variance.double()
+        scale = (variance + norm.eps).rsqrt()
+        normed = ((rows - mean.view(shape)) * scale.view(shape)).to(x.dtype)
+        ctx.save_for_backward(normed, weight, scale.to(x.dtype))
+        ctx.workers, ctx.others, ctx.shape = norm.workers, others, shape
+        ctx.n_here, ctx.n_all = n_here, float(n_all)
+        return normed * weight.view(shape) + bias.view(shape)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        """Return the gradients of rows, weight and bias."""
+        normed, weight, scale = ctx.saved_tensors
+        d_bias = gradient.sum(ctx.others)
+        d_weight = (gradient * normed).sum(ctx.others)
+        factor = (weight * scale).view(ctx.shape)
+        if ctx.n_all > 1:
+            sums = torch.stack([d_bias, d_weight]) * (ctx.n_here / ctx.n_all)
+            of_mean, of_scale = ctx.workers.add(sums) / max(ctx.n_here, 1)
+            of_mean, of_scale = of_mean.view(ctx.shape), of_scale.view(ctx.shape)
+            gradient = gradient - of_mean - normed * of_scale
+        return factor * gradient, d_weight, d_bias, None
 
 
 class Branch(nn.Module):

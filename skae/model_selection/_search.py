@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from .._base import BaseAutoencoder
 from .._compat.sklearn import has_callbacks
 from .._pipelines import split_pipeline
+from .._training.workers import current_workers
 from .._warning import warn_user
 from ..exceptions import LargestCodeWarning
 from ..metrics import reconstruction_scorer
@@ -185,6 +186,11 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
         self : object
             The fitted search.
         """
+        if current_workers() is not None:
+            raise ValueError(
+                "A search inside of skae.distributed() is not supported: its processes "
+                "may choose different candidates. Search outside of it, on some rows."
+            )
         if has_callbacks(self):
             return super().fit(X, y, **params)
         with ExitStack() as back_end:

@@ -9,8 +9,10 @@ are no part of. Seconds are those of processors, the making of rows included.
     python tests/benchmarks/bench_scale.py files     # the same rows in files
     SKAE_DATA=... python tests/benchmarks/bench_scale.py shuffling
     SKAE_DATA=... python tests/benchmarks/bench_scale.py partial_fit
+    python tests/benchmarks/bench_scale.py workers   # of a local cluster of Dask
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from _data import adbench, load, standardised
-from _timing import ignore_warnings, in_fresh_process, memory_added
+from _timing import ignore_warnings, in_fresh_process, memory_added, random_rows
 
 from skae import AutoencoderTransformer
 from skae._data import readers, stream
@@ -207,6 +209,66 @@ def partial_fit(n_seeds="3"):
     print(f"geometric mean       {' '.join(f'{mean:7.3f}' for mean in means)}")
 
 
+def workers(n_repeats="5"):
+    """Rows per second of two workers beside one, each with one thread.
+
+    Only epochs are timed, one kind of fit after the other in each repeat.
+    """
+    import dask.array as da
+    from distributed import Client, LocalCluster
+
+    from skae.dask import AutoencoderTransformer as OnCluster
+
+    ignore_warnings()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before the workers start
+    names = "weights", "batch", "one", "two", "ratio"
+    print(f"{'hidden':>12}", *(f"{name:>9}" for name in names))
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        addresses = sorted(client.nthreads())
+        for hidden, batch_size, n_rows in (
+            ((128, 128), 256, 2**14),
+            ((512, 512), 1024, 2**14),
+            ((1024, 1024), 2048, 2**13),
+        ):
+            table = random_rows(n_rows, 256)
+            futures = [
+                client.scatter(half, workers=[address], hash=False)
+                for half, address in zip(np.split(table, 2), addresses, strict=True)
+            ]
+            futures.append(client.scatter(table, workers=addresses[:1], hash=False))
+            on_one, on_two = (
+                da.concatenate(
+                    [da.from_delayed(f, f.result().shape, table.dtype) for f in those]
+                )
+                for those in (futures[2:], futures[:2])
+            )
+            rates = []
+            for _ in range(int(n_repeats)):
+                for rows in on_one, on_two:
+                    model = OnCluster(
+                        16,
+                        architecture=MLP(hidden, norm=None),
+                        batch_size=batch_size,
+                        max_epochs=3,
+                        early_stopping=False,
+                        random_state=0,
+                    ).fit(rows)
+                    seconds = np.median(model.history_["seconds"])
+                    rates.append(n_rows / seconds)
+            one, two = np.median(np.reshape(rates, (-1, 2)), axis=0)
+            n_weights = sum(p.numel() for p in model.net_.module_.parameters())
+            print(
+                f"{hidden!s:>12} {n_weights:9,} {batch_size:9} {one:9,.0f} {two:9,.0f} "
+                f"{two / one:9.2f}",
+                flush=True,
+            )
+
+
 class Slices:
     """An array of which only slices can be had."""
 
@@ -219,5 +281,5 @@ class Slices:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:] or ["rows"]
-    parts = {f.__name__: f for f in (rows, files, shuffling, partial_fit)}
+    parts = {f.__name__: f for f in (rows, files, shuffling, partial_fit, workers)}
     parts[what](*arguments)
