@@ -1,29 +1,22 @@
 """Base class of both estimators: parameter checks, fit and inference."""
 
-from contextlib import contextmanager
 from copy import copy, deepcopy
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     clone,
 )
-from sklearn.utils import (
-    check_array,
-    check_consistent_length,
-    check_random_state,
-    check_scalar,
-)
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from ._card import caption, fit_card, with_tooltips
 from ._compat.sklearn import (
@@ -33,10 +26,7 @@ from ._compat.sklearn import (
     Interval,
     RealNotInt,
     StrOptions,
-    callback_state,
-    check_feature_names,
     fit_context,
-    has_callbacks,
     html_block,
     set_output_frame,
 )
@@ -48,77 +38,47 @@ from ._data.arrays import (
     on_host,
     unwrapped,
 )
-from ._data.categories import (
-    Categories,
-    categorical_columns,
-    explain_refusal,
-    refuse_dates,
-)
-from ._data.holdout import Holdout, HoldoutOfMany, group_codes
-from ._data.readers import reader_of
-from ._data.source import Source, source_of
-from ._data.sparse_table import canonical, joined
+from ._data.categories import Categories
+from ._data.sparse_table import joined
 from ._data.stream import Stream
-from ._data.validation import (
-    DTYPES,
-    are_missing,
-    check_flat,
-    checked_rows,
-    checked_weights,
-    has_missing,
-    weighted_rows,
-)
+from ._data.validation import DTYPES, check_flat, checked_weights
 from ._global_state import DefaultStateMixin
+from ._input import InputMixin
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
 from ._nested import NestedMixin
+from ._partial_fit import PartialFitMixin
+from ._rollback import all_or_nothing
+from ._shared_fit import SharedFitMixin
 from ._slots import check_integers, check_slots, stand_in
 from ._symbols import SymbolsMixin
 from ._training.checkpoint import Checkpoints
 from ._training.device import one_blas_thread
-from ._training.diagnosis import diagnose, measure
+from ._training.diagnosis import diagnose
 from ._training.fit import train
-from ._training.increments import MOST_COLUMNS, Increments, advance, summary
+from ._training.increments import summary
 from ._training.net import OPTIMIZERS
-from ._training.plan import FEW_ROWS, Settings, prepare
+from ._training.plan import Settings, prepare
 from ._training.progress import Progress
-from ._training.shared import prepare_shared
 from ._training.together import run
 from ._training.workers import current_workers
-from ._warning import warn_user
 from .architectures import Architecture
 from .bottlenecks import Bottleneck, Plain
 from .corruptions import Corruption
-from .exceptions import DivergenceWarning, IgnoredTargetWarning
 from .losses import Loss
 from .penalties import Penalty
 
 __all__ = ["BaseAutoencoder"]
 
-# Rows that are held out of a table that is read in chunks: the largest number, numbers
-# in them, and how many may be held out in any case.
-_MOST_HELD, _MAX_HELD, _LEAST_HELD = 2**17, 2**24, 2**12
 # What values are divided by where squares of them are too large: any are not, then.
 _LARGE_UNIT = 2.0**560
 
 
-class _Rows(NamedTuple):
-    """The rows of a fit, checked, and the settings that follow from them.
-
-    Sources, or None where there are none; see `prepare`.
-    """
-
-    settings: Settings
-    X: Source
-    weight: np.ndarray | None
-    X_val: Source | None
-    target: Source | None
-    X_val_target: Source | None
-    holdout: Holdout
-
-
 class BaseAutoencoder(
+    PartialFitMixin,
+    SharedFitMixin,
+    InputMixin,
     DefaultStateMixin,
     ArraysMixin,
     CallbackSupportMixin,
@@ -313,7 +273,7 @@ class BaseAutoencoder(
         """Fit: a generator that asks for networks to be trained; see `run`."""
         workers = current_workers()
         silent = workers is not None and not workers.is_first
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             with (
                 one_blas_thread(),
                 Progress(None if silent else self, listener) as progress,
@@ -327,189 +287,6 @@ class BaseAutoencoder(
             # At the end: callbacks during training get NumPy arrays.
             self._follow(X)
         return self
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, *, half_life=None):
-        """Train on further rows, in one pass over them.
-
-        The first call begins a model; a fitted one goes on, whether by `fit`, by
-        `partial_fit` or from a file. Mean, variances and principal axes are those of
-        all rows so far, whatever calls they came in.
-
-        While all rows so far are kept, which are about 4,500 of up to 1,000 columns,
-        scaling and number of components are learnt anew in each call, and training
-        begins anew at PCA, with one pass over all of them. From then on both stay, and
-        each call trains on its rows once, with the state of the optimiser and the
-        running average of the weights. Rows that are less than a batch wait for the
-        next call.
-
-        A share of ``validation_fraction`` of the rows of each call is held out. The
-        model is the network if it is better on these than PCA of all rows so far,
-        beyond noise; else it is PCA. Codes of different calls need not agree:
-        components may change their order and sign.
-
-        After `fit` the model changes once 1,000 rows have come, and of the earlier rows
-        only mean, variances and the axes of the code are known.
-
-        Parameters
-        ----------
-        X : array-like or data frame of shape (n_samples, n_features)
-            Further rows, dense and without missing values; at least two in the first
-            call. Calls of thousands of rows are the most efficient.
-        y : object
-            Ignored.
-        half_life : float, default=None
-            For data that drift: the number of rows after which earlier rows count half
-            in mean, variances and axes, and are half as likely to be among those that
-            are kept. It does not depend on how rows are cut into calls. None: all rows
-            count the same.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If rows have missing values or categories, or another number of columns than
-            before; if there are more than 4,096 columns; if parameters are not
-            supported (see the user guide), or were changed so that the network cannot
-            go on. The estimator is then unchanged.
-
-        Warns
-        -----
-        skae.exceptions.DivergenceWarning
-            If the loss was not finite: the rows were not trained on.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skae import AutoencoderTransformer
-        >>> rng = np.random.RandomState(0)
-        >>> model = AutoencoderTransformer(2, random_state=0)
-        >>> for _ in range(5):
-        ...     t = rng.uniform(-2, 2, size=(2000, 2))
-        ...     model = model.partial_fit(np.hstack([t, t**2, np.sin(t)]))
-        >>> model.n_samples_seen_
-        10000
-        """
-        with _all_or_nothing(self):
-            with one_blas_thread():
-                self._partial_fit(X, half_life)
-            self._follow(X)
-        return self
-
-    def _partial_fit(self, X, half_life):
-        if half_life is not None:
-            check_scalar(
-                half_life, "half_life", Real, min_val=0, include_boundaries="neither"
-            )
-        settings = self._settings()
-        self._check_incremental(settings)
-        before = getattr(self, "_increments", None)
-        is_first = before is None and not hasattr(self, "_model")
-        X = self._checked_increment(X, is_first)
-        settings.parts.loss.check_domain(X, "X")
-        if before is None:
-            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-            before = self._begun(X.shape[1], int(seed))
-        seen, fit = advance(
-            before,
-            settings,
-            self._cleaned(X),
-            getattr(self, "calibration_fraction", None) or 0.0,
-            half_life,
-        )
-        self._increments, self._seen = seen, None
-        self.n_samples_seen_ = seen.n_seen
-        if fit is None:
-            return
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            if name not in ("n_features_in_", "feature_names_in_", "n_samples_seen_"):
-                delattr(self, name)
-        self._withheld = None
-        if len(seen.calibration):
-            self._withheld = seen.calibration.rows, None, None
-        vars(self).update(fit.attributes() | measure(fit) | seen.attributes())
-        run(self._finish(fit, None))
-        if fit.net.diverged_:
-            warn_user(
-                "The loss was not finite: the rows of this call were not trained on. "
-                "Lower lr or gradient_clip.",
-                DivergenceWarning,
-            )
-
-    def _begun(self, width, seed):
-        """Return what is known before the first call of `partial_fit`."""
-        if not hasattr(self, "_model"):
-            return Increments(seed, width)
-        if getattr(self, "_seen", None) is None or self._categories is not None:
-            raise ValueError(
-                "partial_fit cannot go on from a fit with missing values, categories "
-                "or X_target: begin with partial_fit, or call fit with all rows."
-            )
-        if getattr(self._model.autoencoder.bottleneck, "is_truncated", False):
-            raise ValueError(
-                "partial_fit cannot go on from a truncated model: go on with the whole "
-                "one."
-            )
-        return Increments.after(self._model, self._seen, seed)
-
-    def _check_incremental(self, settings):
-        """Check that parameters are supported by `partial_fit`."""
-        unsupported = {
-            f"n_estimators={getattr(self, 'n_estimators', 1)}": (
-                getattr(self, "n_estimators", 1) > 1
-            ),
-            f"validation_split={self.validation_split!r}": (
-                not isinstance(self.validation_split, str)
-                or self.validation_split != "random"
-            ),
-            "callbacks": (
-                has_callbacks(self) or "callbacks" in (settings.net_params or {})
-            ),
-        }
-        named = [name for name, there in unsupported.items() if there]
-        if named:
-            raise ValueError(f"partial_fit does not support {', '.join(named)}.")
-
-    def _checked_increment(self, X, is_first):
-        """Return rows of `partial_fit` as an ndarray."""
-        check_flat(X, "X", self)
-        reader = None if isinstance(X, np.memmap) else reader_of(X)
-        if reader is not None:
-            raise ValueError(
-                "partial_fit takes rows that are in memory: pass the whole table to "
-                "fit, or its chunks to partial_fit, one by one."
-            )
-        if categorical_columns(X, self.categorical_features) is not None:
-            raise ValueError(
-                "partial_fit does not support categories: encode them, and pass "
-                "categorical_features=None."
-            )
-        with _named_columns(X, None):
-            X = validate_data(
-                self,
-                unwrapped(on_host(X)),
-                dtype=DTYPES,
-                reset=is_first,
-                ensure_all_finite="allow-nan",
-                ensure_min_samples=2 if is_first else 1,
-            )
-        if has_missing(X):
-            raise ValueError(
-                "partial_fit does not support missing values (NaN) in X: impute them, "
-                "or call fit."
-            )
-        if X.shape[1] > MOST_COLUMNS:
-            raise ValueError(
-                f"partial_fit keeps the covariances of all columns, of which X has "
-                f"{X.shape[1]}: at most {MOST_COLUMNS} are supported."
-            )
-        if is_first:
-            self._categories = None
-        return X
 
     def set_params(self, **params):
         """Set parameters of the estimator and of its components.
@@ -619,373 +396,6 @@ class BaseAutoencoder(
             self.categories_ = self._categories.values
         yield from self._finish(fit, progress)
         self._increments, self._seen = None, summary(fit)
-
-    def _fit_shared(
-        self,
-        workers,
-        X,
-        sample_weight,
-        X_val,
-        X_target,
-        X_val_target,
-        groups,
-        y,
-        progress,
-    ):
-        """Fit as one of several processes: a generator; see `skae.distributed`."""
-        others = {"X_target": X_target, "X_val_target": X_val_target, "groups": groups}
-        with workers.agreed():
-            self._check_shared(others)
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            settings, rows, weight, X_val = self._rows_of_worker(
-                X, sample_weight, X_val
-            )
-        n_all, weight = self._agreed_rows(workers, rows, weight, X_val)
-        names = vars(self).get("feature_names_in_")
-        if n_all < FEW_ROWS:
-            # Nothing is gained by several processes.
-            tables = [
-                None if table is None else np.concatenate(workers.of_all(table))
-                for table in (_in_memory(rows), weight, X_val)
-            ]
-            fitting = self._fit(*tables, None, None, None, None, progress)
-        else:
-            rows = self._cleaned(rows)
-            rows = source_of(rows) if isinstance(rows, np.ndarray) else rows
-            X_val = None if X_val is None else source_of(self._cleaned(X_val))
-            self._withheld = None
-            plan = prepare_shared(
-                workers,
-                settings,
-                rows,
-                weight,
-                X_val,
-                check_random_state(self.random_state),
-            )
-            progress.begin_fit(plan, self._n_networks(plan))
-            fit = yield from train(
-                plan, progress=progress, attributes=self._attributes_of
-            )
-            fitting = self._complete(fit, progress)
-        with workers.agreed():
-            if workers.is_first:
-                yield from fitting
-        if names is not None:
-            self.feature_names_in_ = names
-        parameters = self.get_params(deep=False)
-        fitted = {n: v for n, v in vars(self).items() if n not in parameters}
-        vars(self).update(workers.of_first(fitted))
-
-    def _agreed_rows(self, workers, rows, weight, X_val):
-        """Return the number of rows of all processes, and the weights of these rows.
-
-        They are on one scale; None if all are equal.
-        """
-        plain = int, float, str, bool, type(None)
-        parameters = {
-            name: value if isinstance(value, plain) else type(value).__name__
-            for name, value in self.get_params(deep=False).items()
-        }
-        names = getattr(self, "feature_names_in_", None)
-        what = {
-            "estimator": type(self).__name__,
-            "parameters": parameters,
-            "number of columns": rows.shape[1],
-            "names of the columns": None if names is None else names.tolist(),
-            "use of sample_weight": weight is not None,
-            "use of X_val": X_val is not None,
-        }
-        n_val = 0 if X_val is None else len(X_val)
-        bounds = np.inf, -np.inf
-        if weight is not None and len(weight):
-            bounds = weight.min(), weight.max()
-        agreed, sizes, n_vals, lows, highs = zip(
-            *workers.of_all((what, len(rows), n_val, *bounds)), strict=True
-        )
-        for name in what:
-            values = [each[name] for each in agreed]
-            different = [value for value in values if value != values[0]]
-            if different:
-                raise ValueError(
-                    f"All processes must have the same {name}. Got {values[0]} and "
-                    f"{different[0]}."
-                )
-        if sum(sizes) < 2:
-            raise ValueError(
-                f"X has {sum(sizes)} rows with a positive weight in all processes "
-                "together: at least 2 are required."
-            )
-        if X_val is not None and not any(n_vals):
-            raise ValueError("X_val has no rows in any process.")
-        if weight is not None:
-            weight = None if min(lows) == max(highs) else weight / max(highs)
-        return sum(sizes), weight
-
-    def _check_shared(self, others):
-        """Check that parameters are supported by fits of several processes."""
-        unsupported = [name for name, value in others.items() if value is not None]
-        for name, supported in {
-            "n_estimators": (1,),
-            "validation_split": ("random",),
-            "checkpoint": (None,),
-            "calibration_fraction": (0, 0.0),
-        }.items():
-            value = getattr(self, name, supported[0])
-            if not isinstance(value, str | Real | None) or value not in supported:
-                unsupported.append(f"{name}={value!r}")
-        if self.warm_start and hasattr(self, "_model"):
-            unsupported.append("warm_start=True with a fitted model")
-        if not isinstance(self.optimizer, str):
-            unsupported.append("a class as optimizer")
-        if has_callbacks(self) or "callbacks" in (self.net_params or {}):
-            unsupported.append("callbacks")
-        if unsupported:
-            raise ValueError(
-                f"Not supported with several processes: {', '.join(unsupported)}."
-            )
-
-    def _rows_of_worker(self, X, sample_weight, X_val):
-        """Return settings, and the rows of one of several processes, checked.
-
-        Returns
-        -------
-        settings : Settings
-        rows : ndarray or Stream
-        weight : ndarray or None
-        X_val : ndarray or None
-        """
-        check_flat(X, "X", self)
-        self._categories = None
-        settings = self._settings()
-        domain = partial(settings.parts.loss.check_domain, name="X")
-        stream = self._stream_of(X, reset=True)
-        if stream is not None:
-            if sample_weight is not None:
-                raise ValueError(
-                    "Not supported for rows that are read in chunks: sample_weight."
-                )
-            stream = stream.checked_by(domain)
-            stream.survey()
-            missing, rows = stream.missing.any(), stream
-        else:
-            if categorical_columns(X, self.categorical_features) is not None:
-                raise ValueError(
-                    "Not supported with several processes: categories. Encode them, "
-                    "and pass categorical_features=None."
-                )
-            how = {"dtype": DTYPES, "ensure_all_finite": "allow-nan"}
-            with _named_columns(X, None):
-                X = validate_data(self, unwrapped(X), ensure_min_samples=0, **how)
-            missing = X.size and has_missing(X)
-            if X.size:
-                domain(X)
-            if sample_weight is not None:
-                sample_weight = checked_weights(sample_weight, X)
-                kept = sample_weight > 0
-                X, sample_weight = X[kept], sample_weight[kept]
-            rows = X
-        if X_val is not None and not len(X_val):
-            X_val = np.empty((0, self.n_features_in_))  # others may have some
-        elif X_val is not None:
-            X_val = self._check_width(X_val, "X_val", DTYPES)
-            settings.parts.loss.check_domain(X_val, "X_val")
-            missing = missing or has_missing(X_val)
-        if missing:
-            raise ValueError(
-                "Not supported with several processes: missing values (NaN). Impute "
-                "them first."
-            )
-        return settings, rows, sample_weight, X_val
-
-    def _rows_in_memory(
-        self,
-        X,
-        read,
-        X_val,
-        y,
-        previous,
-        sample_weight,
-        X_target,
-        X_val_target,
-        groups,
-    ):
-        """Return the rows of a fit, checked and without those held back.
-
-        Parameters
-        ----------
-        X, X_val, y, sample_weight, X_target, X_val_target, groups
-            As `fit` takes them.
-        read : ndarray or None
-            The rows of ``X``, where they were read in chunks.
-        previous : Model or None
-            The model to continue from.
-        """
-        table = X
-        if read is None:
-            X = self._checked_training_rows(X, X_target, previous)
-        else:
-            X = read
-            self._categories = None
-        if X_val is not None:
-            X_val = self._check_width(X_val, "X_val", X.dtype)
-        if X_target is None:
-            _warn_of_target(X if self._categories is None else table, y)
-        X_target = self._check_target(X_target, "X_target", X, "X")
-        X_val_target = self._check_target(X_val_target, "X_val_target", X_val, "X_val")
-        if X_val is not None and (X_target is None) != (X_val_target is None):
-            raise ValueError(
-                "X_target and X_val_target go together: pass both, or neither."
-            )
-        holdout = Holdout(self.validation_split, group_codes(groups, X))
-        kept, sample_weight = weighted_rows(X, sample_weight)
-        X, X_target, holdout = _selected(kept, X, X_target, holdout)
-        # Rows for calibration are drawn among those with weight.
-        kept, sample_weight = self._withhold_of(X, sample_weight, holdout)
-        X, X_target, holdout = _selected(kept, X, X_target, holdout)
-        if self._categories is not None:
-            if previous is None:
-                self._categories.keep(X if X_target is None else X_target)
-            X, X_val, X_target, X_val_target = (
-                None if rows is None else self._categories.encode(rows)
-                for rows in (X, X_val, X_target, X_val_target)
-            )
-        settings = self._settings()
-        learnt = "X" if X_target is None else "X_target"
-        for name, rows in (
-            (learnt, X if X_target is None else X_target),
-            ("X_val", X_val if X_target is None else None),
-            ("X_val_target", X_val_target),
-        ):
-            if rows is not None:
-                settings.parts.loss.check_domain(rows, name)
-        given = X, X_target, X_val, X_val_target
-        if any(has_missing(rows) for rows in given if rows is not None):
-            settings = replace(settings, has_missing=True)
-            whole = X if X_target is None else X_target
-            self._check_columns(are_missing(whole), learnt)
-        X, X_val, X_target, X_val_target = (
-            None if rows is None else source_of(self._cleaned(rows))
-            for rows in (X, X_val, X_target, X_val_target)
-        )
-        return _Rows(settings, X, sample_weight, X_val, X_target, X_val_target, holdout)
-
-    def _withhold_of(self, X, sample_weight, holdout):
-        """Hold rows back for calibration; return which are kept, and their weights."""
-        out = self._withhold(X.shape[0], holdout)
-        if out is None:
-            return slice(None), sample_weight
-        kept, weight = np.setdiff1d(np.arange(X.shape[0]), out), None
-        if sample_weight is not None:
-            # `fit` divides the weights by their mean over the rows that it is given.
-            weight = sample_weight[out] / sample_weight[kept].mean()
-            sample_weight = sample_weight[kept]
-        self._withheld = X[out], weight, holdout.of(out).groups
-        return kept, sample_weight
-
-    def _training_stream(self, X, others):
-        """Return training rows that are not in memory, checked.
-
-        Parameters
-        ----------
-        X : object
-            As `fit` takes it.
-        others : dict
-            Further arguments of `fit`, by name, which need rows in memory.
-
-        Returns
-        -------
-        Stream, ndarray or None
-            An ndarray of few rows; None where the rows are in memory already.
-        """
-        unsupported = [name for name, value in others.items() if value is not None]
-        if not isinstance(self.validation_split, str):
-            unsupported.append("a splitter as validation_split")
-        if not isinstance(self.categorical_features, str | None):
-            unsupported.append("a list of categorical_features")
-        if has_callbacks(self):
-            unsupported.append("callbacks of scikit-learn")
-        is_map = isinstance(X, np.memmap)
-        if is_map and unsupported:
-            return None
-        stream = self._stream_of(X, reset=True)
-        if stream is None:
-            return None
-        stream.survey()
-        array = stream.array()
-        if array is not None:
-            check_array(array, ensure_all_finite="allow-nan", ensure_min_samples=2)
-            return array
-        if not unsupported:
-            return stream
-        if is_map:
-            return None
-        raise ValueError(
-            f"Not supported for rows that are read in chunks: {', '.join(unsupported)}."
-            " Pass rows that are in memory, or do without."
-        )
-
-    def _rows_of(self, stream, X_val):
-        """Return the rows of a fit that are read in chunks."""
-        self._categories = None
-        settings = self._settings()
-        stream = stream.checked_by(partial(settings.parts.loss.check_domain, name="X"))
-        if X_val is not None:
-            double = stream.dtype == torch.float64
-            dtype = np.float64 if double else np.float32
-            X_val = self._check_width(X_val, "X_val", dtype)
-            settings.parts.loss.check_domain(X_val, "X_val")
-            if has_missing(X_val):
-                settings = replace(settings, has_missing=True)
-            X_val = source_of(self._cleaned(X_val))
-        if stream.missing.any():
-            settings = replace(settings, has_missing=True)
-            self._check_columns(stream.missing == len(stream), "X")
-        most = max(_LEAST_HELD, min(_MOST_HELD, _MAX_HELD // stream.shape[1]))
-        holdout = HoldoutOfMany(self.validation_split, most=most)
-        out = self._withhold(len(stream), holdout)
-        if out is not None:
-            self._withheld = stream.take(out).numpy(), None, None
-            stream = stream.without(out)
-        rows = self._cleaned(stream)
-        return _Rows(settings, rows, None, X_val, None, None, holdout)
-
-    def _stream_of(self, X, reset=False):
-        """Return rows that are read in chunks; None where they are in memory.
-
-        Parameters
-        ----------
-        X : object
-            As `fit` takes it.
-        reset : bool, default=False
-            Whether names and number of the columns are learnt, not checked.
-        """
-        reader = reader_of(X)
-        if reader is None:
-            return None
-        validate_data(self, reader.head, reset=reset, skip_check_array=True)
-        return Stream(reader, partial(self._checked_chunk, named=reader.named))
-
-    def _checked_chunk(self, chunk, named):
-        """Return a chunk of rows as an ndarray of numbers.
-
-        Parameters
-        ----------
-        chunk : array-like or data frame
-        named : bool
-            Whether the names of the columns are known to be right.
-        """
-        chunk = unwrapped(chunk)
-        if categorical_columns(chunk, self.categorical_features) is not None:
-            raise ValueError(
-                "Not supported for rows that are read in chunks: categories. Pass "
-                "categorical_features=None and encode them, or rows that are in memory."
-            )
-        how = {"dtype": DTYPES, "ensure_all_finite": "allow-nan"}
-        with _named_columns(chunk, None):
-            if named:
-                return check_array(chunk, input_name="X", estimator=self, **how)
-            return validate_data(self, chunk, reset=False, **how)
 
     def _settings(self):
         """Return the `Settings` of a fit: checked parameters, copied."""
@@ -1345,47 +755,6 @@ class BaseAutoencoder(
         check_is_fitted(self)
         return self._model
 
-    def _checked_training_rows(self, X, X_target, previous):
-        """Return rows for `fit`: categories as their positions among all of them."""
-        checks = {"ensure_min_samples": 2, "ensure_all_finite": "allow-nan"}
-        is_categorical = categorical_columns(X, self.categorical_features)
-        before = self._categories if previous is not None else None
-        if previous is not None:
-            same = np.array_equal(
-                [] if before is None else before.is_categorical,
-                [] if is_categorical is None else is_categorical,
-            )
-            if not same:
-                raise ValueError(
-                    "warm_start=True continues from a network for other categorical "
-                    "features: pass warm_start=False to begin anew."
-                )
-        refuse_dates(X, is_categorical)
-        with _named_columns(X, is_categorical):
-            if is_categorical is None:
-                self._categories = None
-                checks |= {"accept_sparse": "csr", "dtype": DTYPES}
-                return canonical(validate_data(self, X, **checks))
-            validate_data(self, X, skip_check_array=True)
-            if before is None:
-                tables = [X] if X_target is None else [X, X_target]
-                self._categories = Categories(tables, is_categorical)
-            return self._categories.codes(X, self, **checks)
-
-    def _check_X(self, X, method):
-        categories = self._categories
-        # A map of a file is an array, where categories need one.
-        is_array = categories is not None and isinstance(X, np.memmap)
-        stream = None if is_array else self._stream_of(X)
-        if stream is not None:
-            array = stream.array()
-            return stream if array is None else array
-        with _named_columns(X, categories and categories.is_categorical):
-            if categories is None:
-                return checked_rows(self, X, method)
-            validate_data(self, X, reset=False, skip_check_array=True)
-            return categories.encode(categories.codes(X, self))
-
     def _restored(self, encoded, like=None):
         """Return encoded rows as they were given to `fit`; see `Categories.restore`."""
         if self._categories is None:
@@ -1398,120 +767,3 @@ class BaseAutoencoder(
         if names is None:
             names = [f"x{j}" for j in range(self.n_features_in_)]
         return set_output_frame(self, rows, names, like)
-
-    def _check_width(self, X, name, dtype):
-        check_flat(X, name, self)
-        stream = self._stream_of(X)
-        if stream is not None:
-            X = stream.array()
-            if X is None:
-                raise ValueError(
-                    f"{name} has {len(stream)} rows, too many to be read into memory: "
-                    "pass some of them."
-                )
-        check_feature_names(self, X, reset=False)
-        categories = self._categories
-        with _named_columns(X, categories and categories.is_categorical):
-            if categories is not None:
-                return categories.codes(X, self, name).astype(dtype, copy=False)
-            # What is too large for the precision of X is refused by name.
-            with np.errstate(over="ignore"):
-                X = check_array(
-                    X,
-                    accept_sparse="csr",
-                    dtype=dtype,
-                    input_name=name,
-                    estimator=self,
-                    ensure_all_finite="allow-nan",
-                )
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"{name} has {X.shape[1]} features, but X has {self.n_features_in_}: "
-                "both must have the same features."
-            )
-        return canonical(X)
-
-    def _check_columns(self, empty, name):
-        """Check that each column has a value, that is, that none is empty."""
-        if self._categories is not None:
-            empty = empty[self._categories.blocks.first]
-        if empty.any():
-            names = getattr(self, "feature_names_in_", None)
-            columns = np.flatnonzero(empty)
-            columns = columns.tolist() if names is None else names[columns].tolist()
-            raise ValueError(
-                f"{name} has columns without any value: {columns}. Nothing can be "
-                "learnt of them: drop them, or fill them with a constant."
-            )
-
-    def _check_target(self, target, name, X, of):
-        if target is None:
-            return None
-        if X is None:
-            raise ValueError(f"{name} was given without {of}.")
-        target = self._check_width(target, name, X.dtype)
-        if target.shape[0] != X.shape[0]:
-            raise ValueError(
-                f"{name} has {target.shape[0]} rows, but {of} has {X.shape[0]}: both "
-                "must have one row per sample."
-            )
-        return target
-
-
-def _selected(kept, X, X_target, holdout):
-    """Return some of the rows, of their targets, and how these may be held out."""
-    return X[kept], None if X_target is None else X_target[kept], holdout.of(kept)
-
-
-def _warn_of_target(X, y):
-    """Warn of a table in the place of ``y`` that may be meant as target."""
-    if getattr(y, "shape", None) != np.shape(X) or np.shape(X)[1] == 1:
-        return
-    if issparse(X):
-        same = (X != csr_array(y)).nnz == 0
-    else:
-        same = not issparse(y) and np.array_equal(np.asarray(y), np.asarray(X))
-    if not same:
-        warn_user(
-            "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
-            "call fit(X, X_target=y).",
-            IgnoredTargetWarning,
-        )
-
-
-def _in_memory(rows):
-    return rows.take(slice(None)).numpy() if isinstance(rows, Stream) else rows
-
-
-class _named_columns:
-    """Name the columns of rows that are refused because they are not numbers.
-
-    A class: a generator that an interrupt has left half way would restore the errors of
-    NumPy when it is collected.
-    """
-
-    def __init__(self, X, is_categorical):
-        self._given = X, is_categorical
-
-    def __enter__(self):
-        # scikit-learn looks at the sum of all values first: infinity less infinity, of
-        # large ones.
-        self._errors = np.seterr(invalid="ignore")
-
-    def __exit__(self, kind, error, traceback):
-        np.seterr(**self._errors)
-        if isinstance(error, (TypeError, ValueError)):
-            explain_refusal(*self._given, error)
-
-
-@contextmanager
-def _all_or_nothing(estimator):
-    """Restore the attributes of an estimator if its fit fails."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        before |= callback_state(estimator)
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -22,6 +22,7 @@ LAYERS = [
         "_component",
         "_global_state",
         "_pipelines",
+        "_rollback",
         "_slots",
         "_warning",
         "exceptions",
@@ -39,7 +40,9 @@ LAYERS = [
     {"_model"},
     {"_gradient"},
     {"_training"},
-    {"_base", "_nested", "_symbols", "inspection"},
+    {"_input", "_nested", "_symbols", "inspection"},
+    {"_partial_fit", "_shared_fit"},
+    {"_base"},
     {"_outlier", "_transformer"},
     {"_imputer", "dask", "displays", "model_selection", "testing"},
     {"__init__", "_files"},
@@ -48,8 +51,6 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 # Base classes, and what only they use, lie side by side in one layer.
 BESIDE = {
     ("_archive", "exceptions"),
-    ("_base", "_nested"),
-    ("_base", "_symbols"),
     ("_component", "_slots"),
     ("__init__", "_files"),
     # `Explanation.plot`, when it is called.

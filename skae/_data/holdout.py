@@ -7,7 +7,13 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.random import sample_without_replacement
 
-__all__ = ["Holdout", "HoldoutOfMany", "group_codes", "neighbours_are_alike"]
+__all__ = [
+    "Holdout",
+    "HoldoutOfMany",
+    "group_codes",
+    "most_held_out",
+    "neighbours_are_alike",
+]
 
 # Rows whose next row is compared with others, and with how many others each.
 _N_COMPARED, _N_OTHERS = 200, 400
@@ -163,6 +169,11 @@ class Holdout:
         else:
             picked = random_state.permutation(len(groups))
         return [groups[i] for i in picked]
+
+
+def most_held_out(width):
+    """Return how many rows of so many columns may be held out of a large table."""
+    return max(2**12, min(2**17, 2**24 // width))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from .._data.holdout import most_held_out
 from .._data.moments import Moments, products
 from .._data.principal_axes import PrincipalAxes
 from .._data.scaling import quartiles_of, scaling_of
@@ -18,14 +19,10 @@ from .._data.subsample import subsample
 from .batches import Rows, Share
 from .plan import batch_rows, n_held_out, prepare
 
-__all__ = ["MOST_COLUMNS", "prepare_shared"]
+__all__ = ["prepare_shared"]
 
-# Columns up to which all covariances are kept.
-MOST_COLUMNS = 4096
 # Rows of the sample: the largest number, numbers in them, and how many in any case.
 _MOST, _MAX_ENTRIES, _LEAST = 2**14, 2**22, 512
-# The same of validation rows.
-_MOST_HELD, _MAX_HELD, _LEAST_HELD = 2**17, 2**24, 2**12
 
 
 def prepare_shared(workers, settings, rows, weight, X_val, random_state):
@@ -56,7 +53,7 @@ def prepare_shared(workers, settings, rows, weight, X_val, random_state):
     given = X_val is not None
     if settings.early_stopping and not given:
         n_rows = n_held_out(n_all, settings.validation_fraction)
-        n_rows = min(n_rows, _limit(width, _MOST_HELD, _MAX_HELD, _LEAST_HELD))
+        n_rows = min(n_rows, most_held_out(width))
         n_rows = _part(n_rows, sizes, workers.rank)
         own = np.random.RandomState([random_state.randint(2**31), workers.rank])
         held_out = np.sort(own.permutation(len(rows))[:n_rows])
@@ -65,7 +62,7 @@ def prepare_shared(workers, settings, rows, weight, X_val, random_state):
         train = rows.without(held_out)
         train_weight = None if weight is None else np.delete(weight, held_out)
     sizes = workers.of_all(len(train))
-    n_rows = min(sum(sizes), _limit(width, _MOST, _MAX_ENTRIES, _LEAST))
+    n_rows = min(sum(sizes), max(_LEAST, min(_MOST, _MAX_ENTRIES // width)))
     index = subsample(len(train), _part(n_rows, sizes, workers.rank))
     # Each row of the sample counts for those that it was drawn from.
     represented = len(train) / max(len(index), 1)
@@ -102,10 +99,6 @@ def prepare_shared(workers, settings, rows, weight, X_val, random_state):
         batch_size=batch_rows(settings.batch_size, n_all),
         share=Share(workers, own, sizes),
     )
-
-
-def _limit(width, most, max_entries, least):
-    return max(least, min(most, max_entries // width))
 
 
 def _part(n_rows, sizes, rank):

@@ -318,6 +318,8 @@ def test_what_one_worker_finds_is_raised(client, fault, message):
 
 def test_other_tables_are_refused(client):
     model = AutoencoderTransformer(**SHORT)
+    with pytest.raises(ValueError, match="4097: at most 4096"):
+        model.fit(da.zeros((1000, 4097), chunks=(500, 4097)))
     with pytest.raises(TypeError, match="X must be an array or a data frame of Dask"):
         model.fit(X)
     lazy = da.from_array(X, chunks=(500, 12))
