@@ -17,9 +17,11 @@ threadpool_limits(1, "blas")
 LONG = {
     "getting_started.rst",
     "skae.bottlenecks._quantized.VectorQuantized",
+    "skae.bottlenecks._variational.Variational",
     "skae.displays._code_size.CodeSizeDisplay",
     "skae.displays._latent_space.LatentSpaceDisplay",
     "skae.displays._loss_curve.LossCurveDisplay",
+    "skae.displays._reconstruction.ReconstructionDisplay",
 }
 
 

@@ -15,6 +15,7 @@ import sklearn
 import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.utils.fixes import parse_version
+from torch.distributed import ProcessGroupGloo
 
 PACKAGE = Path(importlib.util.find_spec("skae").origin).parent
 TREES = {
@@ -31,6 +32,7 @@ ADDED = {
 # Private attributes of objects (`module._forward_hooks`) are those of one of these.
 OBJECTS = {
     "torch.nn.Module": torch.nn.Linear(1, 1),
+    "torch.distributed.ProcessGroupGloo": ProcessGroupGloo._Options(),
     "torch.Tensor": torch.nn.Parameter(torch.zeros(1)),
     "sklearn.compose.ColumnTransformer": ColumnTransformer([]).fit([[0.0]]),
 }

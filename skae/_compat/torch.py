@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import torch
-from torch.distributed import ProcessGroupGloo
 from torch.nn.modules import module as _nn_module
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
@@ -128,6 +127,9 @@ def gloo_group(store, host, rank, size, timeout):
     timeout : float
         In seconds.
     """
+    # Not all builds of torch have it.
+    from torch.distributed import ProcessGroupGloo
+
     options = ProcessGroupGloo._Options()
     options._timeout = timedelta(seconds=timeout)
     options._devices = [ProcessGroupGloo.create_device(hostname=host)]
