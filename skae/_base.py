@@ -43,7 +43,7 @@ from ._data.sparse_table import joined
 from ._data.stream import Stream
 from ._data.validation import DTYPES, check_flat, checked_weights
 from ._global_state import DefaultStateMixin
-from ._input import InputMixin
+from ._input import InputMixin, warn_of_target
 from ._model.autoencoder import Parts
 from ._model.export import PARTS, exported
 from ._model.model import Model
@@ -634,6 +634,8 @@ class BaseAutoencoder(
             equal the mean, it is 1 for a perfect reconstruction and 0 otherwise.
         """
         model = self._fitted_model()
+        if X_target is None:
+            warn_of_target(X, y, "score")
         X = self._check_X(X, "score")
         width = X.shape[1]
         if X_target is not None:

@@ -35,7 +35,7 @@ from ._training.plan import Settings
 from ._warning import warn_user
 from .exceptions import IgnoredTargetWarning
 
-__all__ = ["InputMixin", "named_columns"]
+__all__ = ["InputMixin", "named_columns", "warn_of_target"]
 
 
 class _Rows(NamedTuple):
@@ -88,7 +88,7 @@ class InputMixin:
         if X_val is not None:
             X_val = self._check_width(X_val, "X_val", X.dtype)
         if X_target is None:
-            _warn_of_target(X if self._categories is None else table, y)
+            warn_of_target(X if self._categories is None else table, y)
         X_target = self._check_target(X_target, "X_target", X, "X")
         X_val_target = self._check_target(X_val_target, "X_val_target", X_val, "X_val")
         if X_val is not None and (X_target is None) != (X_val_target is None):
@@ -350,7 +350,7 @@ def _selected(kept, X, X_target, holdout):
     return X[kept], None if X_target is None else X_target[kept], holdout.of(kept)
 
 
-def _warn_of_target(X, y):
+def warn_of_target(X, y, method="fit"):
     """Warn of a table in the place of ``y`` that may be meant as target."""
     if getattr(y, "shape", None) != np.shape(X) or np.shape(X)[1] == 1:
         return
@@ -361,7 +361,7 @@ def _warn_of_target(X, y):
     if not same:
         warn_user(
             "y has the shape of X, but is ignored, as by PCA: to reconstruct y from X, "
-            "call fit(X, X_target=y).",
+            f"call {method}(X, X_target=y).",
             IgnoredTargetWarning,
         )
 

@@ -2,7 +2,8 @@
 
 There is one warning for each problem that a fit can have. These derive from
 :class:`FitWarning`, so that a single filter ignores them or turns them into errors.
-:class:`LargestCodeWarning` is one of a search.
+:class:`LargestCodeWarning` is one of a search, and :class:`InvertedLabelsWarning` one
+of the labels that set a threshold.
 
 Errors are those of Python and scikit-learn, but for files, :class:`InvalidFileError`,
 :class:`NewerFormatError` and :class:`UntrustedObjectError`, and for fits of several
@@ -19,6 +20,7 @@ __all__ = [
     "InitialWeightsWarning",
     "InvalidCheckpointWarning",
     "InvalidFileError",
+    "InvertedLabelsWarning",
     "LargestCodeWarning",
     "NewerFormatError",
     "OutOfMemoryWarning",
@@ -84,6 +86,10 @@ class DependentRowsWarning(FitWarning):
 
 class LargestCodeWarning(UserWarning):
     """The best of several ``n_components`` is the largest, by the reconstruction."""
+
+
+class InvertedLabelsWarning(UserWarning):
+    """Outliers, by the labels that `calibrate` got, are the more normal rows."""
 
 
 class OvercompleteWarning(FitWarning):

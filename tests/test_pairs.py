@@ -306,6 +306,9 @@ def test_a_table_as_y_is_told_where_it_belongs(pairs):
         model = transformer().fit(noisy, clean)
     expected = transformer().fit(noisy)
     assert_array_equal(model.transform(noisy), expected.transform(noisy))
+    with pytest.warns(IgnoredTargetWarning, match=r"score\(X, X_target=y\)"):
+        score = model.score(noisy, clean)
+    assert score == model.score(noisy)
 
 
 @pytest.mark.parametrize(

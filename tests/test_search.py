@@ -228,6 +228,15 @@ def test_pca_is_a_rival_of_the_same_step(X, y):
     assert how(own) == ["by scikit-learn", "stack of 6", "stack of 6"]
 
 
+def test_scores_of_different_meanings_are_not_compared(X):
+    pipeline = Pipeline([("scale", StandardScaler()), ("code", PCA(2))])
+    grid = [{"code": [small(1)]}, {"code__n_components": [1, 2]}]
+    search = AutoencoderSearchCV(pipeline, grid, cv=2)
+    with pytest.raises(ValueError, match=r"R² of AutoencoderTransformer .* of PCA"):
+        search.fit(X)
+    assert not hasattr(search, "cv_results_")
+
+
 def test_nested_codes_in_a_pipeline(X, y):
     pipeline = make_pipeline(
         StandardScaler(), small(bottleneck=Nested()), LogisticRegression()

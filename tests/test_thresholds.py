@@ -13,6 +13,7 @@ from skae import AutoencoderOutlierDetector
 from skae._outlier import _thresholds
 from skae.anomaly_scores import Mahalanobis
 from skae.architectures import MLP
+from skae.exceptions import InvertedLabelsWarning
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -270,6 +271,18 @@ def test_labels_and_groups_are_checked(X, model, arguments, message):
         model.calibrate(X, **arguments)
     with pytest.raises(ValueError, match=r"pass|labels|both"):
         model.calibrate(**arguments)
+    assert_unchanged(model, before)
+
+
+def test_labels_of_normal_rows_are_noticed(X, model):
+    rows = np.r_[X[:40], X[:10] + 8.0]
+    is_outlier = np.arange(50) >= 40
+    model.calibrate(rows, is_outlier)  # without a warning
+    with pytest.warns(InvertedLabelsWarning, match="pass y == 0"):
+        model.calibrate(rows, ~is_outlier)
+    before = state(model)
+    with pytest.raises(TypeError, match=r"sklearn.metrics.f1_score. Got 'f1'"):
+        model.calibrate(rows, is_outlier, metric="f1")
     assert_unchanged(model, before)
 
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
 
 from ..exceptions import UntrustedObjectError
@@ -306,9 +307,15 @@ class Encoder:
             self._refuse(what, "Use an array instead, such as its to_numpy().")
         if name.partition(".")[0] in _OF_VALUES:
             self._refuse(what, "Use numbers or texts instead.")
+        first = "Give"
+        if name.startswith("sklearn.") and isinstance(obj, BaseEstimator):
+            first = (
+                "Save the steps before it, such as pipeline[:-1], and it with joblib. "
+                "Or give"
+            )
         self._refuse(
             f"{what}, which is not among the known classes and functions",
-            f"Give it a name, in save(..., trusted={{{short!r}: {short}}}) and, so "
+            f"{first} it a name, in save(..., trusted={{{short!r}: {short}}}) and, so "
             "that the file can be read, in load(..., trusted=...) with the same name; "
             "or use pickle.",
         )

@@ -673,6 +673,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             ``n`` rows can guarantee, or if it is given without any calibration rows.
             The detector is then unchanged.
 
+        Warns
+        -----
+        InvertedLabelsWarning
+            If the outliers of ``y`` are scored as clearly more normal than the others.
+
         References
         ----------
         .. [1] Laxhammar & Falkman, "Conformal Prediction for Distribution-Independent

@@ -10,13 +10,15 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from .._compat.sklearn import (
     Interval,
     InvalidParameterError,
     validate_parameter_constraints,
 )
+from .._warning import warn_user
+from ..exceptions import InvertedLabelsWarning
 
 __all__ = [
     "FALSE_ALARMS",
@@ -38,6 +40,8 @@ _ROUNDING = 1e-5
 _MOST = 1e300
 # Share of normal rows that contamination="auto" flags.
 FALSE_ALARMS = 0.01
+# AUROC of labels below which they are taken for those of normal rows.
+_INVERTED = 0.3
 # Share of the rows, the most abnormal ones, from which the tail is estimated. This and
 # the next one: tests/benchmarks/bench_constants.py.
 _TAIL = 0.1
@@ -220,12 +224,18 @@ def for_alerts(rows, n_alerts):
 def for_labels(is_outlier, metric=None):
     """Return a rule: the threshold whose labels have the best value of a metric."""
     metric = balanced_accuracy_score if metric is None else metric
+    if not callable(metric):
+        raise TypeError(
+            "metric must be a function of labels, such as sklearn.metrics.f1_score. "
+            f"Got {metric!r}."
+        )
 
     def threshold(rows):
         if len(rows.scores) != len(is_outlier):
             raise ValueError(
                 f"y has {len(is_outlier)} labels, but X has {len(rows.scores)} rows."
             )
+        _warn_of_inverted(is_outlier, rows.scores)
         order = np.argsort(rows.scores, kind="stable")
         scores, outlier = rows.scores[order], is_outlier[order]
         # Where a call more is a false alarm, or the score is the last of equal ones.
@@ -240,6 +250,20 @@ def for_labels(is_outlier, metric=None):
         return float(tried[int(np.argmax(values))])
 
     return threshold
+
+
+def _warn_of_inverted(is_outlier, scores):
+    """Warn of labels by which outliers are the more normal rows."""
+    if is_outlier.all() or not is_outlier.any():
+        return
+    auroc = roc_auc_score(is_outlier, -_finite(scores))
+    if auroc < _INVERTED:
+        warn_user(
+            "Rows that y calls outliers are scored as more normal than the others "
+            f"(AUROC {auroc:.2f}). 1, or -1, is the label of outliers: pass y == 0 if "
+            "1 is that of normal rows.",
+            InvertedLabelsWarning,
+        )
 
 
 def p_values(scores, rows):

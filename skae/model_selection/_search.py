@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 from joblib import parallel_backend
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 
 from .._base import BaseAutoencoder
 from .._compat.sklearn import has_callbacks
@@ -185,12 +185,20 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
         -------
         self : object
             The fitted search.
+
+        Raises
+        ------
+        ValueError
+            As by :class:`~sklearn.model_selection.GridSearchCV`; and if ``scoring`` is
+            None where last steps of other packages, such as PCA, are candidates: their
+            method ``score`` may be something else than R².
         """
         if current_workers() is not None:
             raise ValueError(
                 "A search inside of skae.distributed() is not supported: its processes "
                 "may choose different candidates. Search outside of it, on some rows."
             )
+        self._check_scores()
         if has_callbacks(self):
             return super().fit(X, y, **params)
         with ExitStack() as back_end:
@@ -203,6 +211,22 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
                 _back_end.reset(before)
         self._warn_of_largest_code()
         return self
+
+    def _check_scores(self):
+        """Check that candidates are not compared by scores of different meanings."""
+        _, last, name = split_pipeline(self.estimator)
+        if self.scoring is not None or not name:
+            return
+        models = {params.get(name, last) for params in ParameterGrid(self.param_grid)}
+        ours = [model for model in models if isinstance(model, BaseAutoencoder)]
+        others = [m for m in models if not isinstance(m, BaseAutoencoder | str | None)]
+        if ours and others:
+            ours, other = (type(each[0]).__name__ for each in (ours, others))
+            raise ValueError(
+                f"scoring=None would compare the R² of {ours} with the score of "
+                f"{other}, which may mean something else: pass "
+                "scoring=reconstruction_scorer of skae.metrics, or another one."
+            )
 
     def _run_search(self, evaluate_candidates, *, callback_ctx=None):
         given = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
