@@ -1,11 +1,11 @@
 """Outliers of the table that the detector is fitted to, and what a second fit changes.
 
 Five entries of a table are shifted by a number of standard deviations, at random. The
-detector is fitted to all rows; then the twentieth of the rows that has the lowest scores
-is left out, and it is fitted again. Printed are, for both fits and means over tables and
-seeds: how many of the five rows are among the ten with the lowest scores, and in how
-many the shifted column has the largest share of `explain`. Tables of scikit-learn, and
-normal rows of two of ADBench; all columns, or the first six.
+detector is fitted to all rows; then the twentieth of the rows with the lowest scores is
+left out, and it is fitted again. Printed are means over tables and seeds, of both fits:
+how many of the five rows are among the ten with the lowest scores, and in how many the
+shifted column has the largest share of `explain`. Tables of scikit-learn, and normal
+rows of two of ADBench; all columns, or the first six.
 
     SKAE_DATA=<folder> python tests/benchmarks/bench_one_table.py
 """
