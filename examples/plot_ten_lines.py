@@ -30,7 +30,7 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae.architectures import MLP
-from skae.exceptions import WorseThanPCAWarning
+from skae.exceptions import InitialWeightsWarning, WorseThanPCAWarning
 from skae.metrics import reconstruction_scorer
 
 EPOCHS, BATCH, WIDTH, SEEDS = 40, 64, 128, range(5)
@@ -109,7 +109,9 @@ TASKS = {
     "nuclei, 7 of 30": (*split(nuclei, 6 * BATCH, one_unit=False), 7),
     "nuclei, 15 of 30": (*split(nuclei, 6 * BATCH, one_unit=False), 15),
 }
-# Some of these networks end above the error of PCA, or would go on; the table says so.
+# Some of these networks end above the error of PCA, stay PCA, or would go on; the table
+# says so.
+warnings.simplefilter("ignore", InitialWeightsWarning)
 warnings.simplefilter("ignore", WorseThanPCAWarning)
 warnings.simplefilter("ignore", ConvergenceWarning)
 scores, curves, fitted = {}, {}, {}

@@ -424,7 +424,7 @@ class BaseAutoencoder(
             blocks=None if self._categories is None else self._categories.blocks,
             checkpoints=None if checkpoint is None else Checkpoints(checkpoint),
             has_chosen_networks=self.architecture is not None,
-            **{name: getattr(self, name) for name in others},
+            **{name: _plain(getattr(self, name)) for name in others},
         )
 
     def _attributes_of(self, fit):
@@ -769,3 +769,8 @@ class BaseAutoencoder(
         if names is None:
             names = [f"x{j}" for j in range(self.n_features_in_)]
         return set_output_frame(self, rows, names, like)
+
+
+def _plain(value):
+    """Return a number of NumPy as one of Python, which does not overflow."""
+    return value.item() if isinstance(value, np.generic) else value

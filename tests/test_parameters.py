@@ -245,3 +245,16 @@ def test_net_params_leave_what_fit_sets(roll, name):
 def test_unknown_net_params_are_refused(roll):
     with pytest.raises((TypeError, ValueError), match="no_such_thing"):
         small(net_params={"no_such_thing": 1}).fit(roll)
+
+
+def test_numbers_of_numpy_are_those_of_python(roll):
+    numbers = {"batch_size": 50, "max_epochs": 3, "n_iter_no_change": 2, "lr": 0.25}
+    narrow = {name: np.int8(value) for name, value in numbers.items()}
+    narrow["lr"] = np.float16(0.25)
+    found, expected = (
+        AutoencoderTransformer(2, random_state=0, optimizer="sgd", **given)
+        .fit(roll)
+        .transform(roll)
+        for given in (narrow, numbers)
+    )
+    np.testing.assert_array_equal(found, expected)

@@ -153,7 +153,7 @@ PROPERTIES = [
 ]
 
 
-@pytest.mark.parametrize("n_examples", [8, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_examples", [8, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("check", "models"),
     PROPERTIES,
