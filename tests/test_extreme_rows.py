@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
@@ -276,3 +277,16 @@ def test_scores_of_incomplete_rows_with_discrete_codes(rows):
     scores = model.score_samples(X)
     assert not np.isnan(scores).any()
     assert scores[::5].max() < scores[1::5].min()
+
+
+def test_discrete_codes_of_what_leaves_the_range(rows):
+    model = AutoencoderTransformer(
+        2, bottleneck=FiniteScalar(5), max_epochs=1, random_state=0
+    ).fit(rows)
+    module = model.to_torch("autoencoder")
+    found = module(torch.full((1, N_FEATURES), torch.nan))
+    assert found.shape == (1, N_FEATURES)
+    bottleneck = model.net_.module_.bottleneck
+    code, _ = bottleneck(torch.tensor([[torch.nan, 0.3], [torch.inf, -torch.inf]]))
+    assert code[1].tolist() == [1.0, -1.0]
+    assert bottleneck.symbols(torch.full((1, 2), torch.nan)).tolist() == [[2, 2]]

@@ -293,7 +293,9 @@ class _FiniteScalar(nn.Module):
         return self._index(h.tanh())
 
     def _index(self, code):
-        return ((code.clamp(-1, 1) + 1) / 2 * (len(self.values) - 1)).round().long()
+        # NaN where a row is so far out that the encoder leaves the range of numbers.
+        share = (code.nan_to_num(0.0).clamp(-1, 1) + 1) / 2
+        return (share * (len(self.values) - 1)).round().long()
 
     def start(self, statistics):
         """Return PCA at a scale at which all levels are used."""
