@@ -290,3 +290,16 @@ def test_discrete_codes_of_what_leaves_the_range(rows):
     code, _ = bottleneck(torch.tensor([[torch.nan, 0.3], [torch.inf, -torch.inf]]))
     assert code[1].tolist() == [1.0, -1.0]
     assert bottleneck.symbols(torch.full((1, 2), torch.nan)).tolist() == [[2, 2]]
+
+
+def test_rows_in_other_units_than_those_of_the_weights(rng):
+    # Not scaled: the weights are as large as the rows are small.
+    X = 1e-30 * rng.normal(size=(12, 1)) @ rng.normal(size=(1, 8))
+    model = AutoencoderTransformer(
+        1, bottleneck=FiniteScalar(2), scaling=None, max_epochs=1, random_state=0
+    ).fit(X)
+    far = 1e12 * rng.normal(size=(20, 8)).astype(np.float32)
+    for found in (model.transform(far), model.reconstruct(far)):
+        assert not np.isnan(found).any()
+    expected = np.square(far).mean(axis=1)  # nothing of it is reconstructed
+    np.testing.assert_allclose(model.reconstruction_error(far), expected, rtol=1e-5)

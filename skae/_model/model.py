@@ -100,7 +100,7 @@ class Model(RowModule):
 
     def encode(self, x):
         """Return the code of rows."""
-        return self.coordinates(self.autoencoder.encode(self.scaled(x)))
+        return self.coordinates(_numbers(self.autoencoder.encode(self.scaled(x))))
 
     def decode(self, code):
         """Return the rows that codes stand for."""
@@ -122,7 +122,8 @@ class Model(RowModule):
 
     def forward(self, x):
         """Return the reconstruction of rows."""
-        return self.scaling.inverse(self.autoencoder.reconstruct(self.scaled(x)))
+        expected = self.autoencoder.reconstruct(self.scaled(x))
+        return self.scaling.inverse(_numbers(expected))
 
     def impute(self, x):
         """Return rows, with their reconstruction in the place of missing entries."""
@@ -215,6 +216,14 @@ def _within_range(x):
     """Return numbers that are small enough for a network: sums of them are finite."""
     limit = torch.finfo(x.dtype).max ** _RANGE
     return x.clamp(-limit, limit)
+
+
+def _numbers(x):
+    """Return what a network returns with zero, the centre, in the place of NaN.
+
+    Of rows that are very far out the sums in a network may be inf - inf.
+    """
+    return x.nan_to_num(0.0, torch.inf, -torch.inf)
 
 
 def _decode_possible(model, code):
