@@ -109,7 +109,7 @@ class Model(RowModule):
         if code.shape[1] < len(coordinates):
             coordinates = coordinates.leading(code.shape[1])
         # In tiny units a code of usual size leaves the range; a sum may be inf - inf.
-        code = coordinates.inverse(code).nan_to_num(nan=0.0)
+        code = _numbers(coordinates.inverse(code))
         return self.decode_raw(_within_range(code))
 
     def decode_raw(self, code):

@@ -39,6 +39,10 @@ def _with_own_parameters(cls):
     __init__.__signature__ = signature.replace(parameters=parameters)
     __init__.__qualname__ = f"{cls.__name__}.__init__"
     cls.__init__ = __init__
+    cls._parameter_constraints = cls._local._parameter_constraints | {
+        "client": "no_validation",
+        "timeout": [Interval(Real, 0, None, closed="neither")],
+    }
     return cls
 
 
@@ -356,11 +360,6 @@ class AutoencoderTransformer(_OnCluster, LocalTransformer):
     """
 
     _local = LocalTransformer
-    _parameter_constraints: dict = {
-        **LocalTransformer._parameter_constraints,
-        "client": "no_validation",
-        "timeout": [Interval(Real, 0, None, closed="neither")],
-    }
 
 
 @_with_own_parameters
@@ -405,11 +404,6 @@ class AutoencoderOutlierDetector(_OnCluster, LocalDetector):
     """
 
     _local = LocalDetector
-    _parameter_constraints: dict = {
-        **LocalDetector._parameter_constraints,
-        "client": "no_validation",
-        "timeout": [Interval(Real, 0, None, closed="neither")],
-    }
 
     def score_samples(self, X):
         """Return the scores of rows: the lower, the more abnormal.
