@@ -212,7 +212,9 @@ def partial_fit(n_seeds="3"):
 def workers(n_repeats="5"):
     """Rows per second of two workers beside one, each with one thread.
 
-    Only epochs are timed, one kind of fit after the other in each repeat.
+    ``apart`` is two local fits at the same time, of half the rows in half the batches:
+    what two workers could do if they never waited for each other. Only epochs are
+    timed, one kind of fit after the other in each repeat.
     """
     import dask.array as da
     from distributed import Client, LocalCluster
@@ -221,7 +223,7 @@ def workers(n_repeats="5"):
 
     ignore_warnings()
     os.environ["OMP_NUM_THREADS"] = "1"  # before the workers start
-    names = "weights", "batch", "one", "two", "ratio"
+    names = "weights", "batch", "one", "two", "apart", "two/one", "apart/one"
     print(f"{'hidden':>12}", *(f"{name:>9}" for name in names))
     with (
         LocalCluster(
@@ -234,39 +236,64 @@ def workers(n_repeats="5"):
             ((128, 128), 256, 2**14),
             ((512, 512), 1024, 2**14),
             ((1024, 1024), 2048, 2**13),
+            ((1024, 1024), 8192, 2**14),
         ):
             table = random_rows(n_rows, 256)
-            futures = [
-                client.scatter(half, workers=[address], hash=False)
-                for half, address in zip(np.split(table, 2), addresses, strict=True)
-            ]
-            futures.append(client.scatter(table, workers=addresses[:1], hash=False))
-            on_one, on_two = (
-                da.concatenate(
-                    [da.from_delayed(f, f.result().shape, table.dtype) for f in those]
-                )
-                for those in (futures[2:], futures[:2])
+            halves, whole = (
+                [
+                    client.scatter(part, workers=[address], hash=False)
+                    for part, address in zip(parts, addresses, strict=False)
+                ]
+                for parts in (np.split(table, 2), [table])
             )
+            settings = {
+                "architecture": MLP(hidden, norm=None),
+                "max_epochs": 3,
+                "early_stopping": False,
+                "random_state": 0,
+            }
             rates = []
             for _ in range(int(n_repeats)):
-                for rows in on_one, on_two:
-                    model = OnCluster(
-                        16,
-                        architecture=MLP(hidden, norm=None),
-                        batch_size=batch_size,
-                        max_epochs=3,
-                        early_stopping=False,
-                        random_state=0,
-                    ).fit(rows)
-                    seconds = np.median(model.history_["seconds"])
-                    rates.append(n_rows / seconds)
-            one, two = np.median(np.reshape(rates, (-1, 2)), axis=0)
+                for futures in whole, halves:
+                    rows = da.concatenate(
+                        [
+                            da.from_delayed(f, f.result().shape, table.dtype)
+                            for f in futures
+                        ]
+                    )
+                    model = OnCluster(16, batch_size=batch_size, **settings).fit(rows)
+                    rates.append(_rate(model, n_rows))
+                alone = AutoencoderTransformer(
+                    16, batch_size=batch_size // 2, **settings
+                )
+                apart = [
+                    client.submit(
+                        _fit_rate,
+                        alone,
+                        half,
+                        n_rows // 2,
+                        workers=[address],
+                        pure=False,
+                    )
+                    for half, address in zip(halves, addresses, strict=True)
+                ]
+                rates.append(sum(client.gather(apart)))
+            one, two, apart = np.median(np.reshape(rates, (-1, 3)), axis=0)
             n_weights = sum(p.numel() for p in model.net_.module_.parameters())
             print(
                 f"{hidden!s:>12} {n_weights:9,} {batch_size:9} {one:9,.0f} {two:9,.0f} "
-                f"{two / one:9.2f}",
+                f"{apart:9,.0f} {two / one:9.2f} {apart / one:9.2f}",
                 flush=True,
             )
+
+
+def _rate(model, n_rows):
+    return n_rows / np.median(model.history_["seconds"])
+
+
+def _fit_rate(model, X, n_rows):
+    ignore_warnings()
+    return _rate(model.fit(X), n_rows)
 
 
 class Slices:
