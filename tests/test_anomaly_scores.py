@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
-from scipy.stats import genpareto, norm
+from scipy.stats import norm
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
@@ -20,7 +20,6 @@ from skae.anomaly_scores import (
     Neighbors,
     Reconstruction,
 )
-from skae.anomaly_scores._ranks import Surprise
 from skae.architectures import MLP
 from skae.bottlenecks import Plain, Variational
 from skae.losses import AbsoluteError, Bernoulli, Huber, SquaredError
@@ -103,34 +102,22 @@ def nearest(memory, rows, known):
     return search.kneighbors(None if known else rows)
 
 
-def tail_shape(excess):
-    """Return the shape of a generalised Pareto distribution, by weighted moments."""
-    n = len(excess)
-    if n == 0:
-        return 0.0
-    x = np.sort(excess)
-    rank = np.arange(1, n + 1)
-    a0, a1 = x.mean(), np.mean((1 - (rank - 0.35) / n) * x)
-    return max(2 - a0 / (a0 - 2 * a1), 0.0) * n / (n + 10)
-
-
 def surprise(values, usual):
-    """Return -log of the p-value among usual ones, with a generalised Pareto tail."""
+    """Return -log of the p-value among usual ones, with an exponential tail."""
     n = len(usual)
     at = np.unique(usual)
     more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
     middle, high = np.quantile(usual, [0.5, 0.9])
-    shape = tail_shape(usual[usual > high] - high)
-    unit = high - middle
-    unit *= shape / (1 - 5**-shape) if shape > 0 else 1 / np.log(5)
+    unit = (high - middle) / np.log(5)
     scale = -np.log((more + 0.5) / (n + 1))[at <= high]
     at = at[at <= high]
     if len(at) > 64:
         some = np.linspace(0, len(at) - 1, 64).round().astype(int)
         at, scale = at[some], scale[some]
     below = np.exp(np.minimum(values - at[0], 0) / unit)
-    above = -genpareto.logsf(np.maximum(values - at[-1], 0), shape, scale=unit)
-    return (np.interp(values, at, scale) + above) * below
+    return (
+        np.interp(values, at, scale) + np.maximum(values - at[-1], 0) / unit
+    ) * below
 
 
 def two_sizes(memory, held_out, rows, known):
@@ -377,26 +364,6 @@ def test_combined_is_the_mean_by_p_values(X, V, fresh):
         usual = -one.score_samples(V)
         expected += surprise(-one.score_samples(fresh), usual) / 3
     np.testing.assert_allclose(-model.score_samples(fresh), expected, rtol=1e-8)
-
-
-@pytest.mark.parametrize("shape", [0.0, 0.3, 0.6])
-def test_scores_become_logarithms_of_p_values_in_the_tail(rng, shape):
-    tail = genpareto(shape)
-    scale = Surprise()
-    scale.start(torch.from_numpy(tail.rvs(size=(50_000, 1), random_state=rng)))
-    p = np.array([1e-2, 1e-3, 1e-4])
-    found = scale(torch.from_numpy(tail.isf(p)[:, None]))[:, 0]
-    np.testing.assert_allclose(found, -np.log(p), rtol=0.07)
-
-
-def test_the_tail_of_few_scores_is_exponential(rng):
-    # Of ten scores one is in the tail, which says nothing of its shape.
-    scores = rng.pareto(1.0, size=(10, 1))
-    scale = Surprise()
-    scale.start(torch.from_numpy(scores))
-    high = scores.max() + np.arange(1.0, 4.0)[:, None]
-    steps = scale(torch.from_numpy(high)).diff(dim=0)
-    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

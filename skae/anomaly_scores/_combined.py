@@ -19,15 +19,10 @@ class Combined(AnomalyScore):
     Scores have different units. Each is converted to the negative logarithm of its
     conformal p-value [1]_, the share of validation rows that are at least as abnormal,
     interpolated between them; then the mean is taken. For the most abnormal tenth, of
-    which the p-values are uncertain, the tail of a generalised Pareto distribution is
-    used [2]_: beyond the quantile :math:`q_{90}` the scale is
-    :math:`\log 10 + \log(1 + \xi (s - q_{90}) / u) / \xi` with
-    :math:`u = \xi (q_{90} - q_{50}) / (1 - 5^{-\xi})`. The shape :math:`\xi` is
-    estimated from the scores beyond by probability-weighted moments [3]_ and averaged
-    with that of an exponential tail, :math:`\xi = 0`, which counts like ten rows. The
-    heavier the tail of a score among normal rows, the less a large value of it counts.
-    The scale is finite, increases strictly, and does not depend on the unit of the
-    score.
+    which the p-values are uncertain and which may be outliers, an exponential tail is
+    used: beyond the quantile :math:`q_{90}` the scale is
+    :math:`\log 10 + (s - q_{90}) / u` with :math:`u = (q_{90} - q_{50}) / \log 5`. So
+    it is finite and increases strictly, and does not depend on the unit of the score.
 
     ``Combined()`` is the default of the detector (``anomaly_score=None``): the distance
     of a row to stored training rows, both in residual and latent code and in the data,
@@ -49,10 +44,6 @@ class Combined(AnomalyScore):
     ----------
     .. [1] Bates, Candès, Lei, Romano & Sesia, "Testing for Outliers with Conformal
        p-values", Annals of Statistics 51, 2023.
-    .. [2] Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of
-       Statistics 3, 1975.
-    .. [3] Hosking & Wallis, "Parameter and Quantile Estimation for the Generalized
-       Pareto Distribution", Technometrics 29, 1987.
 
     Examples
     --------

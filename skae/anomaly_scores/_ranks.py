@@ -14,11 +14,8 @@ _MAX_KNOTS = 64
 _RESOLUTION = 128 * torch.finfo(torch.float32).eps
 # Scores that differ by less, relative to the largest, are one score.
 _SAME = 1e-9
-# Shares of rows above the two quantiles that set the scale of the tail of a score.
+# Shares of rows above the two quantiles that set the slope of the tail of a score.
 _BODY, _TAIL = 0.5, 0.1
-# The shape of the tail is averaged with that of an exponential one, which counts like
-# so many rows beyond the second quantile.
-_PRIOR = 10
 
 
 def is_traced():
@@ -149,10 +146,8 @@ class Ranks(nn.Module):
 class Surprise(nn.Module):
     """Scores as negative logarithms of their conformal p-values, column by column.
 
-    Between validation rows they are interpolated. Beyond the tenth that is most
-    abnormal the tail is that of a generalised Pareto distribution: its shape is
-    estimated from the scores in this tenth, its scale from the median and the quantile
-    where it begins.
+    Between validation rows they are interpolated; beyond the tenth that is most
+    abnormal the tail is exponential, with the slope between the median and this tenth.
     """
 
     def start(self, scores, usual=1.0):
@@ -165,7 +160,7 @@ class Surprise(nn.Module):
             The unit of scores that are all zero.
         """
         self.inside = Interpolation()
-        knots, values, units, shapes = [], [], [], []
+        knots, values, units = [], [], []
         for column in scores.double().T:
             v, below = _knots(column, _SAME * column.abs().max())
             n = len(column)
@@ -174,15 +169,10 @@ class Surprise(nn.Module):
                 column.new_tensor([1 - _BODY, 1 - _TAIL])
             ).tolist()
             rounding = _SAME * abs(high)
-            shape = _tail_shape((column - high)[column > high])
-            unit = high - middle
-            if shape > 0:
-                unit *= shape / (1 - (_TAIL / _BODY) ** shape)
-            else:
-                unit /= math.log(_BODY / _TAIL)
+            unit = (high - middle) / math.log(_BODY / _TAIL)
             if not unit > rounding:
                 # More than nine in ten are alike: of those beyond, or any unit.
-                high, shape = float(v[-1]), 0.0
+                high = float(v[-1])
                 unit = float((column - column.min()).mean())
                 unit = unit if unit > rounding else abs(high) or float(usual) or 1.0
             body = v <= high
@@ -194,33 +184,11 @@ class Surprise(nn.Module):
             knots.append(v)
             values.append(s)
             units.append(unit)
-            shapes.append(shape)
         self.inside.start(knots, values)
         self.register_buffer("unit", self.inside.low.new_tensor(units))
-        self.register_buffer("shape", self.inside.low.new_tensor(shapes))
 
     def forward(self, scores):
         scores = scores.to(self.unit.dtype)
         above = (scores - self.inside.high).clamp_min(0) / self.unit
-        # An exponential tail is that of shape zero.
-        is_heavy = self.shape > 0
-        shape = self.shape.where(is_heavy, 1.0)
-        above = torch.where(is_heavy, (shape * above).log1p() / shape, above)
         below = ((scores - self.inside.low).clamp_max(0) / self.unit).exp()
         return (self.inside(scores) + above) * below
-
-
-def _tail_shape(excess):
-    """Return the shape of the tail of excesses over a threshold, from 0 to 1.
-
-    That of a generalised Pareto distribution, by probability-weighted moments (Hosking
-    & Wallis, 1987); 0 if the tail is lighter than an exponential one.
-    """
-    n = len(excess)
-    if n == 0:
-        return 0.0
-    below = (torch.arange(n, dtype=excess.dtype) + 0.65) / n
-    moment = float(excess.mean())
-    weighted = float((excess.sort().values * (1 - below)).mean())
-    shape = 2 - moment / (moment - 2 * weighted)
-    return max(shape, 0.0) * n / (n + _PRIOR)
