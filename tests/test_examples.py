@@ -26,8 +26,7 @@ def _run(script, folder, *options):
     return subprocess.run(
         [sys.executable, *options, script],
         cwd=folder,
-        # Others run at the same time: with one thread each, all are done earlier.
-        env=os.environ | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", **proxies},
+        env=os.environ | {"MPLBACKEND": "agg", **proxies},
         capture_output=True,
         text=True,
         check=False,

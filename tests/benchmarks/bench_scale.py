@@ -246,6 +246,12 @@ def workers(n_repeats="5"):
                 ]
                 for parts in (np.split(table, 2), [table])
             )
+            on_one, on_two = (
+                da.concatenate(
+                    [da.from_delayed(f, f.result().shape, table.dtype) for f in those]
+                )
+                for those in (whole, halves)
+            )
             settings = {
                 "architecture": MLP(hidden, norm=None),
                 "max_epochs": 3,
@@ -254,13 +260,7 @@ def workers(n_repeats="5"):
             }
             rates = []
             for _ in range(int(n_repeats)):
-                for futures in whole, halves:
-                    rows = da.concatenate(
-                        [
-                            da.from_delayed(f, f.result().shape, table.dtype)
-                            for f in futures
-                        ]
-                    )
+                for rows in on_one, on_two:
                     model = OnCluster(16, batch_size=batch_size, **settings).fit(rows)
                     rates.append(_rate(model, n_rows))
                 alone = AutoencoderTransformer(
