@@ -187,8 +187,10 @@ def spread(values, smallest=_SMALLEST_RESIDUAL):
 def residual_spread(rows, held_out, blocks=None):
     """Return the RMS of the residual of each column on validation rows, clipped.
 
-    That of an indicator is at least what it would be with one more row whose category
-    is not the expected one: that no row had another does not make one impossible.
+    That no row had another category, or another value of a constant column, does not
+    make one impossible. The spread of an indicator is at least what it would be with
+    one more row whose category is not the expected one; that of a constant column is
+    the largest of all.
 
     Parameters
     ----------
@@ -198,9 +200,10 @@ def residual_spread(rows, held_out, blocks=None):
         Which columns are indicators.
     """
     found = spread(held_out.residual)
+    step = rows.x.amax(dim=0) - rows.x.amin(dim=0)
+    found = torch.where(step > 0, found, found.max())
     if blocks is None:
         return found
-    step = rows.x.amax(dim=0) - rows.x.amin(dim=0)
     least = step / (len(held_out.x) + 1) ** 0.5
     indicator = torch.from_numpy(blocks.is_indicator)
     return torch.where(indicator, torch.maximum(found, least), found)

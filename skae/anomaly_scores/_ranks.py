@@ -148,6 +148,7 @@ class Surprise(nn.Module):
 
     Between validation rows they are interpolated; beyond the tenth that is most
     abnormal the tail is exponential, with the slope between the median and this tenth.
+    Beyond the least p-value that so many rows can have it grows like a logarithm.
     """
 
     def start(self, scores, usual=1.0):
@@ -161,9 +162,9 @@ class Surprise(nn.Module):
         """
         self.inside = Interpolation()
         knots, values, units = [], [], []
+        n = len(scores)
         for column in scores.double().T:
             v, below = _knots(column, _SAME * column.abs().max())
-            n = len(column)
             s = -((n * (1 - below) + 0.5) / (n + 1)).log()
             middle, high = column.quantile(
                 column.new_tensor([1 - _BODY, 1 - _TAIL])
@@ -186,9 +187,14 @@ class Surprise(nn.Module):
             units.append(unit)
         self.inside.start(knots, values)
         self.register_buffer("unit", self.inside.low.new_tensor(units))
+        # Of few rows it would lie below the start of the tail.
+        resolved = max(math.log(n + 1), -math.log(_TAIL))
+        self.register_buffer("resolved", self.unit.new_tensor(resolved))
 
     def forward(self, scores):
         scores = scores.to(self.unit.dtype)
         above = (scores - self.inside.high).clamp_min(0) / self.unit
         below = ((scores - self.inside.low).clamp_max(0) / self.unit).exp()
-        return (self.inside(scores) + above) * below
+        surprise = (self.inside(scores) + above) * below
+        beyond = (surprise / self.resolved).clamp_min(1).log()
+        return surprise.clamp_max(self.resolved) + self.resolved * beyond
