@@ -415,7 +415,7 @@ class BaseAutoencoder(
             )
         checkpoint = self.checkpoint
         own = {"parts", "scaling", "marks_changes", "has_missing", "blocks"}
-        own |= {"checkpoints", "has_chosen_networks"}
+        own |= {"checkpoints", "has_chosen_networks", "n_projection_steps"}
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,

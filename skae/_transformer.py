@@ -1,5 +1,6 @@
 """The transformer: dimensionality reduction by an autoencoder."""
 
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -7,8 +8,10 @@ import torch
 from sklearn.utils import check_random_state, check_scalar
 
 from ._base import BaseAutoencoder
+from ._compat.sklearn import Interval
 from ._model.coordinates import LEAST_SPREAD
 from ._model.density import CodeDensity
+from .losses import SquaredError
 
 __all__ = ["AutoencoderTransformer"]
 
@@ -45,6 +48,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         scale of the components, which helps a next step that assumes equal variances.
         `inverse_transform` undoes it; reconstructions do not change. A component that
         is constant is not divided. Not accepted with a bottleneck whose code is sparse.
+
+    n_projection_steps : int, default=0
+        Number of Gauss-Newton steps [3]_ by which `transform` and `reconstruct` move
+        the code of each row to that of the nearest row that the decoder can return.
+        PCA's code is the nearest one; an encoder only predicts it, and predicts it
+        worse for new rows than for the training rows. The squared error of a row,
+        scaled and of known entries, is never larger than without. On small tables two
+        steps lower it by a fifth to a third: :ref:`projection`. Each step takes about
+        as long as decoding ``2 * n_components_`` rows. Training is the same. It needs
+        the squared error, rows of numbers, and a code that may have any value: the
+        bottleneck :class:`~skae.bottlenecks.Plain` without activation, or a nested one.
+        Such an encoder cannot be exported.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -385,6 +400,9 @@ class AutoencoderTransformer(BaseAutoencoder):
        Networks", Science 313, 2006.
     .. [2] Tipping & Bishop, "Probabilistic Principal Component Analysis", Journal of
        the Royal Statistical Society B 61, 1999.
+    .. [3] Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear
+       Parameters", Journal of the Society for Industrial and Applied Mathematics 11,
+       1963.
 
     Examples
     --------
@@ -411,6 +429,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     _parameter_constraints: dict = {
         **BaseAutoencoder._parameter_constraints,
         "whiten": ["boolean"],
+        "n_projection_steps": [Interval(Integral, 0, None, closed="left")],
     }
 
     _auto_scaling = "global"
@@ -420,6 +439,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         n_components="auto",
         *,
         whiten=False,
+        n_projection_steps=0,
         architecture=None,
         bottleneck=None,
         corruption=None,
@@ -448,6 +468,7 @@ class AutoencoderTransformer(BaseAutoencoder):
     ):
         self.n_components = n_components
         self.whiten = whiten
+        self.n_projection_steps = n_projection_steps
         self.architecture = architecture
         self.bottleneck = bottleneck
         self.corruption = corruption
@@ -547,7 +568,25 @@ class AutoencoderTransformer(BaseAutoencoder):
                 f"{type(bottleneck).__name__} has sparse_output=True: pass "
                 "whiten=False or sparse_output=False."
             )
-        return settings
+        if self.n_projection_steps > 0:
+            self._check_projection(settings)
+        return replace(settings, n_projection_steps=int(self.n_projection_steps))
+
+    def _check_projection(self, settings):
+        """Check that the code of the nearest row can be any, and is one by squares."""
+        parts, reason = settings.parts, None
+        if not isinstance(parts.loss, SquaredError):
+            reason = f"loss={parts.loss!r} is not the squared error"
+        elif parts.bottleneck.symmetry not in ("rotation", "triangular"):
+            reason = f"the code of bottleneck={parts.bottleneck!r} may not be moved"
+        elif settings.blocks is not None:
+            reason = "X has categorical features"
+        if reason is not None:
+            raise ValueError(
+                f"n_projection_steps={self.n_projection_steps} needs SquaredError, "
+                "Plain() without an activation or a nested bottleneck, and numbers, "
+                f"but {reason}: pass n_projection_steps=0."
+            )
 
     def _finish(self, fit, progress):
         self._set_variances(fit)

@@ -82,6 +82,8 @@ def exported(model, part):
     export = Exported(model, method)
     if hasattr(model.autoencoder.bottleneck, "expand"):
         needed = needed | {"bottleneck"}
+    if part == "encoder" and model.n_projection_steps > 0:
+        needed = needed | {"decoder", "link"}
     for name in {"encoder", "bottleneck", "decoder", "link"} - needed:
         setattr(export.module.autoencoder, name, None)
     return export.eval()

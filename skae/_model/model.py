@@ -9,6 +9,7 @@ from sklearn import get_config
 
 from ..anomaly_scores import View
 from .inference import RowModule
+from .projection import projected
 
 __all__ = ["Model"]
 
@@ -37,6 +38,8 @@ class Model(RowModule):
         How many times missing entries are replaced by their reconstruction first.
     sparse_output : bool, default=False
         Whether users get codes as sparse matrices.
+    n_projection_steps : int, default=0
+        By how many steps the code of the encoder is improved; see `projected`.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Model(RowModule):
         completion,
         n_passes=0,
         sparse_output=False,
+        n_projection_steps=0,
     ):
         super().__init__()
         self.scaling = scaling
@@ -55,6 +59,7 @@ class Model(RowModule):
         self.autoencoder = autoencoder
         self.coordinates = coordinates
         self.sparse_output = sparse_output
+        self.n_projection_steps = n_projection_steps
         self.width = max(len(scaling), len(coordinates))
 
     def truncated(self, k):
@@ -98,9 +103,21 @@ class Model(RowModule):
                 filled = torch.where(missing, expected, filled)
         return filled
 
+    def coded(self, x):
+        """Return rows, scaled and completed, and their code, as the network has it."""
+        given = _within_range(self.scaling(x))
+        x = self.completed(given)
+        code = self.autoencoder.encode(x)
+        if self.n_projection_steps > 0:
+            known = None if x is given else ~given.isnan()
+            how = x, known, self.n_projection_steps
+            code = projected(self.autoencoder, code, *how)
+        return x, code
+
     def encode(self, x):
         """Return the code of rows."""
-        return self.coordinates(_numbers(self.autoencoder.encode(self.scaled(x))))
+        _, code = self.coded(x)
+        return self.coordinates(_numbers(code))
 
     def decode(self, code):
         """Return the rows that codes stand for."""
@@ -122,8 +139,8 @@ class Model(RowModule):
 
     def forward(self, x):
         """Return the reconstruction of rows."""
-        expected = self.autoencoder.reconstruct(self.scaled(x))
-        return self.scaling.inverse(_numbers(expected))
+        _, code = self.coded(x)
+        return self.scaling.inverse(_numbers(self.decode_scaled(code)))
 
     def impute(self, x):
         """Return rows, with their reconstruction in the place of missing entries."""

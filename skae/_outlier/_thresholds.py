@@ -152,8 +152,8 @@ def automatic(scores, weight=None):
     tenth are taken to have an exponential tail, with the mean of their excess. If these
     rows are outliers, such a threshold is so low that it finds none. So it is no lower
     than one from the less abnormal half, whose median and upper quantile set the slope
-    of an exponential tail, stretched by a third. The most abnormal row is always called an
-    outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
+    of an exponential tail, stretched by a third. The most abnormal row is always called
+    an outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
     with equal scores is not, if it is more than a hundredth of them.
     """
     scores = np.clip(scores, -_MOST, _MOST)

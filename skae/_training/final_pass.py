@@ -86,9 +86,16 @@ def final_pass(plan, autoencoder, k):
     n_samples, width = plan.rows.shape
     scaling = deepcopy(plan.scaling)
     completion = deepcopy(plan.completion)
-    raw = Model(scaling, autoencoder, AffineMap.identity(k), completion)
+    n_steps = plan.settings.n_projection_steps
+    raw = Model(
+        scaling,
+        autoencoder,
+        AffineMap.identity(k),
+        completion,
+        n_projection_steps=n_steps,
+    )
     raw = raw.to(plan.device)
-    table = None if plan.has_pairs else plan.x.stored()
+    table = None if plan.has_pairs or n_steps > 0 else plan.x.stored()
     maps = None if table is None else affine_maps(autoencoder)
     if maps is not None:
         return _affine_pass(plan, raw, AffinePass.of(table, weight, maps))
@@ -129,7 +136,13 @@ def final_pass(plan, autoencoder, k):
     coordinates = coordinates.to(raw.device)
     n_passes = 0 if plan.hides_entries else _PASSES
     model = Model(
-        scaling, autoencoder, coordinates, raw.completion, n_passes, sparse_output
+        scaling,
+        autoencoder,
+        coordinates,
+        raw.completion,
+        n_passes,
+        sparse_output,
+        n_steps,
     )
     final = FinalPass(
         code=Dense(code),
@@ -164,9 +177,9 @@ def _affine_pass(plan, raw, found):
 
 def _outputs(model, x):
     """Return scaled rows, their codes and residuals, and which entries are missing."""
-    missing, x = x.isnan(), model.scaled(x)
-    code = model.autoencoder.encode(x)
-    return x, code, x - model.autoencoder.decode(code), missing
+    missing = x.isnan()
+    x, code = model.coded(x)
+    return x, code, x - model.decode_scaled(code), missing
 
 
 def _decoder(model, code):

@@ -67,6 +67,8 @@ class Settings:
         Whether the architecture is the user's choice, and not the default.
     checkpoints : Checkpoints or None
         Where trainings save their state. None: they do not.
+    n_projection_steps : int
+        As `AutoencoderTransformer` takes it.
     """
 
     parts: Parts
@@ -93,6 +95,7 @@ class Settings:
     blocks: Blocks | None = None
     has_chosen_networks: bool = False
     checkpoints: Checkpoints | None = None
+    n_projection_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ standardised on the training part as a user would, code sizes 2, d/4 and d/2. Fi
 are mean squared errors on the 30 %, divided by that of PCA; "textbook" is a network of
 the same widths as one would write it: ReLU, torch's initial weights, no normalisation
 and no linear path, at the learning rate that suits it best of 1e-3, 5e-3 and 1e-2 (by
-search_default.py); all else default, the stopping rule too. One torch thread per
-process; seconds are those of fit.
+search_default.py); all else default, the stopping rule too. "projected" is skae with
+two projection steps. One torch thread per process; seconds are those of fit.
 
     SKAE_DATA=<folder> python tests/benchmarks/bench_reconstruction.py --jobs 2
 """
@@ -28,6 +28,7 @@ from skae.architectures import MLP
 
 MODELS = {
     "skae": {},
+    "projected": {"n_projection_steps": 2},
     "textbook": {
         "architecture": MLP(
             activation="relu", norm=None, linear_path=False, start="random"
@@ -80,7 +81,7 @@ def main():
     models = {name: MODELS[name] for name in arguments.models}
 
     print(f"{'table':>12} {'n':>6} {'d':>4} {'k':>3} {'seed':>4}", end="")
-    print("".join(f" | {m:>8} {'epochs':>8} {'s':>6}" for m in models))
+    print("".join(f" | {m:>9} {'epochs':>8} {'s':>6}" for m in models))
     tasks = (
         joblib.delayed(run)(name, tables[name], seed, models)
         for name in names
@@ -97,7 +98,7 @@ def main():
             for model in models:
                 best, last = row[f"{model} epochs"]
                 print(
-                    f" | {row[model]:8.4f} {best:4}/{last:<3} {row[f'{model} s']:6.1f}",
+                    f" | {row[model]:9.4f} {best:4}/{last:<3} {row[f'{model} s']:6.1f}",
                     end="",
                 )
             print(flush=True)
@@ -107,7 +108,7 @@ def main():
         ratios = np.array([row[model] for row in collected])
         seconds = np.array([row[f"{model} s"] for row in collected])
         print(
-            f"{model:>8}: geometric mean {np.exp(np.log(ratios).mean()):.4f}, "
+            f"{model:>9}: geometric mean {np.exp(np.log(ratios).mean()):.4f}, "
             f"largest {ratios.max():.4f}, above 1.005 in {(ratios > 1.005).sum()} of "
             f"{len(ratios)}, median fit {np.median(seconds):.1f} s, "
             f"all fits {seconds.sum():.0f} s"
