@@ -17,7 +17,7 @@ __all__ = ["Neighbors"]
 # other numbers are compared in tests/benchmarks/bench_constants.py.
 _MAX_MEMORY = 1024
 # Distances that are held at once: few enough for the cache of a processor core.
-_MAX_DISTANCES = 2**17
+_MAX_DISTANCES = 2**19
 # Exponent of the spread by which each column of residual and code is divided: halfway
 # between the metric of the data (0) and that of Mahalanobis (1); compared with others
 # in tests/benchmarks/bench_constants.py.
@@ -212,14 +212,13 @@ class _Neighbors(Scorer):
         if self.scale is not None:
             terms = [self._mean(u, distances[:, :: self.step], self.far)]
         if self.near <= _FEW:
-            near = 0
-            for i in range(self.near):
-                if i > 0:
-                    distances.scatter_(1, nearest, torch.inf)
-                    nearest = _nearest(distances)
-                # The sum of squared differences has all digits of small distances.
-                near = near + _squares(u - _double(self.memory[nearest[:, 0]]))
-            near = near / self.near
+            found = [nearest]
+            while len(found) < self.near:
+                distances.scatter_(1, found[-1], torch.inf)
+                found.append(_nearest(distances))
+            # The sum of squared differences has all digits of small distances.
+            differences = u[:, None] - _double(self.memory[torch.cat(found, dim=1)])
+            near = differences.square().sum(dim=(1, 2)) / self.near
         else:
             near = self._mean(u, distances, self.near)
         terms = torch.stack([near, *terms], dim=1)
