@@ -681,9 +681,11 @@ class BaseAutoencoder(
         The module includes scaling, inverse link of the loss and coordinates of the
         code, and maps tensors in the units of the training data. It does not need the
         estimator. It can be trained further, used in other modules, or exported with
-        :func:`torch.export.export` and :func:`torch.onnx.export`. A categorical feature
-        has a column for each of its categories, in the order of ``categories_``: 1 in
-        rows of the category and 0 in others, and probabilities in reconstructions.
+        :func:`torch.export.export` and :func:`torch.onnx.export`; with
+        ``n_projection_steps`` only the decoder can be exported or compiled. A
+        categorical feature has a column for each of its categories, in the order of
+        ``categories_``: 1 in rows of the category and 0 in others, and probabilities in
+        reconstructions.
 
         Parameters
         ----------

@@ -50,16 +50,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         is constant is not divided. Not accepted with a bottleneck whose code is sparse.
 
     n_projection_steps : int, default=0
-        Number of Gauss-Newton steps [3]_ by which `transform` and `reconstruct` move
-        the code of each row to that of the nearest row that the decoder can return.
-        PCA's code is the nearest one; an encoder only predicts it, and predicts it
-        worse for new rows than for the training rows. The squared error of a row,
-        scaled and of known entries, is never larger than without. On small tables two
-        steps lower it by a fifth to a third: :ref:`projection`. Each step takes about
-        as long as decoding ``2 * n_components_`` rows. Training is the same. It needs
-        the squared error, rows of numbers, and a code that may have any value: the
-        bottleneck :class:`~skae.bottlenecks.Plain` without activation, or a nested one.
-        Such an encoder cannot be exported.
+        Number of Gauss-Newton steps [3]_ that move the code of each row towards that of
+        the nearest row that the decoder can return. PCA's code is the nearest one; an
+        encoder only predicts it, and predicts it worse for new rows than for the
+        training rows. The squared error of a row, scaled, is never larger than without.
+        It applies wherever rows are encoded after training: `transform`, `reconstruct`,
+        `score`, `reconstruction_error` and the fitted attributes. Weights are the same.
+        Rows with missing entries, and models that are linear or stayed PCA, keep the
+        code of the encoder. It needs the squared error, rows of numbers, and the
+        bottleneck :class:`~skae.bottlenecks.Plain` without activation. Corruptions and
+        ``X_target`` are refused: the steps would fit the noise of a row, or the row
+        instead of its target. Encoder and autoencoder cannot be exported then. See
+        :ref:`projection` for gains and costs.
 
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
@@ -577,14 +579,16 @@ class AutoencoderTransformer(BaseAutoencoder):
         parts, reason = settings.parts, None
         if not isinstance(parts.loss, SquaredError):
             reason = f"loss={parts.loss!r} is not the squared error"
-        elif parts.bottleneck.symmetry not in ("rotation", "triangular"):
+        elif parts.bottleneck.symmetry != "rotation":
             reason = f"the code of bottleneck={parts.bottleneck!r} may not be moved"
+        elif parts.corruption is not None:
+            reason = f"with corruption={parts.corruption!r} noise would be fitted again"
         elif settings.blocks is not None:
             reason = "X has categorical features"
         if reason is not None:
             raise ValueError(
                 f"n_projection_steps={self.n_projection_steps} needs SquaredError, "
-                "Plain() without an activation or a nested bottleneck, and numbers, "
+                "Plain() without an activation, no corruption, and rows of numbers, "
                 f"but {reason}: pass n_projection_steps=0."
             )
 

@@ -39,7 +39,7 @@ class Model(RowModule):
     sparse_output : bool, default=False
         Whether users get codes as sparse matrices.
     n_projection_steps : int, default=0
-        By how many steps the code of the encoder is improved; see `projected`.
+        By how many steps the codes of complete rows are improved; see `projected`.
     """
 
     def __init__(
@@ -109,9 +109,12 @@ class Model(RowModule):
         x = self.completed(given)
         code = self.autoencoder.encode(x)
         if self.n_projection_steps > 0:
-            known = None if x is given else ~given.isnan()
-            how = x, known, self.n_projection_steps
-            code = projected(self.autoencoder, code, *how)
+            nearer = projected(self.autoencoder, code, x, self.n_projection_steps)
+            if x is given:
+                return x, nearer
+            # Few known entries do not determine a code.
+            complete = ~given.isnan().any(dim=1, keepdim=True)
+            code = torch.where(complete, nearer, code)
         return x, code
 
     def encode(self, x):

@@ -1,23 +1,23 @@
 """Codes whose decoded rows are nearest to given rows: Gauss-Newton steps."""
 
-from functools import partial
-
 import torch
 
 from ..anomaly_scores._ranks import is_traced
 
-__all__ = ["projected"]
+__all__ = ["check_projection", "projected"]
 
 # Share of the diagonal that is added to the normal equations (Marquardt, 1963);
 # compared with others in tests/benchmarks/bench_constants.py.
 _DAMPING = 0.01
 # Of a step that does not bring the decoded row nearer, this share is tried.
 _SHORTER = 1 / 3
-# Derivatives that are held at once.
-_MAX_ENTRIES = 2**21
+# Derivatives in one layer that are held at once, and the least number of rows, without
+# which products of wide layers are slow.
+_MAX_ENTRIES = 2**20
+_LEAST_ROWS = 128
 
 
-def projected(autoencoder, code, x, known, n_steps):
+def projected(autoencoder, code, x, n_steps):
     """Return codes whose decoded rows are nearer to rows than those of given codes.
 
     Each step solves the least-squares problem in which the decoder is replaced by its
@@ -31,8 +31,6 @@ def projected(autoencoder, code, x, known, n_steps):
     code : Tensor of shape (n_samples, n_components)
     x : Tensor of shape (n_samples, n_features)
         Scaled rows.
-    known : Tensor of bool of shape (n_samples, n_features) or None
-        Entries that count. None is all of them.
     n_steps : int
     """
     if is_traced():
@@ -40,46 +38,48 @@ def projected(autoencoder, code, x, known, n_steps):
             "With n_projection_steps > 0 an encoder computes derivatives of the "
             "decoder, which cannot be exported: pass n_projection_steps=0."
         )
-    n_rows = max(1, _MAX_ENTRIES // (code.shape[1] * x.shape[1]))
-    codes, rows = code.split(n_rows), x.split(n_rows)
-    masks = [x.new_ones(1, x.shape[1])] * len(codes)
-    if known is not None:
-        masks = known.to(x).split(n_rows)
-    affine = getattr(autoencoder.decoder, "affine", None)
-    if affine is None or hasattr(autoencoder.bottleneck, "expand"):
-        derivatives = partial(_derivatives, autoencoder.decode)
-    else:
-        # PCA, if the initial weights were kept: one matrix for all rows.
-        derivatives = partial(_constant, affine.weight.T)
-    pieces = zip(codes, rows, masks, strict=True)
-    how = autoencoder.decode, derivatives, n_steps
-    return torch.cat([_nearer(*piece, *how) for piece in pieces])
+    weights = (p.shape[0] for p in autoencoder.decoder.parameters())
+    width = max(x.shape[1], *weights)
+    n_rows = max(_LEAST_ROWS, _MAX_ENTRIES // (code.shape[1] * width))
+    pieces = zip(code.split(n_rows), x.split(n_rows), strict=True)
+    return torch.cat([_nearer(autoencoder.decode, *p, n_steps) for p in pieces])
 
 
-def _derivatives(decode, code):
-    """Return those of decoded rows, of shape (n_samples, n_components, n_features)."""
+def check_projection(autoencoder, n_components, n_features):
+    """Check that the decoder has the derivatives that `projected` computes.
 
-    def derivative(direction):
-        return torch.func.jvp(decode, (code,), (direction.expand_as(code),))[1]
+    Raises
+    ------
+    ValueError
+        If torch cannot compute them.
+    """
+    like = next(autoencoder.parameters())
+    code, x = like.new_zeros(2, n_components), like.new_ones(2, n_features)
+    training = autoencoder.training
+    try:
+        with torch.no_grad():
+            projected(autoencoder.eval(), code, x, n_steps=1)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            "n_projection_steps > 0 needs a decoder of which torch.func.jvp computes "
+            f"derivatives: pass n_projection_steps=0, or change it. {error}"
+        ) from error
+    finally:
+        autoencoder.train(training)
 
-    basis = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
-    return torch.func.vmap(derivative)(basis).transpose(0, 1)
 
-
-def _constant(weight, code):
-    return weight[None]
-
-
-def _nearer(code, x, mask, decode, derivatives, n_steps):
-    residual = mask * (x - decode(code))
-    error = residual.square().sum(dim=1)
+def _nearer(decode, code, x, n_steps):
+    # Rows that are far out are scaled down: their squares would be infinite.
+    residual = x - decode(code)
+    unit = residual.abs().amax(dim=1, keepdim=True).clamp_min(1)
+    error = (residual / unit).square().sum(dim=1)
     for _ in range(n_steps):
-        step = _gauss_newton(derivatives(code) * mask[:, None], residual)
+        step = _gauss_newton(decode, code, residual)
         stays = torch.ones_like(error, dtype=torch.bool)
         for share in (1.0, _SHORTER):
             tried = code + share * step
-            left = mask * (x - decode(tried))
-            found = left.square().sum(dim=1)
+            left = x - decode(tried)
+            found = (left / unit).square().sum(dim=1)
             better = stays & (found < error)
             code = torch.where(better[:, None], tried, code)
             residual = torch.where(better[:, None], left, residual)
@@ -90,14 +90,19 @@ def _nearer(code, x, mask, decode, derivatives, n_steps):
     return code
 
 
-def _gauss_newton(tangents, residual):
-    """Return the step to the least-squares solution by the tangents of the decoder."""
+def _gauss_newton(decode, code, residual):
+    """Return the step to the least-squares solution by the tangent of the decoder."""
+
+    def derivative(direction):
+        return torch.func.jvp(decode, (code,), (direction.expand_as(code),))[1]
+
+    basis = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
+    tangents = torch.func.vmap(derivative)(basis).transpose(0, 1)
     products = tangents @ tangents.mT
     diagonal = products.diagonal(dim1=1, dim2=2)
     largest = diagonal.amax(dim=1, keepdim=True)
     # Positive for components that the decoder does not use.
-    least = torch.finfo(residual.dtype).eps * largest + (largest == 0)
+    least = torch.finfo(code.dtype).eps * largest + (largest == 0)
     damped = products + torch.diag_embed(_DAMPING * diagonal + least)
     factor, _ = torch.linalg.cholesky_ex(damped)
-    slope = tangents @ residual[..., None]
-    return torch.cholesky_solve(slope, factor)[..., 0]
+    return torch.cholesky_solve(tangents @ residual[..., None], factor)[..., 0]

@@ -47,8 +47,9 @@ _INVERTED = 0.3
 _TAIL = 0.1
 # Shares of rows above the two quantiles from which the tail is estimated again, in case
 # the most abnormal rows are outliers, and the factor by which that tail is stretched,
-# because tails are often heavier than the body: of several factors the largest with
-# less than 3 % false alarms in the part "labels" of tests/benchmarks/bench_outliers.py.
+# because tails are often heavier than the body. The smaller it is, the more of these
+# outliers are found, and the more of the clean rows are flagged:
+# tests/benchmarks/bench_constants.py.
 _BODY, _SHOULDER, _STRETCH = 0.5, 0.2, 1.35
 # Largest excess beyond the start of the tail that counts, in medians: one in a thousand
 # of an exponential tail is larger.

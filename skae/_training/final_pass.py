@@ -86,7 +86,9 @@ def final_pass(plan, autoencoder, k):
     n_samples, width = plan.rows.shape
     scaling = deepcopy(plan.scaling)
     completion = deepcopy(plan.completion)
-    n_steps = plan.settings.n_projection_steps
+    maps = affine_maps(autoencoder)
+    # The code of PCA is the nearest one.
+    n_steps = plan.settings.n_projection_steps if maps is None else 0
     raw = Model(
         scaling,
         autoencoder,
@@ -95,9 +97,8 @@ def final_pass(plan, autoencoder, k):
         n_projection_steps=n_steps,
     )
     raw = raw.to(plan.device)
-    table = None if plan.has_pairs or n_steps > 0 else plan.x.stored()
-    maps = None if table is None else affine_maps(autoencoder)
-    if maps is not None:
+    table = None if plan.has_pairs else plan.x.stored()
+    if table is not None and maps is not None:
         return _affine_pass(plan, raw, AffinePass.of(table, weight, maps))
     mixes = parts.symmetry in ("rotation", "triangular")
     moments = Moments(products if mixes else squares)
@@ -140,9 +141,9 @@ def final_pass(plan, autoencoder, k):
         autoencoder,
         coordinates,
         raw.completion,
-        n_passes,
-        sparse_output,
-        n_steps,
+        n_passes=n_passes,
+        sparse_output=sparse_output,
+        n_projection_steps=n_steps,
     )
     final = FinalPass(
         code=Dense(code),

@@ -10,6 +10,7 @@ import torch
 from .._data.principal_axes import PrincipalAxes
 from .._model.autoencoder import Autoencoder
 from .._model.model import Model
+from .._model.projection import check_projection
 from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
 from .few_rows import has_few_rows, train_on_all_rows
@@ -115,6 +116,8 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
             f"steps. Got bottleneck={plan.parts.bottleneck!r} and "
             f"architecture={plan.parts.architecture!r}."
         )
+    if plan.settings.n_projection_steps > 0:
+        check_projection(net.module_, axes.n_components, plan.rows.shape[1])
     network = progress.begin_network(
         plan, net.max_epochs, lambda net: attributes(_fit_of(plan, axes, net, at_pca))
     )

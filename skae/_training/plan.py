@@ -379,6 +379,11 @@ def prepare(
     Plan
     """
     device = resolve_device(settings.device)
+    if target is not None and settings.n_projection_steps > 0:
+        raise ValueError(
+            f"n_projection_steps={settings.n_projection_steps} moves codes to those "
+            "from which X is decoded, and not X_target: pass n_projection_steps=0."
+        )
     target = rows if target is None else target
     weight = None if sample_weight is None else sample_weight / sample_weight.mean()
     is_known = scaling is not None

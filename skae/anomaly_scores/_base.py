@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 # Lower bounds of spreads. For residuals, relative to the largest of all columns: in a
-# column that is reconstructed exactly, or that never varied, every rounding error would
-# be an outlier. Varied in tests/benchmarks/bench_constants.py.
+# column that is reconstructed exactly, every rounding error would be an outlier. Varied
+# in tests/benchmarks/bench_constants.py.
 _SMALLEST_RESIDUAL = 1e-2
 # For residuals, relative to the spread of the column: rounding of single precision.
 _ROUNDING = 1e-5

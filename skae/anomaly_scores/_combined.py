@@ -23,10 +23,10 @@ class Combined(AnomalyScore):
     used: beyond the quantile :math:`q_{90}` the scale is
     :math:`\log 10 + (s - q_{90}) / u` with :math:`u = (q_{90} - q_{50}) / \log 5`.
     :math:`n` validation rows say nothing of p-values below :math:`1 / (n + 1)`. A value
-    :math:`v` of the scale that is larger than :math:`m = \log(n + 1)` is replaced by
-    :math:`m + m \log(v / m)`, so that one score that is far out does not hide what the
-    others say. The scale is finite and increases strictly, and does not depend on the
-    unit of the score.
+    :math:`v` of the scale that is larger than :math:`m = \log(n + 1)` (at least
+    :math:`\log 10`) is replaced by :math:`m + m \log(v / m)`, so that one score that is
+    far out does not hide what the others say. The scale is finite and increases
+    strictly, and does not depend on the unit of the score.
 
     ``Combined()`` is the default of the detector (``anomaly_score=None``): the distance
     of a row to stored training rows, both in residual and latent code and in the data,

@@ -12,7 +12,8 @@ class Mahalanobis(AnomalyScore):
     r"""Squared Mahalanobis distance of residual and latent code, taken together.
 
     The residual, divided by its spread over validation rows, and the code, divided by
-    its spread over training rows, form one vector :math:`u`. The score is
+    its spread over training rows, form one vector :math:`u` (a column that is constant
+    in training has the largest spread of all residuals). The score is
     :math:`(u - \bar u)^\top \Sigma^{-1} (u - \bar u)`, divided by the length of
     :math:`u`. The covariance :math:`\Sigma` of the training rows is shrunk by the
     method of Ledoit & Wolf [1]_, so that it is invertible for any number of columns.

@@ -187,7 +187,7 @@ class Surprise(nn.Module):
             units.append(unit)
         self.inside.start(knots, values)
         self.register_buffer("unit", self.inside.low.new_tensor(units))
-        # Of few rows it would lie below the start of the tail.
+        # With fewer than nine rows log(n + 1) is below the start of the tail.
         resolved = max(math.log(n + 1), -math.log(_TAIL))
         self.register_buffer("resolved", self.unit.new_tensor(resolved))
 

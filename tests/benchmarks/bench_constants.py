@@ -22,7 +22,7 @@ _FEW, _ROWS_PER_COMPONENT, _ROWS_PER_COLUMN
     Detectors of 150, 300 and 700 normal rows, for the latter two of 600 and 1,500 rows
     of 100 columns: false alarms of `predict` in percent of 3,000 fresh normal rows,
     where 1 is the target, and AUROC.
-_TAIL, _FARTHEST
+_TAIL, _FARTHEST, _STRETCH
     Automatic thresholds of 100, 300 and 1,000 normal rows that a detector of 600 rows
     has not seen, 20 draws each: false alarms in percent of 4,000 fresh rows, where 1
     is the target. "contaminated": 3 % of the rows are outliers, half of them ten times
@@ -94,6 +94,7 @@ PLACES = {
     "_ROWS_PER_COLUMN": ("skae._outlier._cross_fitting", "_ROWS_PER_COLUMN"),
     "_TAIL": ("skae._outlier._thresholds", "_TAIL"),
     "_FARTHEST": ("skae._outlier._thresholds", "_FARTHEST"),
+    "_STRETCH": ("skae._outlier._thresholds", "_STRETCH"),
     "_CLEAR": ("skae._training.selection", "_CLEAR"),
     "_TRUSTED": ("skae._training.selection", "_TRUSTED"),
     "_AT_LEAST": ("skae._training.plan", "_AT_LEAST"),
@@ -114,6 +115,7 @@ VALUES = {
     "_ROWS_PER_COLUMN": [0, 5, 10, 20],
     "_TAIL": [0.03, 0.05, 0.1, 0.2, 0.3],
     "_FARTHEST": [3.0, 5.0, 10.0, 20.0, np.inf],
+    "_STRETCH": [1.0, 1.2, 1.35, 1.5, 2.0],
     "_CLEAR": [0.0, 1.0, 2.0, 3.0, 4.0],
     "_TRUSTED": [0.8, 0.9, 0.95, 0.99, 1.0],
     "_AT_LEAST": [(50,), (25, 50), (20, 50), (10, 50)],
@@ -525,7 +527,7 @@ MEASURED = {
     **dict.fromkeys(["_NEAR", "_FAR", "_WHITENING", "_MAX_MEMORY"], (ranking, 3)),
     **dict.fromkeys(["_SMALLEST_RESIDUAL"], (ranking, 3)),
     **dict.fromkeys(["_FEW", "_ROWS_PER_COMPONENT", "_ROWS_PER_COLUMN"], (few_rows, 3)),
-    **dict.fromkeys(["_TAIL", "_FARTHEST"], (false_alarms, 3)),
+    **dict.fromkeys(["_TAIL", "_FARTHEST", "_STRETCH"], (false_alarms, 3)),
     **dict.fromkeys(["_CLEAR", "_TRUSTED"], (leaving_pca, 6)),
     "_AT_LEAST": (few_trained, 3),
     "_DEAD_SHARE": (quantised, 2),

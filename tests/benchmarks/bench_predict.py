@@ -6,6 +6,8 @@
   called on all of them at once; time, and memory added at the peak, the output included
 - scores: `score_samples` of 40,000 x 30 rows, after a fit to 10,000 others, beside
   IsolationForest and the distance to five neighbours
+- projection: `transform` with 1, 2 and 5 projection steps beside none, default network,
+  10,000 x 30 rows and 8 components, 1,500 x 784 and 30
 - memory: what a fit with default settings adds to the process, of rows in a file of
   1 GB that is mapped into memory, 500,000 x 500, float32; one epoch, hidden layer of
   64; beside an epoch of the loop of tutorials, a ``DataLoader`` over a
@@ -15,7 +17,7 @@ The network of the first two is 30-64-32-8 and back, ReLU. Calls of modules are 
 ``torch.inference_mode``. Ratios are medians over rounds of those to the first line, in
 the same round. Memory is that of anonymous pages, each case in a process of its own.
 
-    python tests/benchmarks/bench_predict.py [--parts row rows scores memory]
+    python tests/benchmarks/bench_predict.py [--parts row rows ...]
         [--threads 1 2] [--rounds 5]
 """
 
@@ -142,6 +144,26 @@ def scores(rounds):
     print_ratios(measure(runs, rounds), "IsolationForest")
 
 
+def projection(rounds):
+    for n_rows, n_features, k in ((10_000, N_FEATURES, N_COMPONENTS), (1_500, 784, 30)):
+        rng = np.random.RandomState(0)
+        code = rng.normal(size=(3_000 + n_rows, k))
+        rows = np.tanh(code @ rng.normal(size=(k, n_features)))
+        rows = (rows + 0.1 * rng.normal(size=rows.shape)).astype(np.float32)
+        runs = {}
+        for n_steps in (0, 1, 2, 5):
+            model = AutoencoderTransformer(
+                k,
+                n_projection_steps=n_steps,
+                max_epochs=3,
+                early_stopping=False,
+                random_state=0,
+            ).fit(rows[:3_000])
+            runs[f"{n_steps} steps"] = partial(model.transform, rows[3_000:])
+        print(f"{n_rows:,} x {n_features}, {k} components\n")
+        print_ratios(measure(runs, rounds), "0 steps")
+
+
 def write_rows(file, n_rows, n_features, chunk=10_000):
     for i in range(0, n_rows, chunk):
         random_rows(min(chunk, n_rows - i), n_features).tofile(file)
@@ -189,7 +211,7 @@ def memory(n_rows=500_000, n_features=500):
             print(f"| {name} | {added / MEGABYTE:.0f} | {taken:.0f} |", flush=True)
 
 
-PARTS = {"row": row, "rows": rows, "scores": scores}
+PARTS = {"row": row, "rows": rows, "scores": scores, "projection": projection}
 
 
 def main():
