@@ -19,6 +19,7 @@ from skae.anomaly_scores import (
     NegativeELBO,
     Neighbors,
     Reconstruction,
+    View,
 )
 from skae.architectures import MLP
 from skae.bottlenecks import Plain, Variational
@@ -267,6 +268,17 @@ def test_mahalanobis_is_that_of_ledoit_and_wolf(X, V, fresh):
     np.testing.assert_allclose(
         -model.score_samples(fresh), expected / u.shape[1], rtol=1e-8
     )
+
+
+def test_mahalanobis_of_a_single_row():
+    # As a model of one of two rows has it. Warnings are errors.
+    def view(x):
+        return View(x, x, 0.1 * x, x[:, :1], x[:, 0])
+
+    scorer = Mahalanobis().build(SquaredError())
+    scorer.start(view(torch.ones(1, 3)), view(torch.ones(1, 3)))
+    near, far = scorer(view(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 9.0]])))
+    assert near < far
 
 
 @pytest.mark.parametrize("n_rows", [40, 90])

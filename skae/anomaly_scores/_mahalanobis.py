@@ -57,7 +57,9 @@ class _Mahalanobis(Scorer):
         u = self.joint(rows)
         mean = u.mean(dim=0)
         u = u - mean
-        shrinkage = float(ledoit_wolf_shrinkage(u.numpy(), assume_centered=True))
+        shrinkage = 0.0
+        if len(u) > 1:  # scikit-learn warns of a single row
+            shrinkage = float(ledoit_wolf_shrinkage(u.numpy(), assume_centered=True))
         variances, axes = _principal(u)
         # Shrunk towards equal variances in all directions, also in those outside of the
         # span of the rows; the floor keeps these positive without any shrinkage.
