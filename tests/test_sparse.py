@@ -111,13 +111,14 @@ MODELS = {
 }
 
 
-# Of the detector, which takes ten times as long, a few by default.
+# Of the detector, which takes longer, a few by default.
+SLOW = [pytest.mark.slow]
+FEW = ("defaults", "penalty", "top-k")
 PAIRS = [
-    pytest.param(kind, name, id=f"{name}-{kind.__name__}")
-    if kind is AutoencoderTransformer or name in ("defaults", "penalty", "top-k")
-    else pytest.param(kind, name, id=f"{name}-{kind.__name__}", marks=pytest.mark.slow)
+    pytest.param(kind, name, id=f"{name}-{kind.__name__}", marks=marks)
     for kind in METHODS
     for name in MODELS
+    for marks in [[] if kind is AutoencoderTransformer or name in FEW else SLOW]
 ]
 
 

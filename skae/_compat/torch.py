@@ -16,6 +16,7 @@ __all__ = [
     "has_hooks",
     "has_own_backend",
     "is_any_autocast_enabled",
+    "is_traced",
     "modules_of",
     "set_function_state",
     "storage_of",
@@ -45,6 +46,11 @@ set_function_state = torch._C._set_torch_function_state  # type: ignore[attr-def
 def disable_function_modes():
     """Let functions of torch be those of torch alone."""
     set_function_state(torch._C._TorchFunctionState.ALL_DISABLED)
+
+
+def is_traced():
+    """Return whether PyTorch records the operations, for an export."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def modules_of(module):

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..anomaly_scores._ranks import is_traced
+from .._compat.torch import is_traced
 
 __all__ = ["check_projection", "projected"]
 

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from .._compat.sklearn import Interval, StrOptions
+from .._compat.torch import is_traced
 from .._data.source import chunk_rows
 from .._data.subsample import subsample
 from ._base import AnomalyScore, Joint, Scorer, spread
-from ._ranks import Ranks, Surprise, is_traced, shared_out
+from ._ranks import Ranks, Surprise, shared_out
 
 __all__ = ["Neighbors"]
 

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["Ranks", "Surprise", "is_traced", "shared_out"]
+from .._compat.torch import is_traced
+
+__all__ = ["Ranks", "Surprise", "shared_out"]
 
 # Points between which a scale is interpolated, at most.
 _MAX_KNOTS = 64
@@ -16,11 +18,6 @@ _RESOLUTION = 128 * torch.finfo(torch.float32).eps
 _SAME = 1e-9
 # Shares of rows above the two quantiles that set the slope of the tail of a score.
 _BODY, _TAIL = 0.5, 0.1
-
-
-def is_traced():
-    """Return whether PyTorch records the operations, for an export."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def shared_out(scores, parts):

@@ -508,11 +508,12 @@ def training(name, seed, options):
         k, length = train.shape[1] // 4, np.square(test).sum(axis=1)
         pca, far = PCA(k).fit(train), test[length >= np.quantile(length, 0.99)]
         for value in tried(name):
-            model = AutoencoderTransformer(k, random_state=seed)
-            if name == "_DAMPING":
-                model.set_params(n_projection_steps=2)
-            with changed(name, value):  # it may be one of inference
-                model, seconds = fitted(model, train, name, value)
+            n_steps = 2 if name == "_DAMPING" else 0
+            model = AutoencoderTransformer(
+                k, n_projection_steps=n_steps, random_state=seed
+            )
+            with changed(name, value) as parameters:  # it may be one of inference
+                model, seconds = fitted(model.set_params(**parameters), train)
                 ratio = error(model, test) / error(pca, test)
                 figures = {
                     "error / PCA": ratio,
@@ -532,8 +533,7 @@ MEASURED = {
     "_AT_LEAST": (few_trained, 3),
     "_DEAD_SHARE": (quantised, 2),
     "_SINGLE_ERROR": (single_precision, 2),
-    **dict.fromkeys(["_PACE", "_WIDTHS", "_DAMPING"], (training, 3)),
-    **dict.fromkeys(["lr", "averaging"], (training, 3)),
+    **dict.fromkeys(["_PACE", "_WIDTHS", "_DAMPING", "lr", "averaging"], (training, 3)),
 }
 
 

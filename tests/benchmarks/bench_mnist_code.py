@@ -70,8 +70,8 @@ def squared_error(model, X):
     return float(np.square(X - reconstruction).sum(axis=1).mean())
 
 
-def trained(arguments, data):
-    """Return one of the networks, trained with a line for each epoch."""
+def shown(arguments, data):
+    """Return one of the networks; its fit prints a line for each epoch."""
     center = data.train.mean(axis=0)
     unit = float(np.sqrt(data.train.var(axis=0).mean()))
     scaled = torch.from_numpy(((data.test - center) / unit).astype(np.float32))
@@ -91,7 +91,7 @@ def trained(arguments, data):
         net_params={"callbacks": [Curve(scaled, unit), cosine]},
     )
     print(f"{model}\n\n| epoch | training | test | seconds |\n|---|---|---|---|")
-    return model.fit(data.train)
+    return model
 
 
 def main():
@@ -115,9 +115,9 @@ def main():
         model = AutoencoderTransformer(
             30, random_state=arguments.seed, device=arguments.device
         )
-        model.fit(data.train)
     else:
-        model = trained(arguments, data)
+        model = shown(arguments, data)
+    model.fit(data.train)
     print(f"\n{time.perf_counter() - begin:.0f} s, {model.kept_weights_}")
     pca = PCA(30, svd_solver="full").fit(data.train)
     print("\n| | training | test |\n|---|---|---|")
