@@ -12,6 +12,7 @@ processes, :class:`WorkerError`.
 
 __all__ = [
     "CollapsedCodeWarning",
+    "ContaminatedRowsWarning",
     "DecoderRangeWarning",
     "DependentRowsWarning",
     "DivergenceWarning",
@@ -74,6 +75,15 @@ class CollapsedCodeWarning(FitWarning):
 
 class DecoderRangeWarning(FitWarning):
     """The decoder cannot return values that the rows have, for example below zero."""
+
+
+class ContaminatedRowsWarning(FitWarning):
+    """More validation rows are flagged than is usual for normal rows.
+
+    ``contamination="auto"`` takes the training rows for normal ones. If outliers are
+    among them, pass their share as ``contamination``: suspected rows are then left out
+    of the rows that the score compares with.
+    """
 
 
 class DependentRowsWarning(FitWarning):

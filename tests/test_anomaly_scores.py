@@ -115,8 +115,8 @@ def surprise(values, usual):
     n = len(usual)
     at = np.unique(usual)
     more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
-    middle, high = np.quantile(usual, [0.5, 0.9])
-    unit = (high - middle) / np.log(5)
+    middle, high = np.quantile(usual, [0.5, 0.8])
+    unit = (high - middle) / np.log(2.5)
     scale = -np.log((more + 0.5) / (n + 1))[at <= high]
     at = at[at <= high]
     if len(at) > 64:
@@ -125,19 +125,24 @@ def surprise(values, usual):
     below = np.exp(np.minimum(values - at[0], 0) / unit)
     tail = np.maximum(values - at[-1], 0) / unit
     found = (np.interp(values, at, scale) + tail) * below
-    least = np.log(max(n + 1, 10))
+    least = np.log(max(n + 1, 5))
     return np.where(found > least, least * (1 + np.log(found / least)), found)
 
 
 def two_sizes(memory, held_out, rows, known):
-    """Score rows by the 5 nearest and the nearest eighth of every so many."""
+    """Score rows by the 3 nearest and the nearest eighth of every so many.
+
+    The former with distances relative to the root of the spacing of the stored rows.
+    """
     some = slice(None, None, max(1, len(memory) // 128))
+    own = np.sort(cdist(memory, memory, "sqeuclidean"), axis=1)[:, 1:6].mean(axis=1)
+    unit = np.sqrt(np.maximum(own / own.mean(), 0.1))
 
     def means(u, known):
         squares = cdist(u, memory, "sqeuclidean")
         if known:
             np.fill_diagonal(squares, np.inf)
-        near = np.sort(squares, axis=1)[:, :5].mean(axis=1)
+        near = np.sort(squares / unit, axis=1)[:, :3].mean(axis=1)
         far = np.sort(squares[:, some], axis=1)
         return np.c_[near, far[:, : round(far.shape[1] / 8)].mean(axis=1)]
 

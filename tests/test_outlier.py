@@ -12,6 +12,7 @@ from skae._outlier._thresholds import automatic
 from skae.anomaly_scores import Combined
 from skae.architectures import MLP
 from skae.corruptions import Gaussian
+from skae.exceptions import ContaminatedRowsWarning
 from skae.losses import Bernoulli
 
 pytestmark = pytest.mark.filterwarnings(
@@ -156,6 +157,7 @@ def test_auto_raises_few_false_alarms_on_new_rows():
     assert 0.005 < np.mean(rates) < 0.03
 
 
+@pytest.mark.filterwarnings("ignore::skae.exceptions.ContaminatedRowsWarning")
 @pytest.mark.parametrize("n_outliers", [0, 10, 50, 100])
 def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
     X, wide = rng.normal(size=(2, 1000, 5))
@@ -164,7 +166,19 @@ def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
     normal, outliers = rng.normal(size=(2, 1000, 5))
     assert np.mean(model.predict(normal) == -1) < 0.03
     found = np.mean(model.predict(5 * outliers) == -1)
-    assert found > (0.9 if n_outliers <= 50 else 0.4)
+    assert found > (0.9 if n_outliers <= 50 else 0.7)
+
+
+def test_many_outliers_among_the_training_rows_are_noticed(rng):
+    X, wide = rng.normal(size=(2, 1000, 5))
+    small(max_epochs=3).fit(X)  # without a warning
+    X[::10] = 6 * wide[::10]
+    with pytest.warns(ContaminatedRowsWarning, match="contamination=0.0") as caught:
+        model = small(max_epochs=3).fit(X)
+    assert caught[0].filename == __file__
+    told = small(max_epochs=3, contamination=0.1).fit(X)  # without a warning
+    new = 6 * rng.normal(size=(1000, 5))
+    assert np.mean(model.predict(new) == -1) < np.mean(told.predict(new) == -1)
 
 
 # The scores

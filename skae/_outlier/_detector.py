@@ -20,7 +20,7 @@ from .._model.export import exported_score
 from .._warning import warn_user
 from ..anomaly_scores import AnomalyScore, Combined
 from ..architectures import MLP
-from ..exceptions import DependentRowsWarning
+from ..exceptions import ContaminatedRowsWarning, DependentRowsWarning
 from ..inspection import Explanation
 from ..inspection._explanation import furthest
 from . import _thresholds
@@ -1028,6 +1028,19 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             unseen = yield from self._unseen_scores(fit, fitted, how, events)
             self._reference = _thresholds.Reference(*unseen)
         self.offset_ = _thresholds.given()(self._reference)
+        if progress is not None:
+            self._warn_of_contamination()
+
+    def _warn_of_contamination(self):
+        share = _thresholds.suspicious(self._reference, self.offset_)
+        if share > 0:
+            warn_user(
+                f"{share:.0%} of the validation rows are flagged, where "
+                f"{_thresholds.FALSE_ALARMS:.0%} is usual: there may be outliers among "
+                "the training rows. If so, pass their share, such as "
+                f"contamination={share:.2f}: more outliers will be found.",
+                ContaminatedRowsWarning,
+            )
 
     @staticmethod
     def _warn_of_dependence(plan):

@@ -25,7 +25,14 @@ _MAX_DISTANCES = 2**19
 # in tests/benchmarks/bench_constants.py.
 _WHITENING = 0.5
 # Nearest rows of the first neighbourhood size.
-_NEAR = 5
+_NEAR = 3
+# Their distances are divided by the spacing of the stored rows to this power: halfway
+# between the distance (0) and a ratio of densities (1), as with the spreads.
+_RELATIVE = 0.5
+# The spacing at a stored row is the mean squared distance to so many others, relative
+# to its mean over all stored rows. It is at least this, so that rows beside copies are
+# not infinitely far away.
+_AROUND, _LEAST_SPACING = 5, 0.1
 # The second is this share of the stored rows, or of every other one, every third and so
 # on if more than this number are left.
 _FAR = 1 / 8
@@ -57,12 +64,16 @@ class Neighbors(AnomalyScore):
     one copy, all of whose scaled entries are equal up to rounding errors of single
     precision, is left out, both for training rows and for new ones.
 
-    By default two neighbourhood sizes are combined: the 5 nearest stored rows, and the
+    By default two neighbourhood sizes are combined: the 3 nearest stored rows, and the
     nearest eighth of them (to save time, of about 128 of them, evenly spaced). The
-    first detects novelties among normal rows. The second is not misled by a group of
-    outliers among the stored rows, unless the group is as large. The two
-    distances are converted to one scale, the negative logarithm of the conformal
-    p-value among validation rows (see :class:`Combined`); the score is their mean.
+    first detects novelties among normal rows. A distance counts more where normal rows
+    are dense: for this size, the squared distance to each stored row is divided by the
+    square root of the spacing there, the mean squared distance of the stored row to its
+    own 5 nearest. That is halfway between the distance and a ratio of densities, as in
+    the local outlier factor [1]_. The second is not misled by a group of outliers among
+    the stored rows, unless the group is as large. The two distances are converted to
+    one scale, the negative logarithm of the conformal p-value among validation rows
+    (see :class:`Combined`); the score is their mean.
 
     Distances are computed in double precision, so that float32 and float64 rows have
     the same scores up to the rounding errors of the rows.
@@ -96,6 +107,11 @@ class Neighbors(AnomalyScore):
         that are farthest from their nearest eighth of the rows that are left, in four
         steps. About twice as many as there are outliers, because outliers hide among
         each other, and the loss of a few normal rows costs little.
+
+    References
+    ----------
+    .. [1] Breunig, Kriegel, Ng & Sander, "LOF: Identifying Density-Based Local
+       Outliers", SIGMOD 2000.
 
     Examples
     --------
@@ -169,6 +185,7 @@ class _Neighbors(Scorer):
         self.register_buffer("size", spread(rows.x - self.middle))
         m = len(kept)
         self.near = max(1, min(m - 1, self.n_neighbors or _NEAR))
+        self.register_buffer("weight", torch.ones_like(self.memory[:, 0]))
         self.step = max(1, m // _ENOUGH)
         usual = _squares(self.memory).median()
         # Of rows that are all equal the centring leaves rounding, which is no unit.
@@ -176,6 +193,7 @@ class _Neighbors(Scorer):
         self.register_buffer("usual", torch.where(usual > rounding, usual, 0.0))
         self.scale = None
         if self.n_neighbors is None:
+            self.weight = self._spacing(rows.x[kept]) ** -_RELATIVE
             self.far = max(1, min(m - 1, round(_FAR * len(self.memory[:: self.step]))))
             self.scale = Surprise()
             self.scale.start(self._all_terms(held_out), self.usual)
@@ -185,6 +203,17 @@ class _Neighbors(Scorer):
         if self.stored is not None:
             return self.stored
         return self.memory + self.center  # in the space of the data
+
+    def _spacing(self, x):
+        """Return the spacing at each stored row, relative to the mean."""
+        distances, _ = self._distances(self.memory, x)
+        k = max(1, min(len(distances) - 1, _AROUND))
+        spacing = _mean(distances, k)
+        mean = spacing.mean()
+        if not _EQUAL * self.usual < mean < torch.inf:
+            # All rows are equal, or there is only one.
+            return torch.ones_like(spacing)
+        return (spacing / mean).clamp_min(_LEAST_SPACING)
 
     def forward(self, view):
         return self._scores(self._all_terms(view)).mean(dim=1).to(view.x.dtype)
@@ -211,39 +240,47 @@ class _Neighbors(Scorer):
 
     def _terms(self, u, x):
         distances, nearest = self._distances(u, x)
-        terms = []
-        if self.scale is not None:
-            terms = [self._mean(u, distances[:, :: self.step], self.far)]
+        # Before distances are changed in place.
+        far = None if self.scale is None else self._to_some(distances)
         if self.near <= _FEW:
             found = [nearest]
             while len(found) < self.near:
                 distances.scatter_(1, found[-1], torch.inf)
                 found.append(_nearest(distances))
             # The sum of squared differences has all digits of small distances.
-            differences = u[:, None] - _double(self.memory[torch.cat(found, dim=1)])
-            near = differences.square().sum(dim=(1, 2)) / self.near
+            found = torch.cat(found, dim=1)
+            squares = (u[:, None] - _double(self.memory)[found]).square().sum(dim=2)
+            near = (_double(self.weight)[found] * squares).mean(dim=1)
         else:
-            near = self._mean(u, distances, self.near)
-        terms = torch.stack([near, *terms], dim=1)
-        if self.scale is None:
-            return terms
+            near = _mean(distances, self.near)
+        if far is None:
+            return near[:, None]
+        terms = torch.stack([near, _mean(far, self.far)], dim=1)
         # Distances of rows that are equal, of which only rounding is left.
         return torch.where(terms > _EQUAL * self.usual, terms, 0.0)
 
-    def _mean(self, u, distances, k):
-        """Return the mean of the ``k`` smallest squared distances of each row."""
-        smallest = _smallest(distances, k) + _squares(u)[:, None]
-        return smallest.clamp_min(0).mean(dim=1)
+    def _to_some(self, distances):
+        """Return squared distances to every so many of the stored rows."""
+        weight = _double(self.weight)
+        return distances[:, :: self.step] / weight[:: self.step]
 
     def _distances(self, u, x):
-        """Return squared distances to the stored rows, and the index of the nearest.
+        """Return weighted squared distances to the stored rows, and the nearest one.
 
-        The squared length of each row is not added: it does not change the order, and
-        to add it to the few distances that are used is cheaper. A stored row of which
-        ``x`` is a copy is infinitely far away.
+        A stored row of which ``x`` is a copy is infinitely far away.
+
+        Returns
+        -------
+        distances : Tensor of shape (n_rows, n_stored)
+        nearest : Tensor of shape (n_rows, 1)
+            Its index.
         """
-        memory = _double(self.memory)
-        distances = torch.addmm(_squares(memory), u, memory.T, alpha=-2)
+        memory, weight = _double(self.memory), _double(self.weight)
+        # One product, in which the squared lengths are weighted too.
+        rows = torch.cat([u, _squares(u)[:, None]], dim=1)
+        columns = torch.cat([-2 * memory, torch.ones_like(memory[:, :1])], dim=1)
+        columns = weight[:, None] * columns
+        distances = torch.addmm(weight * _squares(memory), rows, columns.T)
         first = _nearest(distances)
         rounding = _ROUNDING * (self.size + (x - self.middle).abs())
         rows, stored = (u, memory) if self.stored is None else (x, self.stored)
@@ -257,23 +294,25 @@ class _Neighbors(Scorer):
     def _contributions(self, u, x):
         """Return the part of each column in the score.
 
-        A distance is a mean over stored rows of sums over columns. Its score is shared
-        out to the columns as the distance is.
+        A distance is a weighted mean over stored rows of sums over columns. Its score
+        is shared out to the columns as the distance is.
         """
         terms = self._terms(u, x)
         scores = self._scores(terms) / terms.shape[1]
         distances, nearest = self._distances(u, x)
-        inside = [nearest]
+        inside = nearest
         # Of rows at the same distance, the one that the score has used.
         if self.near > 1:
-            inside = [distances.topk(self.near, largest=False).indices]
+            inside = distances.topk(self.near, largest=False).indices
+        used = [torch.zeros_like(distances).scatter_(1, inside, 1.0) * self.weight]
         if self.scale is not None:
-            far = distances[:, :: self.step].topk(self.far, largest=False).indices
-            inside.append(self.step * far)
+            far = self._to_some(distances).topk(self.far, largest=False).indices
+            far = self.step * far
+            used.append(torch.zeros_like(distances).scatter_(1, far, 1.0))
         memory = _double(self.memory)
         parts = 0
-        for score, index in zip(scores.T, inside, strict=True):
-            weight = torch.zeros_like(distances).scatter_(1, index, 1 / index.shape[1])
+        for score, weight in zip(scores.T, used, strict=True):
+            weight = weight / weight.sum(dim=1, keepdim=True)
             # Mean of (u - m)^2 over these rows, column by column.
             mean, square = weight @ memory, weight @ memory.square()
             columns = (u.square() - 2 * u * mean + square).clamp_min(0)
@@ -302,6 +341,11 @@ def _trusted(rows, contamination):
 
 def _squares(rows):
     return rows.square().sum(dim=1)
+
+
+def _mean(distances, k):
+    """Return the mean of the ``k`` smallest squared distances of each row."""
+    return _smallest(distances, k).clamp_min(0).mean(dim=1)
 
 
 def _double(rows):
