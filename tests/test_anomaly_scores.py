@@ -112,13 +112,14 @@ def surprise(values, usual):
 
     With an exponential tail, and a logarithmic one beyond the least p-value.
     """
-    n = len(usual)
+    # Means of the same p-values are equal up to rounding.
+    n, usual = len(usual), usual.round(12)
     at = np.unique(usual)
     more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
     middle, high = np.quantile(usual, [0.5, 0.8])
     unit = (high - middle) / np.log(2.5)
-    scale = -np.log((more + 0.5) / (n + 1))[at <= high]
-    at = at[at <= high]
+    scale = -np.log((more + 0.5) / (n + 1))[at <= high * (1 + 1e-9)]
+    at = at[at <= high * (1 + 1e-9)]
     if len(at) > 64:
         some = np.linspace(0, len(at) - 1, 64).round().astype(int)
         at, scale = at[some], scale[some]

@@ -176,7 +176,8 @@ class Surprise(nn.Module):
                 high = float(v[-1])
                 unit = float((column - column.min()).mean())
                 unit = unit if unit > rounding else abs(high) or float(usual) or 1.0
-            body = v <= high
+            # A quantile that is one of the scores, up to rounding.
+            body = v <= high + rounding
             body[0] = True
             v, s = v[body], s[body]
             if len(v) > _MAX_KNOTS:
