@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import poisson
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
@@ -194,6 +194,19 @@ def test_wide_tables_are_told_if_pca_is_far_better_on_new_rows(params, says, rng
         assert model.score(X_new) < of_pca - 0.04
     elif not isinstance(params.get("bottleneck"), TopK):
         assert model.score(X_new) > of_pca - 0.04
+
+
+def test_nothing_is_said_of_a_model_that_stays_near_pca(fit_of, rng):
+    # The code is so small that a network with a validation set begins at random.
+    X = rng.permutation(load_digits().data)
+    X, X_new = X[:40], X[40:]
+    model = new(4, early_stopping=False, max_epochs=5)
+    assert told(model, X) is None
+    pca = PCA(4).fit(X)
+    residual = X_new - pca.inverse_transform(pca.transform(X_new))
+    assert model.reconstruction_error(X_new).mean() < np.square(residual).mean()
+    found = on_unseen_rows(fit_of(clone(model), X))
+    assert found.model.mean() < found.pca.mean()
 
 
 def test_the_check_does_not_change_the_fit(monkeypatch, rng):

@@ -9,6 +9,7 @@ from skae._training import fit as fit_layer
 from skae._training import plan
 from skae.anomaly_scores import Reconstruction
 from skae.architectures import MLP
+from skae.corruptions import Gaussian
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skae.exceptions.FitWarning",
@@ -101,6 +102,33 @@ def test_models_of_the_others_are_trained_in_the_same_way(rng, nets):
     assert first == (4, 170, 50)
     assert counts == [220, 0]
     assert others == 5 * [(epochs, 176, 0)]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "params", "leave"),
+    [
+        (220, {}, True),
+        (60, {"corruption": Gaussian()}, False),
+        (220, {"early_stopping": False}, False),
+    ],
+    ids=str,
+)
+def test_models_of_the_others_begin_with_weights_of_the_same_kind(
+    n_rows, params, leave, rng, monkeypatch
+):
+    left, training = [], fit_layer.Net.training
+
+    def recorded(net, *args):
+        left.append(net.leaves_start)
+        return training(net, *args)
+
+    monkeypatch.setattr(fit_layer.Net, "training", recorded)
+    # A parabola, of which a network learns more than PCA.
+    t = rng.normal(size=(n_rows, 1))
+    X = np.hstack([t, t**2 - 1]) + 0.1 * rng.normal(size=(n_rows, 2))
+    small(n_components=1, max_epochs=40, lr=3e-2, **params).fit(X)
+    assert len(left) >= 6
+    assert set(left) == {leave}
 
 
 def test_models_of_the_others_stay_at_the_start_if_that_was_best(rng, nets):

@@ -36,7 +36,6 @@ def make_net(plan, axes, seeds, previous=None):
     """
     settings, parts = plan.settings, plan.parts
     build_seed, train_seed = seeds
-    has_validation = settings.early_stopping and plan.n_validation > 0
     module = parts.build(plan.rows.shape[1], axes.n_components, build_seed)
     starts_fitted = module.start(*statistics(plan, axes, build_seed))
     max_epochs = settings.max_epochs
@@ -45,7 +44,7 @@ def make_net(plan, axes, seeds, previous=None):
         and settings.early_stopping
         and starts_fitted
         and parts.is_plain
-        and not has_validation
+        and not plan.is_validated
     ):
         # Nothing could tell a gain from noise: the start is the best there is.
         max_epochs = 0
@@ -80,9 +79,11 @@ def make_net(plan, axes, seeds, previous=None):
         "gradient_clip": settings.gradient_clip,
         "precision": settings.precision,
         "starts_fitted": starts_fitted,
+        # A network of known epochs begins as the one that they were found with.
         "leaves_start": starts_fitted
         and previous is None
-        and (has_validation or bool(plan.n_epochs)),
+        and plan.n_epochs != 0
+        and (plan.is_validated or plan.was_validated),
         "seed": train_seed,
         "device": plan.device,
         "verbose": settings.verbose,

@@ -140,6 +140,8 @@ class Plan:
     n_epochs : int or None
         Number of epochs, where it is known before training. None: training stops by
         itself, after at most ``max_epochs`` of the settings.
+    was_validated : bool
+        Whether a validation set has chosen the known number of epochs.
     seeds : tuple of int
         Of the weights and of the training of the first network.
     random_state : RandomState
@@ -170,6 +172,7 @@ class Plan:
     seeds: tuple
     random_state: np.random.RandomState
     share: Share | None = None
+    was_validated: bool = False
 
     @property
     def has_pairs(self):
@@ -211,6 +214,11 @@ class Plan:
         if self.X_val is not None:
             return len(self.X_val)
         return 0 if self.validation is None else len(self.validation)
+
+    @property
+    def is_validated(self):
+        """Whether a validation set judges the training."""
+        return self.settings.early_stopping and self.n_validation > 0
 
     def validation_rows(self):
         """Return the validation rows, a source or None, and their weights or None."""
@@ -273,7 +281,12 @@ class Plan:
 
     def on_all_rows(self, n_epochs):
         """Return a plan with a known number of epochs and without validation rows."""
-        return replace(self, validation=None, n_epochs=n_epochs)
+        return replace(
+            self,
+            validation=None,
+            n_epochs=n_epochs,
+            was_validated=self.is_validated,
+        )
 
     @property
     def n_folds(self):
@@ -295,7 +308,9 @@ class Plan:
         """
         plan = self._of(kept)
         if n_epochs is not None:
-            return plan.on_all_rows(n_epochs)
+            # Of the fewer rows none may be held out.
+            whole = plan.on_all_rows(n_epochs)
+            return replace(whole, was_validated=self.is_validated)
         validation = plan.validation
         if self.validation is not None and validation is None:
             # Trained in the same way, if with fewer validation rows than usual.
