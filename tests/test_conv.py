@@ -14,6 +14,7 @@ from skae._data.principal_axes import PrincipalAxes
 from skae._data.source import Dense, Resident
 from skae._model.autoencoder import Parts
 from skae.architectures import Conv
+from skae.architectures._networks import Stage
 from skae.bottlenecks import Plain
 from skae.losses import SquaredError
 
@@ -196,6 +197,95 @@ def test_a_signal_keeps_its_size_through_the_layers(upsampling, seed):
     for network, given in ((encoder, x), (decoder, torch.randn(50, 32))):
         size = network(given).square().mean().sqrt().item()
         assert 0.2 < size < 5
+
+
+# Axes over which numbers are normalised, besides those of the positions.
+NORMED = {"batch": 0, "layer": 1}
+
+
+def _normalised(x, norm):
+    """Return numbers of mean zero and variance one over the axes of a norm."""
+    axes = (NORMED[norm], *range(2, x.ndim))
+    centered = x - x.mean(dim=axes, keepdim=True)
+    variance = centered.square().mean(dim=axes, keepdim=True)
+    return centered / (variance + 1e-5).sqrt()
+
+
+def _normed(conv, generator):
+    """Return an encoder, a decoder and, for each, a list that a pass of rows extends.
+
+    It receives, of each normalisation, what it is given, what it returns, and itself.
+    Weights and biases of the normalisations are drawn at random.
+    """
+    networks = [network.double() for network in _build(conv)]
+    seen = [[], []]
+    for network, found in zip(networks, seen, strict=True):
+        for stage in (m for m in network.modules() if isinstance(m, Stage)):
+            for p in stage.norm.parameters():
+                nn.init.uniform_(p, 0.5, 2, generator=generator)
+            stage.norm.register_forward_hook(
+                lambda norm, given, out, found=found: found.append((*given, out, norm))
+            )
+    return *networks, *seen
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (2, 5, 6), (1, 4, 3, 5)], ids=str)
+@pytest.mark.parametrize("norm", NORMED)
+def test_layers_are_normalised(norm, shape, generator):
+    conv = Conv(shape, (4, 3), hidden_layer_sizes=(6,), norm=norm, **TEXTBOOK)
+    encoder, decoder, *seen = _normed(conv, generator)
+    encoder(3 + 2 * _rows(shape, generator, 7).double())
+    decoder(torch.randn(7, 2, generator=generator).double())
+    for stages, n_channels in zip(seen, ([4, 3, 6], [6, 3, 4]), strict=True):
+        assert [given.shape[1] for given, _, _ in stages] == n_channels
+        for given, out, module in stages:
+            per_channel = (-1, *[1] * (given.ndim - 2))
+            weight, bias = (p.view(per_channel) for p in (module.weight, module.bias))
+            expected = _normalised(given, norm) * weight + bias
+            torch.testing.assert_close(out, expected)
+            # They are not normalised before.
+            assert not torch.allclose(_normalised(given, norm), given, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (2, 5, 6)], ids=str)
+@pytest.mark.parametrize("norm", NORMED)
+def test_one_axis_is_normalised_whatever_the_scale_along_it(norm, shape, generator):
+    # Numbers of a batch are normalised by channel, those of a layer by row: units and
+    # origin of a channel or of a row have no effect, those of the other one have.
+    conv = Conv(shape, (4,), norm=norm, **TEXTBOOK)
+    encoder, *_ = _normed(conv, generator)
+    (stage,) = (m for m in encoder.modules() if isinstance(m, Stage))
+    x = torch.randn(6, 4, *shape[1:], generator=generator).double()
+    ones = [1] * (len(shape) - 1)
+    scales = torch.linspace(0.5, 4, 6).double().view(6, 1, *ones)
+    by_row = (x - 3) * scales
+    by_channel = (x - 3) * scales[:4].view(1, 4, *ones)
+    same, other = (by_channel, by_row) if norm == "batch" else (by_row, by_channel)
+    torch.testing.assert_close(stage.norm(same), stage.norm(x), atol=1e-3, rtol=1e-3)
+    assert (stage.norm(other) - stage.norm(x)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("norm", [*NORMED, None])
+def test_rows_depend_on_each_other_in_a_batch_alone(norm, generator):
+    conv = Conv((2, 5, 6), (4, 3), norm=norm, **TEXTBOOK)
+    encoder, _ = _build(conv)
+    x = _rows((2, 5, 6), generator, 6)
+    alone = encoder.train()(x)[:2]
+    among_others = encoder(torch.cat([x[:2], 10 + 3 * x[2:]]))[:2]
+    assert torch.allclose(alone, among_others, atol=1e-5) == (norm != "batch")
+    # In inference, rows of a batch do not.
+    encoder.eval()
+    torch.testing.assert_close(encoder(x)[:2], encoder(x[:2]))
+
+
+def test_the_default_normalises_batches(generator):
+    x = _rows((2, 5, 6), generator, 6)
+    codes = [
+        _build(Conv((2, 5, 6), (4,), **params, **TEXTBOOK))[0](x)
+        for params in ({}, {"norm": "batch"}, {"norm": None})
+    ]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.allclose(codes[0], codes[2], atol=0.01)
 
 
 def test_weights_are_drawn_from_the_generator_alone(seed):
