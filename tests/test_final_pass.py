@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._data.affine import AffineMap
 from skae._model.autoencoder import Autoencoder
+from skae._training import final_pass
 from skae.architectures import MLP
 from skae.bottlenecks import TopK, VectorQuantized
 from skae.losses import Bernoulli
@@ -111,6 +112,63 @@ def test_r2_is_that_of_the_training_rows(loss, weighted, rows, rng):
     # Each row is decoded with one component more, so that the gains add up to it.
     total = model.explained_variance_ratio_.sum()
     assert total == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture
+def curved():
+    return AutoencoderTransformer(
+        9,
+        architecture=MLP((16,), start="random"),
+        max_epochs=40,
+        lr=1e-2,
+        early_stopping=False,
+        random_state=0,
+    )
+
+
+# Several numbers of components are decoded at once, and one after the other.
+@pytest.mark.parametrize("n_rows", [100, 700])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gains_are_what_each_component_adds(weighted, n_rows, rows, curved, rng):
+    X = rows[:n_rows]
+    weight = rng.uniform(0.5, 2, size=n_rows) if weighted else None
+    code = curved.fit(X, sample_weight=weight).transform(X)
+    mean = np.average(code, axis=0, weights=weight)
+    left = []
+    for k in range(10):
+        residual = X - curved.inverse_transform(np.where(np.arange(9) < k, code, mean))
+        if k < 9:
+            residual -= np.average(residual, axis=0, weights=weight)
+        left.append(np.average(np.square(residual).sum(axis=1), weights=weight))
+    # No component at all is the mean of the rows.
+    centered = X - np.average(X, axis=0, weights=weight)
+    left[0] = np.average(np.square(centered).sum(axis=1), weights=weight)
+    np.testing.assert_allclose(
+        curved.explained_variance_ratio_, -np.diff(left) / left[0], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_rows_tell_how_the_gain_is_divided(
+    weighted, rows, curved, rng, monkeypatch
+):
+    weight = rng.uniform(0.5, 2, size=len(rows)) if weighted else None
+    whole = curved.fit(rows, sample_weight=weight).explained_variance_ratio_
+    decode, counts = final_pass._decode_scaled, []
+
+    def recorded(model, code):
+        counts.append(len(code))
+        return decode(model, code)
+
+    monkeypatch.setattr(final_pass, "_decode_scaled", recorded)
+    monkeypatch.setattr(final_pass, "_MAX_ENTRIES", 1)
+    part = curved.fit(rows, sample_weight=weight).explained_variance_ratio_
+    assert sum(counts) == 9 * 40
+    np.testing.assert_allclose(part, whole, atol=0.05)
+    assert np.abs(part - whole).max() > 1e-6
+    # All rows tell how large it is.
+    assert part.sum() == pytest.approx(curved.diagnostics_["r2"], abs=1e-12)
+    assert part.sum() == pytest.approx(whole.sum(), abs=1e-6)
 
 
 @pytest.mark.parametrize("n_epochs", [0, 5])

@@ -318,8 +318,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Increase of R² on the training rows when ``k + 1`` instead of ``k`` components
         are decoded. For a linear network these are the values of PCA; for other
         networks they need not decrease. Their sum is the R² of the model. If all rows
-        would take long, it is measured on a random draw of rows, one per stratum of the
-        table, which does not depend on ``random_state``.
+        would take long, its division among the components is measured on a random draw
+        of rows, one per stratum of the table, which does not depend on
+        ``random_state``: the fewer, the more components and features there are, but at
+        least 40.
 
     reconstruction_curve_ : dict of ndarray of shape (n_components_,)
         R² on the validation set when the first 1, 2, ... ``n_components_`` components
