@@ -415,7 +415,12 @@ class BaseAutoencoder(
             )
         checkpoint = self.checkpoint
         own = {"parts", "scaling", "marks_changes", "has_missing", "blocks"}
-        own |= {"checkpoints", "has_chosen_networks", "n_projection_steps"}
+        own |= {
+            "checkpoints",
+            "has_chosen_loss",
+            "has_chosen_networks",
+            "n_projection_steps",
+        }
         others = {field.name for field in fields(Settings)} - own
         return Settings(
             parts=parts,
@@ -423,6 +428,7 @@ class BaseAutoencoder(
             marks_changes=self._marks_changes,
             blocks=None if self._categories is None else self._categories.blocks,
             checkpoints=None if checkpoint is None else Checkpoints(checkpoint),
+            has_chosen_loss=self.loss is not None,
             has_chosen_networks=self.architecture is not None,
             **{name: _plain(getattr(self, name)) for name in others},
         )

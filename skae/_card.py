@@ -57,6 +57,8 @@ def fit_card(model):
     ]
     if hasattr(model, "offset_"):
         lines.append(f"Outliers have a score below {model.offset_:.4g}")
+    if facts.get("hint") is not None:
+        lines.append(f"Hint: {escape(facts['hint'])}")
     texts = "".join(f"<div>{line}</div>" for line in lines)
     texts += "".join(
         f'<div style="color:#9a5b00">Warning: {escape(text)}</div>'

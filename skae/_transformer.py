@@ -344,6 +344,9 @@ class AutoencoderTransformer(BaseAutoencoder):
           in closed form" or "autograd" (for any model), followed by "in a CUDA graph"
           if steps were captured on a GPU. None if no step was taken.
         - "batch_size": maximum number of rows per step.
+        - "hint": which loss may fit the data better than the default, and why: where
+          all values are in [0, 1] and many near the ends, or are counts. None if there
+          is nothing to say.
         - "warnings": texts of the warnings about the result.
 
     device_ : str

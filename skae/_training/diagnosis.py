@@ -18,6 +18,7 @@ from ..exceptions import (
 from ..losses import SquaredError
 from . import remedies
 from .affine_pass import is_linear
+from .better_loss import better_loss
 from .comparison import on_training_rows, on_unseen_rows
 from .final_pass import explained_variance_ratio, pca_residual
 from .outcome import Unchanged, describe, why_unchanged
@@ -117,6 +118,7 @@ def _measured(fit, pca_error):
             "batch_size": net.batch_size,
             "r2": _share(error @ units, variance @ units),
             "pca_r2": _share(pca_error @ units, variance @ units),
+            "hint": better_loss(fit),
             "warnings": [],
         },
     }

@@ -63,8 +63,8 @@ class Settings:
         Whether entries of the rows of a fit are missing.
     blocks : Blocks or None
         Which columns of the rows are indicators of categories. None: no column is.
-    has_chosen_networks : bool
-        Whether the architecture is the user's choice, and not the default.
+    has_chosen_loss, has_chosen_networks : bool
+        Whether loss and architecture are the user's choice, and not the default.
     checkpoints : Checkpoints or None
         Where trainings save their state. None: they do not.
     n_projection_steps : int
@@ -93,6 +93,7 @@ class Settings:
     net_params: dict | None
     has_missing: bool = False
     blocks: Blocks | None = None
+    has_chosen_loss: bool = False
     has_chosen_networks: bool = False
     checkpoints: Checkpoints | None = None
     n_projection_steps: int = 0
