@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -13,6 +14,11 @@ from skorch.callbacks import Callback
 from skae import AutoencoderTransformer
 from skae._training import few_rows
 from skae.architectures import MLP
+from skae.bottlenecks import TopK, Variational, VectorQuantized
+from skae.corruptions import Gaussian
+from skae.exceptions import InitialWeightsWarning
+from skae.losses import Bernoulli, Poisson
+from skae.penalties import Contractive
 
 pytestmark = pytest.mark.filterwarnings("ignore::skae.exceptions.FitWarning")
 
@@ -106,3 +112,84 @@ def test_unclear_gains_are_cross_validated(monkeypatch):
     # Zero only where no epoch of a fold gained anything.
     assert (gains != 0).mean() >= 0.6
     assert (model.best_epoch_ > 0) == decide(gains, None, 3.0)
+
+
+# Too few rows for a validation set
+
+CLOSE_TO_PCA = [
+    {"loss": Bernoulli()},
+    {"loss": Poisson()},
+    {"corruption": Gaussian(0.1)},
+    {"penalty": Contractive(0.01)},
+    {"bottleneck": Variational()},
+]
+
+
+def ones(rng, n):
+    return (rng.rand(n, 8) < 0.5).astype(float)
+
+
+@pytest.mark.parametrize("parts", CLOSE_TO_PCA)
+@pytest.mark.parametrize("n", [12, 40])
+def test_the_start_is_kept_where_nothing_can_be_learnt(parts, n, rng):
+    X, new = ones(rng, n), ones(rng, 2000)
+    with pytest.warns(InitialWeightsWarning, match="too few rows"):
+        model = AutoencoderTransformer(2, random_state=0, **parts).fit(X)
+    assert model.best_epoch_ == 0
+    # With a loss alone, training ends further from new rows.
+    trained = clone(model).set_params(early_stopping=False).fit(X)
+    assert trained.best_epoch_ > 0
+    if n == 40 and "loss" in parts:
+        error = [np.square(new - m.reconstruct(new)).mean() for m in (model, trained)]
+        assert error[0] < error[1]
+
+
+@pytest.mark.parametrize(
+    "parts", [{"corruption": Gaussian(0.05)}, {"loss": Bernoulli()}]
+)
+def test_a_clear_gain_of_few_rows_is_taken(parts):
+    X, new = curve(70, 0) / 6 + 0.5, curve(1000, 1) / 6 + 0.5
+    model = fitted(X, max_epochs=100, **parts)
+    assert model.best_epoch_ == model.n_iter_ > 0
+    assert model.diagnostics_["n_held_out"] == 0
+    pca = PCA(1).fit(X)
+    error = np.square(new - pca.inverse_transform(pca.transform(new))).sum()
+    assert np.square(new - model.reconstruct(new)).sum() < 0.7 * error
+    # All rows, for that number of epochs.
+    again = fitted(
+        X,
+        early_stopping=False,
+        max_epochs=model.best_epoch_,
+        n_iter_no_change=10**6,
+        **parts,
+    )
+    assert again.n_iter_ == model.n_iter_
+
+
+def test_rows_are_judged_by_networks_that_have_not_seen_them(monkeypatch, rng):
+    judged = []
+    decide = few_rows.is_clear_gain
+
+    def recorded(gains, *args):
+        judged.append(gains)
+        return decide(gains, *args)
+
+    monkeypatch.setattr(few_rows, "is_clear_gain", recorded)
+    fitted(ones(rng, 41), loss=Bernoulli())
+    (gains,) = judged
+    assert gains.shape == (41,)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"bottleneck": TopK(1)},
+        {"bottleneck": VectorQuantized(4)},
+        {"architecture": MLP((8,), start="random"), "loss": Bernoulli()},
+        {"early_stopping": False, "loss": Bernoulli()},
+        {"early_stopping": False, "corruption": Gaussian(0.1)},
+    ],
+)
+@pytest.mark.parametrize("n", [12, 40])
+def test_what_needs_training_or_is_asked_for_is_trained(parts, n, rng):
+    assert fitted(ones(rng, n), max_epochs=3, **parts).best_epoch_ > 0

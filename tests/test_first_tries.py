@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.anomaly_scores import Combined
 from skae.architectures import MLP, Conv, Custom
-from skae.bottlenecks import Plain
+from skae.bottlenecks import Plain, TopK
 from skae.corruptions import Gaussian
 from skae.exceptions import DecoderRangeWarning, WorseThanPCAWarning
 from skae.losses import Bernoulli
@@ -194,7 +194,7 @@ REFUSED = {
     "EarlyStopping, few rows": (
         lambda: fit(
             transformer(
-                corruption=Gaussian(), net_params={"callbacks": [EarlyStopping()]}
+                bottleneck=TopK(2), net_params={"callbacks": [EarlyStopping()]}
             ),
             DIGITS[:60],
         ),
@@ -306,7 +306,7 @@ def test_shapes_with_the_channels_first_are_accepted(shape):
 def test_a_plateau_is_watched_without_validation_rows():
     scheduler = LRScheduler(ReduceLROnPlateau)
     model = transformer(
-        corruption=Gaussian(), net_params={"callbacks": [("rate", scheduler)]}
+        bottleneck=TopK(2), net_params={"callbacks": [("rate", scheduler)]}
     )
     assert fit(model, DIGITS[:60]).n_iter_ == 2
 

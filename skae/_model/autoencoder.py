@@ -101,6 +101,11 @@ class Parts:
         return not self.is_regularized and self.has_pca_start
 
     @property
+    def has_dense_code(self):
+        """Whether the code is of the kind of PCA's, neither sparse nor of symbols."""
+        return self.bottleneck.symmetry in ("rotation", "triangular", "permutation")
+
+    @property
     def has_pca_start(self):
         """Whether the start of bottleneck and loss, if the networks have it, is PCA."""
         of_pca = self.bottleneck.symmetry in ("rotation", "triangular")

@@ -347,9 +347,7 @@ def _is_regularized(fit):
 def _has_code_of_pca(fit):
     """Return whether the code could be that of PCA: a few numbers of any value."""
     fewer = fit.axes.n_components <= fit.plan.rows.shape[1]
-    # Neither symbols nor sparse codes.
-    dense = ("rotation", "triangular", "permutation")
-    return fewer and fit.plan.parts.bottleneck.symmetry in dense
+    return fewer and fit.plan.parts.has_dense_code
 
 
 def _losses(parts, loss, other):

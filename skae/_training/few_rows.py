@@ -2,22 +2,26 @@
 
 Where a validation set takes a large share of the rows, networks lose more by the rows
 that they are not trained on than they gain by the choice of the epoch, and the few
-validation rows often cannot tell a gain from noise.
+validation rows often cannot tell a gain from noise. Where there are too few rows for a
+validation set, all of them in turn are the only ones that can.
 """
 
 import numpy as np
 
 from .initial import make_net
-from .plan import FEW_ROWS
+from .plan import FEW_ROWS, LEAST_JUDGES
 from .selection import is_clear_gain
 from .together import Training, trained
 
-__all__ = ["has_few_rows", "train_on_all_rows"]
+__all__ = ["has_few_rows", "judged_by_folds", "train_on_all_rows"]
 
 # Standard errors by which gains must exceed zero: more than elsewhere, because those
 # of so few rows are far from normally distributed, and each fold is judged at its own
 # best epoch, so that they are too large on average.
 _CLEAR = 3.0
+# The same where there are too few rows for a validation set, and neither corruption,
+# penalty nor bottleneck keeps networks from learning them by heart.
+_CLEAR_OF_FEWER = 4.0
 
 
 def has_few_rows(plan):
@@ -25,9 +29,12 @@ def has_few_rows(plan):
 
     Callbacks of skorch belong to one training: with them there is no other.
     """
-    has_callbacks = "callbacks" in (plan.settings.net_params or {})
     few = plan.validation is not None and len(plan.rows) < FEW_ROWS
-    return few and not has_callbacks
+    return few and not _has_callbacks(plan)
+
+
+def _has_callbacks(plan):
+    return "callbacks" in (plan.settings.net_params or {})
 
 
 def train_on_all_rows(net, plan, axes, seeds):
@@ -56,7 +63,8 @@ def train_on_all_rows(net, plan, axes, seeds):
     weight = validation.weight_array()
     n_epochs = net.best_epoch_
     if net.starts_fitted and not is_clear_gain(net.trial_.gains, weight, _CLEAR):
-        n_epochs = yield from _cross_validated(net, plan, axes)
+        n_epochs = yield from _cross_validated(plan, axes, _CLEAR)
+        n_epochs = min(n_epochs, len(net.history))
     if n_epochs == 0:
         start = make_net(plan, axes, seeds).module_
         net.module_.load_state_dict(start.state_dict())
@@ -75,6 +83,46 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
 
 
+def judged_by_folds(net, plan, axes, seeds):
+    """Train on all rows if cross-validation finds a gain; else return the net itself.
+
+    A generator, as a part of a fit; see `train`. It is for rows of which too few would
+    be left to validate. A model that differs from PCA by its networks only stays PCA:
+    on curved tables it would gain much, but on some it was worse than PCA.
+
+    Parameters
+    ----------
+    net : Net
+        Untrained, as `make_net` makes it where nothing tells a gain from noise.
+    plan : Plan
+        Without validation rows.
+    axes : PrincipalAxes
+    seeds : tuple of int
+
+    Returns
+    -------
+    Net
+    """
+    if (
+        net.max_epochs > 0
+        or plan.parts.is_plain
+        or plan.n_validation
+        or plan.share is not None
+        or _has_callbacks(plan)
+        or len(plan.rows) < LEAST_JUDGES
+        or plan.n_folds < 2
+        or not any(p.requires_grad for p in net.module_.parameters())
+    ):
+        return net
+    clear = _CLEAR if plan.parts.is_regularized else _CLEAR_OF_FEWER
+    n_epochs = yield from _cross_validated(plan, axes, clear)
+    if n_epochs == 0:
+        return net
+    training = _training(plan.on_all_rows(n_epochs), axes, seeds)
+    yield from trained(training)
+    return net if training.net.diverged_ else training.net
+
+
 def _training(plan, axes, seeds):
     """Return the training of a net that is made for it."""
     return Training(
@@ -85,8 +133,16 @@ def _training(plan, axes, seeds):
     )
 
 
-def _cross_validated(net, plan, axes):
-    """Return the number of epochs that gains, clear of noise; 0 if none does."""
+def _cross_validated(plan, axes, clear):
+    """Return the number of epochs that gains, clear of noise; 0 if none does.
+
+    Parameters
+    ----------
+    plan : Plan
+    axes : PrincipalAxes
+    clear : float
+        Standard errors by which the mean gain must exceed zero.
+    """
     folds = plan.folds()
     trainings = []
     for kept, rows in folds:
@@ -101,6 +157,6 @@ def _cross_validated(net, plan, axes):
         epochs.append(0 if trial is None else trial.epoch)
     rows = np.concatenate([rows for _, rows in folds])
     weight = None if plan.weight is None else plan.weight[rows]
-    if not is_clear_gain(np.concatenate(gains), weight, _CLEAR):
+    if not is_clear_gain(np.concatenate(gains), weight, clear):
         return 0
-    return min(int(np.median(epochs)), len(net.history))
+    return int(np.median(epochs))

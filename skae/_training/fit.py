@@ -13,7 +13,7 @@ from .._model.model import Model
 from .._model.projection import check_projection
 from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
-from .few_rows import has_few_rows, train_on_all_rows
+from .few_rows import has_few_rows, judged_by_folds, train_on_all_rows
 from .final_pass import FinalPass, final_pass
 from .initial import make_net
 from .net import Net
@@ -144,6 +144,8 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if previous is None and has_few_rows(plan):
         validated = deepcopy(net.module_)
         yield from train_on_all_rows(net, plan, axes, seeds)
+    if previous is None:
+        net = yield from judged_by_folds(net, plan, axes, seeds)
     network.end(net)
     return _fit_of(plan, axes, net, at_pca, validated)
 

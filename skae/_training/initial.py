@@ -43,10 +43,11 @@ def make_net(plan, axes, seeds, previous=None):
         plan.n_epochs is None
         and settings.early_stopping
         and starts_fitted
-        and parts.is_plain
+        and parts.has_dense_code
         and not plan.is_validated
     ):
-        # Nothing could tell a gain from noise: the start is the best there is.
+        # Nothing tells a gain from noise, unless `judged_by_folds` does: the start is
+        # the best there is. (Sparse codes and symbols are of little use untrained.)
         max_epochs = 0
     if (
         starts_fitted

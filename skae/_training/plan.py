@@ -23,6 +23,7 @@ from .device import resolve_device
 
 __all__ = [
     "FEW_ROWS",
+    "LEAST_JUDGES",
     "Plan",
     "Settings",
     "batch_rows",
@@ -34,7 +35,8 @@ __all__ = [
 # Validation rows that are held out whatever `validation_fraction` is: the largest of
 # these numbers that is no more than a quarter of the rows. Fewer than the smallest
 # cannot tell a gain from noise: tests/benchmarks/bench_constants.py.
-_AT_LEAST = (20, 50)
+LEAST_JUDGES = 20
+_AT_LEAST = (LEAST_JUDGES, 50)
 # Number of rows below which a validation set is a large share of them. Networks are
 # then trained again on all rows, and detectors take residuals of all of them for
 # residuals of validation rows; see tests/benchmarks/bench_constants.py.
