@@ -116,8 +116,8 @@ def surprise(values, usual):
     n, usual = len(usual), usual.round(12)
     at = np.unique(usual)
     more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
-    middle, high = np.quantile(usual, [0.5, 0.8])
-    unit = (high - middle) / np.log(2.5)
+    middle, high = np.quantile(usual, [0.5, 0.85])
+    unit = (high - middle) / np.log(0.5 / 0.15)
     scale = -np.log((more + 0.5) / (n + 1))[at <= high * (1 + 1e-9)]
     at = at[at <= high * (1 + 1e-9)]
     if len(at) > 64:
@@ -126,7 +126,7 @@ def surprise(values, usual):
     below = np.exp(np.minimum(values - at[0], 0) / unit)
     tail = np.maximum(values - at[-1], 0) / unit
     found = (np.interp(values, at, scale) + tail) * below
-    least = np.log(max(n + 1, 5))
+    least = np.log(max(n + 1, 1 / 0.15))
     return np.where(found > least, least * (1 + np.log(found / least)), found)
 
 

@@ -18,13 +18,14 @@ class Combined(AnomalyScore):
 
     Scores have different units. Each is converted to the negative logarithm of its
     conformal p-value [1]_, the share of validation rows that are at least as abnormal,
-    interpolated between them; then the mean is taken. For the most abnormal fifth, of
+    interpolated between them; then the mean is taken. For the most abnormal 15 %, of
     which the p-values are uncertain and which may be outliers, an exponential tail is
-    used: beyond the quantile :math:`q_{80}` the scale is
-    :math:`\log 5 + (s - q_{80}) / u` with :math:`u = (q_{80} - q_{50}) / \log 2.5`.
+    used: beyond the quantile :math:`q_{85}` the scale is
+    :math:`-\log .15 + (s - q_{85}) / u` with
+    :math:`u = (q_{85} - q_{50}) / \log (.5 / .15)`.
     :math:`n` validation rows say nothing of p-values below :math:`1 / (n + 1)`. A value
     :math:`v` of the scale that is larger than :math:`m = \log(n + 1)` (at least
-    :math:`\log 5`) is replaced by :math:`m + m \log(v / m)`, so that one score that is
+    :math:`-\log .15`) is replaced by :math:`m + m \log(v / m)`, so that one score that is
     far out does not hide what the others say. The scale is finite and increases
     strictly, and does not depend on the unit of the score.
 

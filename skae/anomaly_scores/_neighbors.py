@@ -24,7 +24,8 @@ _MAX_DISTANCES = 2**19
 # between the metric of the data (0) and that of Mahalanobis (1); compared with others
 # in tests/benchmarks/bench_constants.py.
 _WHITENING = 0.5
-# Nearest rows of the first neighbourhood size.
+# Nearest rows of the first neighbourhood size. This and the next three: compared with
+# others in tests/benchmarks/bench_constants.py.
 _NEAR = 3
 # Their distances are divided by the spacing of the stored rows to this power: halfway
 # between the distance (0) and a ratio of densities (1), as with the spreads.

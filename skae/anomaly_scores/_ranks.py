@@ -17,10 +17,10 @@ _RESOLUTION = 128 * torch.finfo(torch.float32).eps
 # Scores that differ by less, relative to the largest, are one score.
 _SAME = 1e-9
 # Shares of rows above the two quantiles that set the slope of the tail of a score.
-# A tenth instead of a fifth ranked the same on normal training rows, but where a tenth
-# of them were outliers, these stretched the scale: fewer were found
-# (tests/benchmarks/bench_constants.py).
-_BODY, _TAIL = 0.5, 0.2
+# With a tenth for the latter the ranking is the same on normal training rows, but where
+# a tenth of them are outliers, these stretch the scale, and fewer are found; other
+# shares and AUROCs: tests/benchmarks/bench_constants.py.
+_BODY, _UPPER = 0.5, 0.15
 
 
 def shared_out(scores, parts):
@@ -146,8 +146,8 @@ class Ranks(nn.Module):
 class Surprise(nn.Module):
     """Scores as negative logarithms of their conformal p-values, column by column.
 
-    Between validation rows they are interpolated; beyond the fifth that is most
-    abnormal the tail is exponential, with the slope between the median and this fifth.
+    Between validation rows they are interpolated; beyond the 15 % that are most
+    abnormal the tail is exponential, with the slope between the median and these.
     Beyond the least p-value that so many rows can have it grows like a logarithm.
     """
 
@@ -167,12 +167,12 @@ class Surprise(nn.Module):
             v, below = _knots(column, _SAME * column.abs().max())
             s = -((n * (1 - below) + 0.5) / (n + 1)).log()
             middle, high = column.quantile(
-                column.new_tensor([1 - _BODY, 1 - _TAIL])
+                column.new_tensor([1 - _BODY, 1 - _UPPER])
             ).tolist()
             rounding = _SAME * abs(high)
-            unit = (high - middle) / math.log(_BODY / _TAIL)
+            unit = (high - middle) / math.log(_BODY / _UPPER)
             if not unit > rounding:
-                # More than eight in ten are alike: of those beyond, or any unit.
+                # So many are alike: of those beyond, or any unit.
                 high = float(v[-1])
                 unit = float((column - column.min()).mean())
                 unit = unit if unit > rounding else abs(high) or float(usual) or 1.0
@@ -188,8 +188,8 @@ class Surprise(nn.Module):
             units.append(unit)
         self.inside.start(knots, values)
         self.register_buffer("unit", self.inside.low.new_tensor(units))
-        # With fewer than four rows log(n + 1) is below the start of the tail.
-        resolved = max(math.log(n + 1), -math.log(_TAIL))
+        # With fewer than six rows log(n + 1) is below the start of the tail.
+        resolved = max(math.log(n + 1), -math.log(_UPPER))
         self.register_buffer("resolved", self.unit.new_tensor(resolved))
 
     def forward(self, scores):

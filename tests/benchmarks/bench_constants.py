@@ -11,7 +11,7 @@ cancer, on which the other scripts measure only reconstruction and explanations.
 digits of scikit-learn are not used: they are in ADBench's optdigits. Columns are
 standardised on the training rows. All parameters that are not named have their default.
 
-_NEAR, _FAR, _WHITENING, _MAX_MEMORY, _SMALLEST_RESIDUAL
+_NEAR, _RELATIVE, _AROUND, _FAR, _UPPER, _WHITENING, _MAX_MEMORY, _SMALLEST_RESIDUAL
     AUROC in percent of a detector trained on 1,200 normal rows, or half of those there
     are, without and with 5 % outliers among them. Outliers are another class or
     photograph, a dense group between clusters, or rows with a third of their columns
@@ -89,6 +89,9 @@ PLACES = {
     "_WHITENING": ("skae.anomaly_scores._neighbors", "_WHITENING"),
     "_MAX_MEMORY": ("skae.anomaly_scores._neighbors", "_MAX_MEMORY"),
     "_SMALLEST_RESIDUAL": ("skae.anomaly_scores._base", "_SMALLEST_RESIDUAL"),
+    "_RELATIVE": ("skae.anomaly_scores._neighbors", "_RELATIVE"),
+    "_AROUND": ("skae.anomaly_scores._neighbors", "_AROUND"),
+    "_UPPER": ("skae.anomaly_scores._ranks", "_UPPER"),
     "_FEW": ("skae._outlier._ensemble", "FEW_ROWS"),
     "_ROWS_PER_COMPONENT": ("skae._outlier._cross_fitting", "_ROWS_PER_COMPONENT"),
     "_ROWS_PER_COLUMN": ("skae._outlier._cross_fitting", "_ROWS_PER_COLUMN"),
@@ -108,6 +111,9 @@ VALUES = {
     "_WHITENING": [0.0, 0.25, 0.5, 0.75, 1.0],
     "_MAX_MEMORY": [64, 256, 512, 1024, 2048],
     "_NEAR": [1, 3, 5, 8],
+    "_RELATIVE": [0.0, 0.25, 0.5, 0.75, 1.0],
+    "_AROUND": [3, 5, 10, 20],
+    "_UPPER": [0.05, 0.1, 0.15, 0.2, 0.3],
     "_FAR": [1 / 16, 1 / 8, 1 / 4],
     "_SMALLEST_RESIDUAL": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
     "_FEW": [0, 200, 500, 1000],
@@ -526,7 +532,8 @@ def training(name, seed, options):
 # What measures each constant, and with how many seeds.
 MEASURED = {
     **dict.fromkeys(["_NEAR", "_FAR", "_WHITENING", "_MAX_MEMORY"], (ranking, 3)),
-    **dict.fromkeys(["_SMALLEST_RESIDUAL"], (ranking, 3)),
+    **dict.fromkeys(["_RELATIVE", "_AROUND", "_UPPER"], (ranking, 3)),
+    "_SMALLEST_RESIDUAL": (ranking, 3),
     **dict.fromkeys(["_FEW", "_ROWS_PER_COMPONENT", "_ROWS_PER_COLUMN"], (few_rows, 3)),
     **dict.fromkeys(["_TAIL", "_FARTHEST", "_STRETCH"], (false_alarms, 3)),
     **dict.fromkeys(["_CLEAR", "_TRUSTED"], (leaving_pca, 6)),
