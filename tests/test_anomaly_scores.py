@@ -112,10 +112,13 @@ def surprise(values, usual):
 
     With an exponential tail, and a logarithmic one beyond the least p-value.
     """
+    n, ordered = len(usual), np.sort(usual)
     # Means of the same p-values are equal up to rounding.
-    n, usual = len(usual), usual.round(12)
-    at = np.unique(usual)
-    more = np.array([(usual > v).sum() + (usual == v).sum() / 2 for v in at])
+    new = np.diff(ordered) > 1e-9 * np.abs(ordered).max()
+    groups = np.split(ordered, np.flatnonzero(new) + 1)
+    at = np.array([group.mean() for group in groups])
+    count = np.array([len(group) for group in groups])
+    more = n - np.cumsum(count) + count / 2
     middle, high = np.quantile(usual, [0.5, 0.85])
     unit = (high - middle) / np.log(0.5 / 0.15)
     scale = -np.log((more + 0.5) / (n + 1))[at <= high * (1 + 1e-9)]

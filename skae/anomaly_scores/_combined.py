@@ -25,8 +25,8 @@ class Combined(AnomalyScore):
     :math:`u = (q_{85} - q_{50}) / \log (.5 / .15)`.
     :math:`n` validation rows say nothing of p-values below :math:`1 / (n + 1)`. A value
     :math:`v` of the scale that is larger than :math:`m = \log(n + 1)` (at least
-    :math:`-\log .15`) is replaced by :math:`m + m \log(v / m)`, so that one score that is
-    far out does not hide what the others say. The scale is finite and increases
+    :math:`-\log .15`) is replaced by :math:`m + m \log(v / m)`, so that one score that
+    is far out does not hide what the others say. The scale is finite and increases
     strictly, and does not depend on the unit of the score.
 
     ``Combined()`` is the default of the detector (``anomaly_score=None``): the distance
