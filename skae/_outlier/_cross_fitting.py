@@ -67,7 +67,8 @@ def cross_fitted(fit, unchanged, how, events):
     folds = plan.folds()
 
     def scores_of(kept, rows):
-        first = yield from train(plan.fold(kept, n_epochs), **events)
+        fold = plan.fold(kept, n_epochs, fit.net.leaves_start)
+        first = yield from train(fold, **events)
         fitted = yield from fit_ensemble(first, **how, **events)
         return fitted.ensemble.score(_unseen(plan, kept, rows))
 

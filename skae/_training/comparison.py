@@ -78,7 +78,7 @@ class Comparison(NamedTuple):
 
 def on_training_rows(fit):
     """Return the `Comparison` for rows that the model was trained on."""
-    rows = fit.plan.on_all_rows(None).data().train
+    rows = fit.plan.on_all_rows().data().train
     return _compare(fit.plan, fit.axes, fit.net, fit.net.module_, rows)
 
 

@@ -70,7 +70,7 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.module_.load_state_dict(start.state_dict())
         net.best_epoch_, net.best_loss_ = 0, net.initial_loss_
         return
-    whole = plan.on_all_rows(n_epochs)
+    whole = plan.on_all_rows(n_epochs, net.leaves_start)
     training = _training(whole, axes, seeds)
     yield from trained(training)
     every = training.net
@@ -118,7 +118,9 @@ def judged_by_folds(net, plan, axes, seeds):
     n_epochs = yield from _cross_validated(plan, axes, clear)
     if n_epochs == 0:
         return net
-    training = _training(plan.on_all_rows(n_epochs), axes, seeds)
+    # As the networks of the folds, which are validated.
+    whole = plan.on_all_rows(n_epochs, leaves_start=True)
+    training = _training(whole, axes, seeds)
     yield from trained(training)
     return net if training.net.diverged_ else training.net
 

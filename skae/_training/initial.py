@@ -84,7 +84,7 @@ def make_net(plan, axes, seeds, previous=None):
         "leaves_start": starts_fitted
         and previous is None
         and plan.n_epochs != 0
-        and (plan.is_validated or plan.was_validated),
+        and (plan.is_validated or plan.leaves_start),
         "seed": train_seed,
         "device": plan.device,
         "verbose": settings.verbose,

@@ -143,8 +143,9 @@ class Plan:
     n_epochs : int or None
         Number of epochs, where it is known before training. None: training stops by
         itself, after at most ``max_epochs`` of the settings.
-    was_validated : bool
-        Whether a validation set has chosen the known number of epochs.
+    leaves_start : bool
+        Whether networks with a known number of epochs leave their start, as those that
+        a validation set judges do: it is known from such a network.
     seeds : tuple of int
         Of the weights and of the training of the first network.
     random_state : RandomState
@@ -175,7 +176,7 @@ class Plan:
     seeds: tuple
     random_state: np.random.RandomState
     share: Share | None = None
-    was_validated: bool = False
+    leaves_start: bool = False
 
     @property
     def has_pairs(self):
@@ -282,14 +283,10 @@ class Plan:
             return None
         return checkpoints.of(self, n_components, seeds, previous)
 
-    def on_all_rows(self, n_epochs):
+    def on_all_rows(self, n_epochs=None, leaves_start=False):
         """Return a plan with a known number of epochs and without validation rows."""
-        return replace(
-            self,
-            validation=None,
-            n_epochs=n_epochs,
-            was_validated=self.is_validated,
-        )
+        known = {"n_epochs": n_epochs, "leaves_start": leaves_start}
+        return replace(self, validation=None, **known)
 
     @property
     def n_folds(self):
@@ -300,20 +297,21 @@ class Plan:
         """Return training and test rows of each fold, as splitters do."""
         return self.holdout.folds(len(self.rows), _N_FOLDS, self.random_state)
 
-    def fold(self, kept, n_epochs):
+    def fold(self, kept, n_epochs, leaves_start):
         """Return a plan for some of the rows: scaling and axes are learnt anew.
 
         Parameters
         ----------
         kept : ndarray of int
         n_epochs : int or None
-            As in `on_all_rows`. None: validation rows are drawn again.
+            None: validation rows are drawn again.
+        leaves_start : bool
+            If the number is known, whether networks leave their start.
         """
         plan = self._of(kept)
         if n_epochs is not None:
             # Of the fewer rows none may be held out.
-            whole = plan.on_all_rows(n_epochs)
-            return replace(whole, was_validated=self.is_validated)
+            return plan.on_all_rows(n_epochs, leaves_start)
         validation = plan.validation
         if self.validation is not None and validation is None:
             # Trained in the same way, if with fewer validation rows than usual.
