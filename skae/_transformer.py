@@ -166,12 +166,12 @@ class AutoencoderTransformer(BaseAutoencoder):
         Share of the rows to hold out as validation set, but at least 50 rows, or 20 if
         50 are more than a quarter of all. Fewer than 20 rows could not tell a gain from
         noise, and none are held out: with the default, for fewer than 80 training rows.
-        A model that starts at PCA then stays PCA. With another loss, a corruption, a
-        penalty or ``Variational``, the initial weights are kept unless 5-fold
-        cross-validation of at least 20 rows finds a clear gain. Random initial weights,
-        symbols and sparse codes are trained on all rows until the training objective no
-        longer improves. To train in any case, pass ``X_val`` to `fit`, a larger share,
-        or ``early_stopping=False``.
+        A model that starts at PCA then stays PCA. With a corruption, a penalty,
+        ``Variational`` or a loss with a bounded domain, the initial weights are kept
+        unless 5-fold cross-validation of at least 20 rows finds a clear gain. Random
+        initial weights, symbols and sparse codes are trained on all rows until the
+        training objective no longer improves. To train in any case, pass ``X_val`` to
+        `fit`, a larger share, or ``early_stopping=False``.
 
     validation_split : {"random", "last"} or cross-validation splitter, default="random"
         Which rows are held out. Where rows depend on each other, rows that are held out

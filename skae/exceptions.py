@@ -78,11 +78,12 @@ class DecoderRangeWarning(FitWarning):
 
 
 class ContaminatedRowsWarning(FitWarning):
-    """More validation rows are flagged than is usual for normal rows.
+    """Of the rows that set the threshold more are flagged than is usual.
 
     ``contamination="auto"`` takes the training rows for normal ones. If outliers are
     among them, pass their share as ``contamination``: suspected rows are then left out
-    of the rows that the score compares with.
+    of the rows that the score compares with. Outliers that do not stand out raise no
+    warning, and normal rows with heavy tails may raise one.
     """
 
 

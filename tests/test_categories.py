@@ -234,6 +234,7 @@ def test_logits_start_with_the_most_likely_slope():
         torch.testing.assert_close(bias[rows], log_share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [AbsoluteError(), Huber(), Poisson(), Trimmed(SquaredError())],
@@ -266,6 +267,7 @@ def test_probabilities_beside_categories():
         AutoencoderTransformer(1, loss=Bernoulli()).fit(X.assign(p=t + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [
@@ -590,6 +592,7 @@ def test_a_category_of_one_row_is_missing():
     np.testing.assert_allclose(absence.usual[:-10], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_rare_categories_do_not_raise_false_alarms(seed):
     def draw(n, rng):

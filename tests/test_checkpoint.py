@@ -348,6 +348,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_training_begins_anew(change, X, tmp_path, cuts):
     params = {"n_components": 3, "early_stopping": False, "checkpoint": tmp_path}

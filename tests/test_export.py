@@ -306,6 +306,7 @@ def test_torch_export_takes_any_number_of_rows(component, part, rows):
 
 
 # Both are noisy about themselves.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("component", "part"), IN_ONNX, ids=repr)

@@ -82,6 +82,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype", "missing"), CASES)
 def test_detectors(name, dtype, missing, rows):
     X = rows.astype(dtype)

@@ -133,8 +133,7 @@ MODELS = {
     "ensemble": partial(detector, n_estimators=2),
     "scaled": partial(AutoencoderTransformer, whiten=True, scaling="robust"),
 }
-# Those that are tried with all modes; the others only with all at once, unless the
-# slow tests are asked for.
+# Those that are tried unless the slow tests are asked for.
 EVERY_MODE = {"detector"}
 
 
@@ -254,7 +253,7 @@ CASES = [
     pytest.param(
         mode,
         name,
-        marks=[] if name in EVERY_MODE or mode == "all at once" else [pytest.mark.slow],
+        marks=[] if name in EVERY_MODE else [pytest.mark.slow],
         id=f"{mode}-{name}",
     )
     for mode in MODES

@@ -92,6 +92,7 @@ def test_a_splitter_decides_itself():
     assert holdout.n_folds(100, 5) == 4
 
 
+@pytest.mark.slow
 @BOTH
 def test_validation_rows_are_those_of_the_split(estimator, rng):
     X = rng.normal(size=(400, 4))

@@ -336,6 +336,7 @@ SAME_ROWS = {
 }
 
 
+@pytest.mark.slow
 @both
 def test_same_rows_give_the_same_result(X, estimator):
     X = np.round(10 * X)

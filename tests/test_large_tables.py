@@ -368,6 +368,7 @@ def by_share(nothing_is_small, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "weighted", "transposed"),
     [

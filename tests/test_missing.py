@@ -258,6 +258,7 @@ def test_rows_are_independent_of_incomplete_ones_beside_them(complete, estimator
 # Methods
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("trained_on", ["complete", "thinned"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -335,6 +336,7 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_part_takes_missing_values(name, estimator):

@@ -160,6 +160,7 @@ def test_nothing_is_said_where_nothing_was_to_be_gained(estimator, curve, rng):
         assert warning is None
 
 
+@pytest.mark.slow
 def test_a_warm_start_that_has_converged_is_fine(curve):
     model, warning = fit(new(warm_start=True, max_epochs=300), curve)
     assert warning is None

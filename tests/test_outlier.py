@@ -1,5 +1,7 @@
 """The detector in the place of IsolationForest."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import is_outlier_detector
@@ -171,12 +173,15 @@ def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
 
 def test_many_outliers_among_the_training_rows_are_noticed(rng):
     X, wide = rng.normal(size=(2, 1000, 5))
-    small(max_epochs=3).fit(X)  # without a warning
-    X[::10] = 6 * wide[::10]
+    contaminated = X.copy()
+    contaminated[::10] = 6 * wide[::10]
     with pytest.warns(ContaminatedRowsWarning, match="contamination=0.0") as caught:
-        model = small(max_epochs=3).fit(X)
+        model = small(max_epochs=3).fit(contaminated)
     assert caught[0].filename == __file__
-    told = small(max_epochs=3, contamination=0.1).fit(X)  # without a warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ContaminatedRowsWarning)
+        small(max_epochs=3).fit(X)
+        told = small(max_epochs=3, contamination=0.1).fit(contaminated)
     new = 6 * rng.normal(size=(1000, 5))
     assert np.mean(model.predict(new) == -1) < np.mean(told.predict(new) == -1)
 

@@ -84,6 +84,7 @@ def test_the_chance_of_a_row_halves_with_the_half_life(half_life, rng):
 # Statistics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_mean_and_pca_are_those_of_all_rows(estimator, few_kept):
     X = made(2000)

@@ -128,6 +128,7 @@ def _pair(kind, X, params, make=sp.csr_array, **fit_params):
     return clone(model).fit(X, **fit_params), model.fit(make(X), **fit_params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_results_are_those_of_dense_rows(X, kind, name, monkeypatch):
     # As tables are that are larger than a chunk.
@@ -191,6 +192,7 @@ def _untidy(S):
     return sp.csr_array((data, columns, indptr), shape=S.shape)
 
 
+@pytest.mark.slow
 def test_duplicates_order_and_stored_zeros_do_not_matter(X):
     S = _untidy(sp.csr_array(X))
     np.testing.assert_array_equal(S.toarray(), X)
@@ -277,6 +279,7 @@ def test_other_methods_of_the_transformer(X):
 # Missing values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_missing_values_are_those_of_dense_rows(X, kind, rng):
     holes = X.copy()
@@ -500,6 +503,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_samples", "n_features", "n_components"), CASES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_axes_without_a_dense_copy(
@@ -600,6 +604,7 @@ def _spread(rows, weight):
     return np.average(np.square(rows - mean), axis=0, weights=weight).sum()
 
 
+@pytest.mark.slow
 def test_a_linear_model_of_a_large_table_is_pca_without_reading_it(monkeypatch):
     rng = np.random.RandomState(0)
     topics = sp.random(8, 3000, 0.05, random_state=rng)

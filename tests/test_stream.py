@@ -556,6 +556,7 @@ def test_an_estimator_is_left_as_it_was_if_reading_fails(X, streamed):
     np.testing.assert_array_equal(model.transform(X), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -579,6 +580,7 @@ def test_parameters_work_with_chunks(parameters, X, streamed):
     assert model.sample(3).shape == (3, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -57,6 +57,7 @@ def test_few_rows_are_scored_by_models_of_the_others(rng, parts, n_rows, weighte
     assert model.offset_ == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_rows", "n_components", "n_parts"),
     [(9, 1, 0), (10, 1, 5), (499, 2, 5), (500, 2, 0), (600, 29, 0), (600, 31, 5)],
@@ -104,6 +105,7 @@ def test_models_of_the_others_are_trained_in_the_same_way(rng, nets):
     assert others == 5 * [(epochs, 176, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_rows", "params", "leave", "n_nets"),
     [

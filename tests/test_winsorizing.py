@@ -57,6 +57,7 @@ def test_values_that_do_not_dominate_the_variance_stay(rng):
     assert winsorized(X) is X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wild", [-9999.0, 1e6])
 @pytest.mark.parametrize("scaling", ["auto", "global", "minmax", "robust", None])
 def test_a_detector_bears_a_wild_value(scaling, wild):

@@ -228,12 +228,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         Share of the rows to hold out as validation set, but at least 50 rows, or 20 if
         50 are more than a quarter of all. Fewer than 20 rows could not tell a gain from
         noise, and none are held out: with the default, for fewer than 80 training rows.
-        A model that starts at PCA then stays PCA. With another loss, a corruption, a
-        penalty or ``Variational``, the initial weights are kept unless 5-fold
-        cross-validation of at least 20 rows finds a clear gain. Random initial weights,
-        symbols and sparse codes are trained on all rows until the training objective no
-        longer improves. To train in any case, pass ``X_val`` to `fit`, a larger share,
-        or ``early_stopping=False``.
+        A model that starts at PCA then stays PCA. With a corruption, a penalty,
+        ``Variational`` or a loss with a bounded domain, the initial weights are kept
+        unless 5-fold cross-validation of at least 20 rows finds a clear gain. Random
+        initial weights, symbols and sparse codes are trained on all rows until the
+        training objective no longer improves. To train in any case, pass ``X_val`` to
+        `fit`, a larger share, or ``early_stopping=False``.
 
     validation_split : {"random", "last"} or cross-validation splitter, default="random"
         Which rows are held out. Where rows depend on each other, rows that are held out
@@ -1042,10 +1042,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         share = _thresholds.suspicious(self._reference, self.offset_)
         if share > 0:
             warn_user(
-                f"{share:.0%} of the validation rows are flagged, where "
-                f"{_thresholds.FALSE_ALARMS:.0%} is usual: there may be outliers among "
-                "the training rows. If so, pass their share, such as "
-                f"contamination={share:.2f}: more outliers will be found.",
+                f"{share:.0%} of the rows that set the threshold are flagged, where "
+                f"{_thresholds.FALSE_ALARMS:.0%} is usual. If there are outliers among "
+                f"the training rows, pass their share, contamination={share:.2f} or "
+                "more, to find more of them. The other possible reason is that normal "
+                "rows have heavy tails.",
                 ContaminatedRowsWarning,
             )
 

@@ -15,15 +15,17 @@ _AT_MOST = 0.5
 # Noise variance of counts as a share of their mean, in the median over the columns. It
 # is one for a good model, more for a poor one.
 _COUNTS = (0.25, 4.0)
-# Departure from an integer that is rounding of single precision.
-_ROUNDING = 1e-5, 1e-4
+# Departure from an integer that is rounding of single precision, relative and absolute,
+# and the most of it: of larger numbers it is not known whether they are integers.
+_ROUNDING, _MOST_ROUNDING = (1e-5, 1e-4), 0.01
 
 
 def better_loss(fit):
     """Return a hint at `Bernoulli` or `Poisson`, where the data look like it.
 
     The loss must be the default. What the data look like is told by the means and
-    variances that the fit has, and by the rows of the sample of its final pass.
+    variances that the fit has, and by the rows of the sample of its final pass, without
+    missing entries.
 
     Parameters
     ----------
@@ -41,7 +43,8 @@ def better_loss(fit):
     center, scale = (t.double().cpu().numpy() for t in (scaling.center, scaling.scale))
     x = fit.final.x * scale + center
     near = np.round(x)
-    x = np.where(np.isclose(x, near, *_ROUNDING), near, x)
+    rounding = np.minimum(_ROUNDING[0] * np.abs(x) + _ROUNDING[1], _MOST_ROUNDING)
+    x = np.where(np.abs(x - near) <= rounding, near, x)
     if x.min() < 0:
         return None
     variance = fit.axes.variance * scale**2
@@ -49,7 +52,7 @@ def better_loss(fit):
         most = (mean * (1 - mean)).sum()
         if variance.sum() <= _AT_ENDS * most:
             return None
-        return _text("all values are in [0, 1], and many near the ends", "Bernoulli()")
+        return _text("the values are in [0, 1], and many near the ends", "Bernoulli()")
     varies = variance > 0
     if (x != near).any() or not varies.any():
         return None
@@ -58,7 +61,7 @@ def better_loss(fit):
     bounded = np.mean(largest[varies] == largest.max()) > _AT_MOST
     if bounded or not _COUNTS[0] <= np.median(noise) <= _COUNTS[1]:
         return None
-    return _text("all values are counts, with noise near their means", "Poisson()")
+    return _text("the values are counts, with noise near their means", "Poisson()")
 
 
 def _text(why, loss):

@@ -3,7 +3,7 @@
 Where a validation set takes a large share of the rows, networks lose more by the rows
 that they are not trained on than they gain by the choice of the epoch, and the few
 validation rows often cannot tell a gain from noise. Where there are too few rows for a
-validation set, all of them in turn are the only ones that can.
+validation set, each fold of a cross-validation serves as one.
 """
 
 import numpy as np
@@ -117,6 +117,7 @@ def judged_by_folds(net, plan, axes, seeds):
     clear = _CLEAR if plan.parts.is_regularized else _CLEAR_OF_FEWER
     n_epochs = yield from _cross_validated(plan, axes, clear)
     if n_epochs == 0:
+        net.is_judged_by_folds_ = True
         return net
     # As the networks of the folds, which are validated.
     whole = plan.on_all_rows(n_epochs, leaves_start=True)

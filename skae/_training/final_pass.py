@@ -285,7 +285,7 @@ def explained_variance_ratio(plan, model, final):
     mean = np.average(code, axis=0, weights=weight).astype(code.dtype)
     left = [_spread(x, weight) @ units]
     # Few rows are decoded with several numbers of components at once.
-    n_at_once = max(1, _AT_ONCE // len(x))
+    n_at_once = max(1, min(_AT_ONCE, _MAX_HELD // x.shape[1]) // len(x))
     for start in range(0, k, n_at_once):
         sizes = np.arange(start, min(start + n_at_once, k)) + 1
         is_kept = np.arange(k) < sizes[:, np.newaxis, np.newaxis]

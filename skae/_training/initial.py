@@ -43,11 +43,12 @@ def make_net(plan, axes, seeds, previous=None):
         plan.n_epochs is None
         and settings.early_stopping
         and starts_fitted
-        and parts.has_dense_code
+        and (parts.is_plain or (parts.has_dense_code and previous is None))
         and not plan.is_validated
     ):
         # Nothing tells a gain from noise, unless `judged_by_folds` does: the start is
-        # the best there is. (Sparse codes and symbols are of little use untrained.)
+        # the best there is. (Sparse codes and symbols are of little use untrained, and
+        # a warm start goes on.)
         max_epochs = 0
     if (
         starts_fitted

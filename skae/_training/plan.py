@@ -144,8 +144,8 @@ class Plan:
         Number of epochs, where it is known before training. None: training stops by
         itself, after at most ``max_epochs`` of the settings.
     leaves_start : bool
-        Whether networks with a known number of epochs leave their start, as those that
-        a validation set judges do: it is known from such a network.
+        Whether networks with a known number of epochs leave their start, as the network
+        did that the number is known from.
     seeds : tuple of int
         Of the weights and of the training of the first network.
     random_state : RandomState

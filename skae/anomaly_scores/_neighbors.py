@@ -24,15 +24,15 @@ _MAX_DISTANCES = 2**19
 # between the metric of the data (0) and that of Mahalanobis (1); compared with others
 # in tests/benchmarks/bench_constants.py.
 _WHITENING = 0.5
-# Nearest rows of the first neighbourhood size. This and the next three: compared with
-# others in tests/benchmarks/bench_constants.py.
+# Nearest rows of the first neighbourhood size. This one, _RELATIVE and _AROUND are
+# compared with others in tests/benchmarks/bench_constants.py.
 _NEAR = 3
 # Their distances are divided by the spacing of the stored rows to this power: halfway
 # between the distance (0) and a ratio of densities (1), as with the spreads.
 _RELATIVE = 0.5
 # The spacing at a stored row is the mean squared distance to so many others, relative
-# to its mean over all stored rows. It is at least this, so that rows beside copies are
-# not infinitely far away.
+# to its median over all stored rows. It is at least the second number, so that rows
+# beside copies are not infinitely far away; other values were hardly different.
 _AROUND, _LEAST_SPACING = 5, 0.1
 # The second is this share of the stored rows, or of every other one, every third and so
 # on if more than this number are left.
@@ -70,7 +70,8 @@ class Neighbors(AnomalyScore):
     first detects novelties among normal rows. A distance counts more where normal rows
     are dense: for this size, the squared distance to each stored row is divided by the
     square root of the spacing there, the mean squared distance of the stored row to its
-    own 5 nearest. That is halfway between the distance and a ratio of densities, as in
+    own 5 nearest, but at least a tenth of the median spacing; the 3 smallest quotients
+    count. That is halfway between the distance and a ratio of densities, as in
     the local outlier factor [1]_. The second is not misled by a group of outliers among
     the stored rows, unless the group is as large. The two distances are converted to
     one scale, the negative logarithm of the conformal p-value among validation rows
@@ -206,15 +207,17 @@ class _Neighbors(Scorer):
         return self.memory + self.center  # in the space of the data
 
     def _spacing(self, x):
-        """Return the spacing at each stored row, relative to the mean."""
+        """Return the spacing at each stored row, relative to the usual one."""
         distances, _ = self._distances(self.memory, x)
         k = max(1, min(len(distances) - 1, _AROUND))
         spacing = _mean(distances, k)
-        mean = spacing.mean()
-        if not _EQUAL * self.usual < mean < torch.inf:
-            # All rows are equal, or there is only one.
-            return torch.ones_like(spacing)
-        return (spacing / mean).clamp_min(_LEAST_SPACING)
+        # The median does not depend on a few rows that are far out, but is zero if most
+        # rows have copies.
+        for unit in (spacing.median(), spacing.mean()):
+            if _EQUAL * self.usual < unit < torch.inf:
+                return (spacing / unit).clamp_min(_LEAST_SPACING)
+        # All rows are equal, or there is only one.
+        return torch.ones_like(spacing)
 
     def forward(self, view):
         return self._scores(self._all_terms(view)).mean(dim=1).to(view.x.dtype)
@@ -305,7 +308,8 @@ class _Neighbors(Scorer):
         # Of rows at the same distance, the one that the score has used.
         if self.near > 1:
             inside = distances.topk(self.near, largest=False).indices
-        used = [torch.zeros_like(distances).scatter_(1, inside, 1.0) * self.weight]
+        used = torch.zeros_like(distances).scatter_(1, inside, 1.0)
+        used = [used * _double(self.weight)]
         if self.scale is not None:
             far = self._to_some(distances).topk(self.far, largest=False).indices
             far = self.step * far
