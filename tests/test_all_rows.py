@@ -171,7 +171,7 @@ def test_rows_are_judged_by_networks_that_have_not_seen_them(monkeypatch, rng):
         return training(net, data, *args, **kwargs)
 
     monkeypatch.setattr(few_rows, "Training", recorded)
-    X = ones(rng, 41)
+    X = rng.rand(41, 8)
     model = fitted(X, loss=Bernoulli())
     assert model.kept_weights_ == "initial weights: no gain clear of noise"
     assert len(seen) == 5
