@@ -206,8 +206,8 @@ print(one_each.to_string(float_format="{:.3g}".format))
 
 # %%
 # IsolationForest splits one column at a time, most of them zeros and ones here, and
-# finds floods only. LocalOutlierFactor is as good as the autoencoder: better at guessed
-# passwords, worse at data that leave through the name server. It gives no reasons.
+# finds floods only. LocalOutlierFactor is better than the autoencoder at guessed
+# passwords, and at data that leave through the name server. It gives no reasons.
 #
 # Left: the share of each kind of attack that is found. Right: why an upload was
 # flagged.
