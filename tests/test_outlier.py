@@ -172,18 +172,18 @@ def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
 
 
 def test_many_outliers_among_the_training_rows_are_noticed(rng):
-    X, wide = rng.normal(size=(2, 1000, 5))
+    X, wide = rng.normal(size=(2, 2000, 5))
     contaminated = X.copy()
     contaminated[::10] = 6 * wide[::10]
-    with pytest.warns(ContaminatedRowsWarning, match="contamination=0.0") as caught:
-        model = small(max_epochs=3).fit(contaminated)
+    with pytest.warns(ContaminatedRowsWarning, match=r"contamination=0\.") as caught:
+        small(max_epochs=3).fit(contaminated)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", ContaminatedRowsWarning)
         small(max_epochs=3).fit(X)
         told = small(max_epochs=3, contamination=0.1).fit(contaminated)
     new = 6 * rng.normal(size=(1000, 5))
-    assert np.mean(model.predict(new) == -1) < np.mean(told.predict(new) == -1)
+    assert np.mean(told.predict(new) == -1) > 0.9
 
 
 # The scores
