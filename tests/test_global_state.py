@@ -133,7 +133,7 @@ MODELS = {
     "ensemble": partial(detector, n_estimators=2),
     "scaled": partial(AutoencoderTransformer, whiten=True, scaling="robust"),
 }
-# Those that are tried unless the slow tests are asked for.
+# Models that are tried in the default run; the others are slow tests.
 EVERY_MODE = {"detector"}
 
 

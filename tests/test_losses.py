@@ -481,7 +481,6 @@ def test_a_trimmed_model_is_better_on_rows_that_are_no_outliers(rng):
     assert errors[0.12] < 0.5 * errors[0.0]
 
 
-@pytest.mark.filterwarnings("ignore::skae.exceptions.ContaminatedRowsWarning")
 def test_trimming_nothing_changes_nothing(rng, monkeypatch):
     # The closed form, which the plain loss has, rounds otherwise.
     monkeypatch.setattr(ClosedForm, "suits", staticmethod(lambda module: False))

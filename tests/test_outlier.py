@@ -159,7 +159,6 @@ def test_auto_raises_few_false_alarms_on_new_rows():
     assert 0.005 < np.mean(rates) < 0.03
 
 
-@pytest.mark.filterwarnings("ignore::skae.exceptions.ContaminatedRowsWarning")
 @pytest.mark.parametrize("n_outliers", [0, 10, 50, 100])
 def test_labels_bear_outliers_among_the_training_rows(rng, n_outliers):
     X, wide = rng.normal(size=(2, 1000, 5))

@@ -110,7 +110,7 @@ def test_models_of_the_others_are_trained_in_the_same_way(rng, nets):
     ("n_rows", "params", "leave", "n_nets"),
     [
         (220, {}, True, 7),
-        # Cross-validation judges, on all rows it is trained, and without each fold.
+        # Five folds judge, one network has all rows, and five score rows unseen.
         (60, {"corruption": Gaussian(0.2), "architecture": None, "lr": 1e-2}, True, 11),
         (220, {"early_stopping": False}, False, 6),
     ],
