@@ -3,6 +3,7 @@
 And what is timed: rows, and the same network written by hand and in skae.
 """
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -29,6 +30,8 @@ from skae.architectures import MLP
 from skae.exceptions import FitWarning
 
 LR = 1e-3
+# Epochs without a lower error on held-out rows, after which training stops.
+PATIENCE = 15
 
 
 def random_rows(n_samples, n_features, rank=16):
@@ -63,6 +66,58 @@ def train_bare(model, x, batch_size, epochs, lr=LR):
             optimizer.zero_grad(set_to_none=True)
             nn.functional.mse_loss(model(batch), batch).backward()
             optimizer.step()
+
+
+def train_by_hand(train, held_out, hidden, n_components, batch_size, max_epochs=1000):
+    """Train a network of textbooks until its held-out error no longer falls.
+
+    Returns
+    -------
+    model : callable
+        With the weights of its best epoch: returns reconstructed rows.
+    seconds : ndarray of shape (n_epochs,)
+        To the end of each epoch; the time to measure errors is not counted.
+    errors : ndarray of shape (n_epochs,)
+        Mean squared errors on the held-out rows.
+    """
+    x, y = (torch.from_numpy(rows.astype(np.float32)) for rows in (train, held_out))
+    center = x.mean(dim=0)
+    x, y = x - center, y - center
+    begin = time.perf_counter()
+    model = network(x.shape[1], hidden, n_components)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    seconds, errors, elapsed, best = [], [], time.perf_counter() - begin, None
+    for _ in range(max_epochs):
+        begin = time.perf_counter()
+        for index in torch.randperm(len(x)).split(batch_size):
+            batch = x.index_select(0, index)
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(model(batch), batch).backward()
+            optimizer.step()
+        elapsed += time.perf_counter() - begin
+        with torch.inference_mode():
+            parts = zip(y.split(1000), map(model, y.split(1000)), strict=True)
+            squares = sum((a - b).square().sum().item() for a, b in parts)
+        seconds.append(elapsed)
+        errors.append(squares / y.numel())
+        if np.argmin(errors) == len(errors) - 1:
+            best = copy.deepcopy(model.state_dict())
+        if len(errors) - np.argmin(errors) > PATIENCE:
+            break
+    model.load_state_dict(best)
+
+    @torch.inference_mode()
+    def reconstruct(X):
+        rows = torch.from_numpy(X.astype(np.float32)) - center
+        return (model(rows) + center).numpy()
+
+    return reconstruct, np.array(seconds), np.array(errors)
+
+
+def hidden_widths(fitted):
+    """Return the widths of the hidden layers of a fitted encoder."""
+    stages = fitted.net_.module_.encoder.branch.hidden
+    return [stage.layer.out_features for stage in stages]
 
 
 def skorch_net(module, batch_size, epochs, lr=LR):

@@ -21,14 +21,11 @@ import time
 import numpy as np
 import torch
 from _data import adbench, load, mnist, standardised
-from _timing import LR, ignore_warnings, network, random_rows
+from _timing import hidden_widths, ignore_warnings, random_rows, train_by_hand
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
-from torch import nn
 
 from skae import AutoencoderTransformer
-
-PATIENCE = 15
 
 
 def tables(n_mnist, seed):
@@ -42,34 +39,6 @@ def tables(n_mnist, seed):
         yield f"ADBench {name}", *standardised(*rows), X.shape[1] // 4
     data = mnist(n_mnist)
     yield f"MNIST {len(data.train):,} x 784", data.train, data.test, 32
-
-
-def by_hand(train, test, hidden, k, batch_size, max_epochs):
-    """Return seconds to the end of each epoch, and the error after it."""
-    x, y = (torch.from_numpy(rows.astype(np.float32)) for rows in (train, test))
-    center = x.mean(dim=0)
-    x, y = x - center, y - center
-    begin = time.perf_counter()
-    model = network(x.shape[1], hidden, k)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-    seconds, errors = [], []
-    elapsed = time.perf_counter() - begin
-    for _ in range(max_epochs):
-        begin = time.perf_counter()
-        for index in torch.randperm(len(x)).split(batch_size):
-            batch = x.index_select(0, index)
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(model(batch), batch).backward()
-            optimizer.step()
-        elapsed += time.perf_counter() - begin
-        with torch.inference_mode():
-            parts = zip(y.split(1000), map(model, y.split(1000)), strict=True)
-            squares = sum((a - b).square().sum().item() for a, b in parts)
-        seconds.append(elapsed)
-        errors.append(squares / y.numel())
-        if len(errors) - np.argmin(errors) > PATIENCE:
-            break
-    return np.array(seconds), np.array(errors)
 
 
 def by_skae(model, train, test):
@@ -105,10 +74,8 @@ def main():
         unit = np.mean((test - pca.inverse_transform(pca.transform(test))) ** 2)
         model = AutoencoderTransformer(k, random_state=arguments.seed)
         own, errors = by_skae(model, train, test)
-        stages = model.net_.module_.encoder.branch.hidden
-        hidden = [stage.layer.out_features for stage in stages]
-        batch_size = model.diagnostics_["batch_size"]
-        other, theirs = by_hand(train, test, hidden, k, batch_size, 1000)
+        hidden, batch_size = hidden_widths(model), model.diagnostics_["batch_size"]
+        _, other, theirs = train_by_hand(train, test, hidden, k, batch_size)
         best = int(np.argmin(theirs))
         reached = np.flatnonzero(errors <= theirs[best])
         needed = own[reached[0]] if len(reached) else np.inf
