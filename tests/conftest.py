@@ -16,12 +16,28 @@ threadpool_limits(1, "blas")
 # Pages and docstrings outside the guide that train for seconds.
 LONG = {
     "getting_started.rst",
+    "skae._base.BaseAutoencoder.impute",
+    "skae._base.BaseAutoencoder.to_torch",
+    "skae._files.persistence.save",
+    "skae._imputer.AutoencoderImputer",
+    "skae._outlier._detector.AutoencoderOutlierDetector.p_values",
+    "skae._training.workers.distributed",
+    "skae._transformer.AutoencoderTransformer.sample",
+    "skae.architectures._conv.Conv",
+    "skae.bottlenecks._nested.Nested",
     "skae.bottlenecks._quantized.VectorQuantized",
+    "skae.bottlenecks._topk.BatchTopK",
+    "skae.bottlenecks._topk.TopK",
     "skae.bottlenecks._variational.Variational",
+    "skae.displays._anomaly_score.AnomalyScoreDisplay",
     "skae.displays._code_size.CodeSizeDisplay",
+    "skae.displays._explanation.ExplanationDisplay",
     "skae.displays._latent_space.LatentSpaceDisplay",
     "skae.displays._loss_curve.LossCurveDisplay",
     "skae.displays._reconstruction.ReconstructionDisplay",
+    "skae.inspection._explain.explain",
+    "skae.inspection._explanation.Explanation",
+    "skae.model_selection._search.AutoencoderSearchCV",
 }
 
 

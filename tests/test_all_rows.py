@@ -39,6 +39,7 @@ def fitted(X, max_epochs=40, **parameters):
         return model.fit(X)
 
 
+@pytest.mark.slow
 def test_every_row_is_trained_on(monkeypatch):
     X = curve(120, 0)
     held_out = fitted(X).net_
@@ -150,6 +151,7 @@ def test_the_start_is_kept_where_nothing_can_be_learnt(parts, n, rng):
         assert error[0] < error[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts", [{"corruption": Gaussian(0.05)}, {"loss": Bernoulli()}]
 )

@@ -116,6 +116,7 @@ def test_losses_that_are_not_finite():
     assert "nan" not in ElementTree.tostring(card_of(model), "unicode")
 
 
+@pytest.mark.slow
 @both
 def test_no_card_before_a_fit_and_a_caption_in_a_pipeline(estimator):
     model, _ = fitted(estimator)

@@ -779,6 +779,7 @@ def test_rows_need_the_same_columns(X, fitted):
 # Together with the rest.
 
 
+@pytest.mark.slow
 def test_fits_are_reproducible_and_copied(X, fitted):
     again = clone(fitted).fit(X)
     np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
@@ -849,6 +850,7 @@ def test_validation_rows_and_targets_have_categories(X):
     assert (model.reconstruct(noisy)["machine"] == X["machine"]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_pipelines_searches_and_frames(X):
     pipeline = make_pipeline(
         make_column_transformer(
@@ -866,6 +868,7 @@ def test_pipelines_searches_and_frames(X):
     assert list(codes.fit_transform(X).index) == list(X.index)
 
 
+@pytest.mark.slow
 def test_the_imputer_fills_in_categories(X):
     rng = np.random.RandomState(0)
     thinned = X.mask(rng.uniform(size=X.shape) < 0.15)
@@ -912,6 +915,7 @@ def wrong():
     return X, row
 
 
+@pytest.mark.slow
 def test_explanations_name_the_category(wrong):
     X, row = wrong
     detector = AutoencoderOutlierDetector(1, random_state=0).fit(X)

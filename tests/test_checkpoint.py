@@ -210,6 +210,7 @@ def test_several_networks(estimator, X, tmp_path, cuts):
         assert found.trained == whole.trained / 3
 
 
+@pytest.mark.slow
 def test_missing_entries_and_weights(X, tmp_path, cuts):
     X = X.copy()
     X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
@@ -262,6 +263,7 @@ class Counts(Callback):
         self.count_ += 1
 
 
+@pytest.mark.slow
 def test_callbacks(X, tmp_path, cuts):
     def callbacks():
         return [

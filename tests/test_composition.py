@@ -148,6 +148,7 @@ def test_detector_at_the_end_of_a_pipeline(X):
     np.testing.assert_array_equal(pipeline.fit_predict(X), pipeline.predict(X))
 
 
+@pytest.mark.slow
 def test_detector_on_the_code_of_a_transformer(X):
     detector = AutoencoderOutlierDetector(1, contamination=0.1, random_state=0)
     pipeline = make_pipeline(encode("trained", 3), detector)

@@ -117,6 +117,7 @@ def test_training_does_not_lose_to_pca_on_new_rows(k, seed):
     )
 
 
+@pytest.mark.slow
 @any_outcome
 @pytest.mark.parametrize(("n", "d"), [(90, 12), (300, 5)])
 def test_training_on_noise_does_not_lose_to_pca_on_new_rows(n, d, seed):

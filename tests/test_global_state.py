@@ -261,6 +261,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "name"), CASES)
 def test_a_mode_around_a_call_changes_nothing(mode, name):
     model, expected, expected_results = without(name)

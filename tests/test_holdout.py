@@ -178,6 +178,7 @@ def test_calibration_rows_are_whole_groups_too(rng):
         model.fit(X)
 
 
+@pytest.mark.slow
 def test_groups_are_routed(rng):
     X, groups = rng.normal(size=(120, 4)), np.arange(120) // 10
     with config_context(enable_metadata_routing=True):

@@ -307,6 +307,7 @@ def test_a_detector_without_score_samples_is_scored_by_its_decision(outliers):
     assert make_outlier_scorer()(Decides(), rows, is_outlier) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "detector", [DETECTORS[0], DETECTORS[-1]], ids=["one", "pipeline"]
 )

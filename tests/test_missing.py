@@ -294,6 +294,7 @@ def test_both_precisions_complete_alike(complete):
     np.testing.assert_allclose(single, model.impute(given), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fitted_model_is_pickled_with_its_completion(complete):
     given = thinned(complete)
     model = AutoencoderOutlierDetector(2, max_epochs=2, random_state=0).fit(given)
@@ -411,6 +412,7 @@ def test_one_missing_value_in_300_rows_is_scored(complete):
     assert np.isfinite(scores(given)).all()
 
 
+@pytest.mark.slow
 def test_a_row_without_any_value_is_an_outlier(detector):
     nothing = [[np.nan] * 4]
     assert detector.predict(nothing) == -1

@@ -105,6 +105,7 @@ def test_a_linear_network_stays_pca(X):
 # Prefixes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", SIZES)
 def test_a_truncated_model_is_the_first_components(k, fitted, X):
     small, code = fitted.truncate(k), fitted.transform(X)
@@ -249,6 +250,7 @@ def test_a_truncated_model_is_an_estimator_of_its_own(fitted, X):
 # Selection
 
 
+@pytest.mark.slow
 def test_training_returns_to_pca_if_a_size_is_worse(X, monkeypatch):
     # As many rows of the whole code as possible leave nothing for the others.
     monkeypatch.setattr("skae.bottlenecks._nested._WHOLE", 1.0)

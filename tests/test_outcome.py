@@ -65,6 +65,7 @@ def fit(model, X, **kwargs):
     return model, kept[0] if kept else None
 
 
+@pytest.mark.slow
 @both
 def test_a_trained_model_says_its_epoch_and_warns_of_nothing(estimator, curve):
     model, warning = fit(new(estimator), curve)

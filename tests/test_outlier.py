@@ -144,6 +144,7 @@ def test_auto_threshold_comes_from_rows_that_judged(roll):
     assert model.offset_ == automatic(model.score_samples(many))
 
 
+@pytest.mark.slow
 def test_auto_raises_few_false_alarms_on_new_rows():
     # With 100 rows that judge, the 1 % quantile itself varies a lot: take the mean.
     rates = []

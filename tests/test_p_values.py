@@ -51,6 +51,7 @@ def test_p_values_are_super_uniform(given, rng, ties):
             assert share == pytest.approx(exact, abs=error)
 
 
+@pytest.mark.slow
 def test_p_values_of_a_real_model(X, rng):
     # Calibration and test rows are drawn anew each time, the model is one.
     model = small().fit(X)

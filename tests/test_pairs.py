@@ -63,6 +63,7 @@ def test_rows_as_their_own_target_change_nothing(pairs, params):
     )
 
 
+@pytest.mark.slow
 def test_pairs_denoise_better_than_noisy_rows_alone(pairs):
     noisy, clean = pairs
     train, new = slice(0, 200), slice(200, None)

@@ -103,6 +103,7 @@ def test_columns_far_from_zero_keep_their_variance(few_kept):
     assert model.pca_reconstruction_error_ == pytest.approx(error, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_scaling_and_size_follow_while_all_rows_are_kept(few_kept):
     X = made(2000)
     X[:50] *= 0.01
@@ -205,6 +206,7 @@ def test_rows_without_structure_leave_pca(few_kept):
         assert model.reconstruction_error(new).mean() < 1.02 * of_pca
 
 
+@pytest.mark.slow
 def test_rows_wait_until_there_is_a_batch(few_kept):
     X = made(600)
     model = _fed(AutoencoderTransformer(2, batch_size=32, random_state=0), X, 600)

@@ -135,6 +135,7 @@ def test_copy_in_a_map_of_a_file(roll, estimator, tmp_path):
         torch.set_warn_always(False)
 
 
+@pytest.mark.slow
 @six
 def test_copy_can_be_fitted_again(roll, estimator, params):
     model = small(estimator, warm_start=True, **params).fit(roll)

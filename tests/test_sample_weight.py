@@ -47,6 +47,7 @@ def assert_equal_fits(a, b, X):
     assert getattr(a, "offset_", None) == getattr(b, "offset_", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_equal_weights_are_none(roll, estimator):
     expected = trained(estimator, roll)
@@ -106,6 +107,7 @@ def test_weighted_start_is_pca_of_repeated_rows(X, rng):
     np.testing.assert_allclose(model.transform(X), pca.transform(X), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_contamination_is_a_share_of_the_weight(X):
     scores = AutoencoderOutlierDetector(3).fit(X).score_samples(X)
     weight = np.where(scores < np.median(scores), 1, 10)
@@ -217,6 +219,7 @@ def test_two_rows_that_count_are_enough(X):
 # Routing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_weights_are_routed_through_a_pipeline(X, estimator, rng):
     weight = rng.uniform(size=len(X))
@@ -230,6 +233,7 @@ def test_weights_are_routed_through_a_pipeline(X, estimator, rng):
     np.testing.assert_array_equal(pipeline.transform(X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_weights_are_routed_through_cross_validation(X, estimator, rng):
     weight = rng.uniform(size=len(X))

@@ -99,6 +99,7 @@ def how(search):
 # What is trained together
 
 
+@pytest.mark.slow
 def test_sizes_and_rates_are_one_stack(X):
     grid = {"n_components": [1, 2, 3], "lr": [0.1, 0.03]}
     own, plain = both(X, small(), grid, cv=3)
@@ -151,6 +152,7 @@ def test_detectors(X):
     np.testing.assert_array_equal(own.predict(X), plain.predict(X))
 
 
+@pytest.mark.slow
 def test_nested_codes_are_taken_from_the_largest(X):
     model = small(bottleneck=Nested())
     grid = {"n_components": [1, 2, 3], "lr": [0.1, 0.03]}
@@ -218,6 +220,7 @@ def test_first_steps_are_fitted_once_per_fold(X, y):
     assert_same(own, plain, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_pca_is_a_rival_of_the_same_step(X, y):
     pipeline = Pipeline(
         [("scale", StandardScaler()), ("none", None), ("reduce", PCA(2))]
@@ -295,6 +298,7 @@ class Multiplied(AutoencoderTransformer):
         return super().fit(X * np.arange(1, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -370,6 +374,7 @@ def test_several_scores_and_training_scores(X, y):
     assert own.multimetric_
 
 
+@pytest.mark.slow
 def test_one_standard_error_chooses(X):
     rule = one_standard_error("n_components")
     own, plain = both(X, small(), {"n_components": [1, 2, 3]}, cv=4, refit=rule)
@@ -377,6 +382,7 @@ def test_one_standard_error_chooses(X):
     assert own.best_estimator_.n_components_ == own.best_params_["n_components"]
 
 
+@pytest.mark.slow
 def test_weights_are_split_with_the_rows(X, rng):
     weight = {"sample_weight": rng.uniform(0.5, 2, size=len(X))}
     own, plain = both(X, small(), {"n_components": [1, 2]}, cv=2, fit_params=weight)
@@ -500,6 +506,7 @@ def test_data_frames_keep_their_names(X):
     assert how(search) == ["stack of 4"] * 2
 
 
+@pytest.mark.slow
 def test_random_numbers_are_those_of_separate_fits(X):
     grid = {"n_components": [1, 2], "random_state": [0, 1]}
     own, plain = both(X, small(), grid, cv=2)

@@ -246,6 +246,7 @@ def test_rows_themselves_as_y_are_no_target(X):
     new(AutoencoderTransformer, 2).fit(sp.csr_array(X), sp.csc_array(X))
 
 
+@pytest.mark.slow
 def test_all_methods_of_the_detector(X):
     S = sp.csr_array(X)
     params = {"contamination": 0.1, "calibration_fraction": 0.2, "n_estimators": 2}
@@ -411,6 +412,7 @@ def test_axes_are_those_of_pca(make, scale, n_components):
     assert_close(model.fit_transform(S), model.transform(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sp.csc_matrix, sp.csr_array])
 def test_detection_in_sparse_rows_is_that_in_dense_ones(make):
     # As IsolationForest: training rows in one format, others in another.
@@ -691,6 +693,7 @@ def test_one_hot_columns_and_their_explanation(rng):
     assert set(labels) <= {-1, 1}
 
 
+@pytest.mark.slow
 def test_a_search(X):
     grid = {"n_components": [1, 2], "scaling": ["global", "standard"]}
     model = new(AutoencoderTransformer, max_epochs=1)

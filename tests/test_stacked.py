@@ -233,6 +233,7 @@ def stacks(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_nets_leave_the_stack_when_they_stop(rng, stacks):
     X = _rows(rng, 600)
     models = [

@@ -500,6 +500,7 @@ def test_columns_without_any_value_are_refused(X, streamed):
         AutoencoderTransformer(2).fit(OnDisk(X))
 
 
+@pytest.mark.slow
 def test_wild_values_are_replaced_as_in_memory(X, streamed):
     rng = np.random.RandomState(0)
     X = X.astype(np.float64)
