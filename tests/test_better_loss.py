@@ -15,12 +15,12 @@ from skae.losses import Bernoulli, Poisson, SquaredError
 LINEAR = MLP(hidden_layer_sizes=())
 
 
-def hint(X, estimator=AutoencoderTransformer, **params):
+def hint(X, estimator=AutoencoderTransformer, **passed):
     """Return the hint; nothing else is said."""
-    model = estimator(2, architecture=LINEAR, random_state=0, **params)
+    model = estimator(2, architecture=LINEAR, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return model.fit(X).diagnostics_["hint"]
+        return model.fit(X, **passed).diagnostics_["hint"]
 
 
 def counts(rng, n_rows, n_columns, rate):
@@ -54,6 +54,15 @@ def test_binary_values_are_for_bernoulli(rng):
 @pytest.mark.parametrize("n_rows", [40, 500])
 def test_draws_of_poisson_are_for_poisson(rate, n_rows, rng):
     assert "loss=Poisson()" in hint(counts(rng, n_rows, 10, rate))
+
+
+@pytest.mark.parametrize("has_target", [False, True])
+def test_missing_entries_say_nothing(has_target, rng):
+    tables = {"Bernoulli": rng.rand(79, 8) < 0.5, "Poisson": counts(rng, 79, 10, 10)}
+    for name, X in tables.items():
+        X = np.where(rng.rand(*X.shape) < 0.1, np.nan, X)
+        target = {"X_target": X.copy()} if has_target else {}
+        assert f"loss={name}()" in hint(X, **target), name
 
 
 @pytest.mark.parametrize("loss", [Bernoulli(), SquaredError(), Poisson()])

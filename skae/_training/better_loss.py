@@ -24,8 +24,8 @@ def better_loss(fit):
     """Return a hint at `Bernoulli` or `Poisson`, where the data look like it.
 
     The loss must be the default. What the data look like is told by the means and
-    variances that the fit has, and by the rows of the sample of its final pass, without
-    missing entries.
+    variances that the fit has, and by the known entries of the rows of the sample of
+    its final pass.
 
     Parameters
     ----------
@@ -45,6 +45,10 @@ def better_loss(fit):
     near = np.round(x)
     rounding = np.minimum(_ROUNDING[0] * np.abs(x) + _ROUNDING[1], _MOST_ROUNDING)
     x = np.where(np.abs(x - near) <= rounding, near, x)
+    if fit.plan.known is not None:
+        # Completed ones are those of the model: zero is a count, and in any range.
+        missing = fit.plan.target.take(fit.final.sample).isnan().cpu().numpy()
+        x[missing] = near[missing] = 0.0
     if x.min() < 0:
         return None
     variance = fit.axes.variance * scale**2
