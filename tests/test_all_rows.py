@@ -187,6 +187,22 @@ def test_rows_are_judged_by_networks_that_have_not_seen_them(monkeypatch, rng):
 
 
 @pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ({"lr": 1e-9}, "lr too low"),
+        ({"lr": 1e30, "optimizer": "sgd", "gradient_clip": None}, "loss not finite"),
+    ],
+)
+def test_folds_that_could_not_train_say_why(params, why):
+    model = AutoencoderTransformer(
+        1, loss=Bernoulli(), max_epochs=2, random_state=0, **params
+    )
+    with pytest.warns(InitialWeightsWarning, match=f"{why}.* (Raise|Lower) lr"):
+        model.fit(curve(40, 0) / 6 + 0.5)
+    assert model.kept_weights_ == f"initial weights: {why}"
+
+
+@pytest.mark.parametrize(
     "parts",
     [
         {"bottleneck": TopK(1)},

@@ -231,7 +231,8 @@ def _problems_of_start(fit, pca_error, variance):
     remedy = remedies.OF_UNCHANGED.get(why)
     if remedy is None and fit.plan.settings.has_chosen_networks:
         remedy = remedies.OF_JUDGED.get(why)
-    converged = not fit.net.leaves_start and fit.net.starts_fitted
+    went_on = len(fit.net.history) > 0 and not fit.net.leaves_start
+    converged = went_on and fit.net.starts_fitted
     if (
         remedy is None
         or (converged and why is Unchanged.LOW_RATE)

@@ -9,6 +9,7 @@ validation set, each fold of a cross-validation serves as one.
 import numpy as np
 
 from .initial import make_net
+from .outcome import Unchanged, why_unchanged
 from .plan import FEW_ROWS, LEAST_JUDGES
 from .selection import is_clear_gain
 from .together import Training, trained
@@ -63,7 +64,7 @@ def train_on_all_rows(net, plan, axes, seeds):
     weight = validation.weight_array()
     n_epochs = net.best_epoch_
     if net.starts_fitted and not is_clear_gain(net.trial_.gains, weight, _CLEAR):
-        n_epochs = yield from _cross_validated(plan, axes, _CLEAR)
+        n_epochs, _ = yield from _cross_validated(plan, axes, _CLEAR)
         n_epochs = min(n_epochs, len(net.history))
     if n_epochs == 0:
         start = make_net(plan, axes, seeds).module_
@@ -115,9 +116,12 @@ def judged_by_folds(net, plan, axes, seeds):
     ):
         return net
     clear = _CLEAR if plan.parts.is_regularized else _CLEAR_OF_FEWER
-    n_epochs = yield from _cross_validated(plan, axes, clear)
+    n_epochs, reasons = yield from _cross_validated(plan, axes, clear)
     if n_epochs == 0:
-        net.is_judged_by_folds_ = True
+        net.judged_by_folds_ = Unchanged.NO_CLEAR_GAIN
+        if reasons in ({Unchanged.DIVERGED}, {Unchanged.LOW_RATE}):
+            # Nothing that could gain was trained.
+            (net.judged_by_folds_,) = reasons
         return net
     # As the networks of the folds, which are validated.
     whole = plan.on_all_rows(n_epochs, leaves_start=True)
@@ -137,7 +141,7 @@ def _training(plan, axes, seeds):
 
 
 def _cross_validated(plan, axes, clear):
-    """Return the number of epochs that gains, clear of noise; 0 if none does.
+    """Return the number of epochs that gains, clear of noise.
 
     Parameters
     ----------
@@ -145,6 +149,14 @@ def _cross_validated(plan, axes, clear):
     axes : PrincipalAxes
     clear : float
         Standard errors by which the mean gain must exceed zero.
+
+    Returns
+    -------
+    n_epochs : int
+        0 if none gains.
+    reasons : set
+        Why the networks of the folds kept their initial weights: `Unchanged`, or None
+        for those that did not.
     """
     folds = plan.folds()
     trainings = []
@@ -160,6 +172,6 @@ def _cross_validated(plan, axes, clear):
         epochs.append(0 if trial is None else trial.epoch)
     rows = np.concatenate([rows for _, rows in folds])
     weight = None if plan.weight is None else plan.weight[rows]
-    if not is_clear_gain(np.concatenate(gains), weight, clear):
-        return 0
-    return int(np.median(epochs))
+    gained = is_clear_gain(np.concatenate(gains), weight, clear)
+    reasons = {why_unchanged(training.net) for training in trainings}
+    return int(np.median(epochs)) if gained else 0, reasons

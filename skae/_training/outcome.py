@@ -39,8 +39,8 @@ def why_unchanged(net):
         return None
     if not any(p.requires_grad for p in net.module_.parameters()):
         return Unchanged.NO_WEIGHTS
-    if getattr(net, "is_judged_by_folds_", False):
-        return Unchanged.NO_CLEAR_GAIN
+    if getattr(net, "judged_by_folds_", None) is not None:
+        return net.judged_by_folds_
     if len(net.history) == 0:
         validated = math.isfinite(net.initial_loss_)
         return Unchanged.LINEAR if validated else Unchanged.FEW_ROWS
