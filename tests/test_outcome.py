@@ -16,6 +16,7 @@ from torch import nn
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP, Custom
 from skae.exceptions import (
+    CollapsedCodeWarning,
     DivergenceWarning,
     FitWarning,
     InitialWeightsWarning,
@@ -159,6 +160,21 @@ def test_nothing_is_said_where_nothing_was_to_be_gained(estimator, curve, rng):
         model, warning = fit(clone(model), X)
         assert model.best_epoch_ == 0
         assert warning is None
+
+
+@pytest.mark.parametrize("n", [30, 100])
+@pytest.mark.parametrize("params", [{"loss": Poisson()}, {"scaling": None}])
+def test_rows_that_do_not_vary_are_told(params, n):
+    X = np.full((n, 5), 7.0)  # in five columns sums were rounded, in two not
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # torch may warn of itself
+        model = new(**params).fit(X)
+    (said,) = (w for w in caught if issubclass(w.category, FitWarning))
+    assert said.category is CollapsedCodeWarning
+    assert "rows do not vary" in str(said.message)
+    assert model.diagnostics_["r2"] == model.diagnostics_["pca_r2"] == 1
+    np.testing.assert_array_equal(model.explained_variance_ratio_, [0.0])
+    np.testing.assert_allclose(model.reconstruct(X), X, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -181,8 +181,12 @@ class PrincipalAxes:
         """Keep the variances, of which those below the noise say nothing.
 
         Variances are squares: what is below the rounding error of the largest one says
-        nothing of the data.
+        nothing of the data. Rows that differ by less than that of their mean are equal.
         """
+        rounding = np.square(np.finfo(np.float64).eps * self.mean)
+        if (self._variance <= rounding).all():
+            self._variance = np.zeros_like(self._variance)
+            variances = np.zeros_like(variances)
         self.total_variance = float(self._variance.sum())
         floor = noise * max(variances[0], 0.0)
         self.rank = int(np.count_nonzero(variances > floor))

@@ -83,6 +83,8 @@ def _measured(fit, pca_error):
     n_features = len(units) if blocks is None else blocks.n_features
     error, variance = fit.final.error, fit.axes.variance
     deviation = np.sqrt(np.maximum(fit.final.variance, 0.0))
+    if fit.axes.rank == 0:
+        deviation[:] = 0.0  # up to rounding
     reported = _report(fit)
     n_active = reported.get(
         "active_units_",
@@ -235,6 +237,7 @@ def _problems_of_start(fit, pca_error, variance):
     converged = went_on and fit.net.starts_fitted
     if (
         remedy is None
+        or fit.axes.rank == 0
         or (converged and why is Unchanged.LOW_RATE)
         or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
     ):
