@@ -171,6 +171,13 @@ def test_few_rows_tell_how_the_gain_is_divided(
     assert part.sum() == pytest.approx(whole.sum(), abs=1e-6)
 
 
+def test_gains_add_up_to_r2_where_entries_are_missing(rows, rng):
+    X = np.where(rng.rand(*rows.shape) < 0.1, np.nan, rows)
+    model = AutoencoderTransformer(3, max_epochs=5, random_state=0).fit(X)
+    total = model.explained_variance_ratio_.sum()
+    assert total == pytest.approx(model.diagnostics_["r2"], abs=1e-12)
+
+
 @pytest.mark.parametrize("n_epochs", [0, 5])
 def test_the_code_is_centred_uncorrelated_and_ordered(n_epochs, rows):
     model = AutoencoderTransformer(

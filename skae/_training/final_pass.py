@@ -258,7 +258,8 @@ def explained_variance_ratio(plan, model, final):
     component among these, and multiplied by that among all, which is known: a ratio
     estimator, which is exact for a linear network. Nonlinear ones explain a little more
     or less of a few rows than of all: what their R² differs by from the sum is divided
-    among the components, in proportion to the size of their gains.
+    among the components, in proportion to the size of their gains. So is that of rows
+    with missing entries, which have no part in R², and are decoded completed.
 
     Parameters
     ----------
@@ -281,7 +282,7 @@ def explained_variance_ratio(plan, model, final):
     total = plan.axes.variance @ units
     if total == 0:
         return np.zeros(k)
-    is_part = len(x) < len(plan.rows)
+    is_part = len(x) < len(plan.rows) or plan.known is not None
     mean = np.average(code, axis=0, weights=weight).astype(code.dtype)
     left = [_spread(x, weight) @ units]
     # Few rows are decoded with several numbers of components at once.
