@@ -9,6 +9,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.architectures import MLP
+from skae.exceptions import FitWarning
 from skae.losses import Bernoulli, Poisson, SquaredError
 
 # The hint is about the data and PCA of them is enough for it.
@@ -99,6 +100,17 @@ def test_nothing_is_said_of_other_data(rng):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constant rows
             assert model.fit(X).diagnostics_["hint"] is None, name
+
+
+def test_a_column_of_zeros_may_vary_at_a_warm_start(rng):
+    X = counts(rng, 60, 10, 10)
+    first = np.where(np.arange(10) == 3, 0.0, X)
+    model = AutoencoderTransformer(2, warm_start=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", FitWarning)  # of so few rows
+        for rows in (first, X):
+            assert "Poisson()" in model.fit(rows).diagnostics_["hint"]
 
 
 def test_categories_are_not_taken_for_binary_values(rng):

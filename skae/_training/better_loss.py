@@ -57,7 +57,8 @@ def better_loss(fit):
         if variance.sum() <= _AT_ENDS * most:
             return None
         return _text("the values are in [0, 1], and many near the ends", "Bernoulli()")
-    varies = variance > 0
+    # Of a warm start, the mean is that of the first rows: zero where they were.
+    varies = (variance > 0) & (mean > 0)
     if (x != near).any() or not varies.any():
         return None
     largest = x.max(axis=0)
