@@ -96,9 +96,10 @@ class Loss(Component):
                 return
             least, most = known.min(), known.max()
         if least < low or most > high:
+            # In full: what is outside may be a rounding error.
             raise ValueError(
                 f"{type(self).__name__} is a loss for data in [{low}, {high}], but "
-                f"{name} ranges from {least:.6g} to {most:.6g}."
+                f"{name} ranges from {least:.16g} to {most:.16g}."
             )
 
     @abstractmethod

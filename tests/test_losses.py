@@ -530,6 +530,12 @@ def test_rows_outside_the_domain_are_refused(loss, bad, where, rng):
         model.set_params(loss=loss).fit(**rows)
 
 
+def test_rounding_beyond_the_domain_is_shown():
+    rows = np.array([[0.0, 1.0], [0.5, 1 + 1e-9]])
+    with pytest.raises(ValueError, match=r"X ranges from 0 to 1.000000001\."):
+        AutoencoderTransformer(1, loss=Bernoulli()).fit(rows)
+
+
 @pytest.mark.parametrize("loss", [Bernoulli(), Poisson()], ids=repr)
 @pytest.mark.parametrize("scaling", ["global", "standard", "minmax"])
 def test_such_rows_are_not_scaled(loss, scaling, rng):
