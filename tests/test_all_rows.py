@@ -186,6 +186,17 @@ def test_rows_are_judged_by_networks_that_have_not_seen_them(monkeypatch, rng):
         assert len(train) + len(judges) == len(X)
 
 
+@pytest.mark.parametrize("max_epochs", [1, 30])
+def test_folds_that_were_not_finished_are_told(max_epochs):
+    X = curve(70, 0) / 6 + 0.5
+    model = AutoencoderTransformer(
+        1, corruption=Gaussian(0.05), max_epochs=max_epochs, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning, match=f"max_epochs={max_epochs} .*change=15"):
+        model.fit(X)
+    assert (model.best_epoch_ > 0) == (max_epochs > 1)
+
+
 @pytest.mark.parametrize(
     ("params", "why"),
     [
@@ -195,7 +206,7 @@ def test_rows_are_judged_by_networks_that_have_not_seen_them(monkeypatch, rng):
 )
 def test_folds_that_could_not_train_say_why(params, why):
     model = AutoencoderTransformer(
-        1, loss=Bernoulli(), max_epochs=2, random_state=0, **params
+        1, loss=Bernoulli(), n_iter_no_change=1, random_state=0, **params
     )
     with pytest.warns(InitialWeightsWarning, match=f"{why}.* (Raise|Lower) lr"):
         model.fit(curve(40, 0) / 6 + 0.5)

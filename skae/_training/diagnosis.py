@@ -199,10 +199,11 @@ def _problems_of_training(fit, names):
             DivergenceWarning,
         )
     elif net.unfinished_:
+        settings = fit.plan.settings
         yield (
-            f"max_epochs={net.max_epochs} was reached before training stopped by "
-            f"itself, for which n_iter_no_change={net.n_iter_no_change} epochs without "
-            "an improvement are needed: raise max_epochs or lr.",
+            f"max_epochs={settings.max_epochs} was reached before training stopped by "
+            f"itself, for which n_iter_no_change={settings.n_iter_no_change} epochs "
+            "without an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
         )
 

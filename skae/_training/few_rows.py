@@ -116,9 +116,12 @@ def judged_by_folds(net, plan, axes, seeds):
     ):
         return net
     clear = _CLEAR if plan.parts.is_regularized else _CLEAR_OF_FEWER
-    n_epochs, reasons = yield from _cross_validated(plan, axes, clear)
+    n_epochs, judges = yield from _cross_validated(plan, axes, clear)
+    unfinished = bool(np.median([judge.unfinished_ for judge in judges]) > 0.5)
     if n_epochs == 0:
+        net.unfinished_ = unfinished
         net.judged_by_folds_ = Unchanged.NO_CLEAR_GAIN
+        reasons = {why_unchanged(judge) for judge in judges}
         if reasons in ({Unchanged.DIVERGED}, {Unchanged.LOW_RATE}):
             # Nothing that could gain was trained.
             (net.judged_by_folds_,) = reasons
@@ -127,6 +130,7 @@ def judged_by_folds(net, plan, axes, seeds):
     whole = plan.on_all_rows(n_epochs, leaves_start=True)
     training = _training(whole, axes, seeds)
     yield from trained(training)
+    training.net.unfinished_ = unfinished
     return net if training.net.diverged_ else training.net
 
 
@@ -154,9 +158,8 @@ def _cross_validated(plan, axes, clear):
     -------
     n_epochs : int
         0 if none gains.
-    reasons : set
-        Why the networks of the folds kept their initial weights: `Unchanged`, or None
-        for those that did not.
+    nets : list of Net
+        The networks of the folds.
     """
     folds = plan.folds()
     trainings = []
@@ -173,5 +176,5 @@ def _cross_validated(plan, axes, clear):
     rows = np.concatenate([rows for _, rows in folds])
     weight = None if plan.weight is None else plan.weight[rows]
     gained = is_clear_gain(np.concatenate(gains), weight, clear)
-    reasons = {why_unchanged(training.net) for training in trainings}
-    return int(np.median(epochs)) if gained else 0, reasons
+    nets = [training.net for training in trainings]
+    return int(np.median(epochs)) if gained else 0, nets
