@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 
 from skae import AutoencoderOutlierDetector
 from skae._outlier._thresholds import automatic
-from skae.anomaly_scores import Combined
+from skae.anomaly_scores import Combined, Neighbors
 from skae.architectures import MLP
 from skae.corruptions import Gaussian
 from skae.exceptions import ContaminatedRowsWarning
@@ -248,6 +248,17 @@ def test_rows_of_a_constant_table_have_one_score_in_any_batch(constant):
     np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
     changed = model.score_samples(X + np.array([0.0, 1.0]))
     assert (changed < scores.min() - 1.0).all()
+
+
+@pytest.mark.parametrize("score", [None, Neighbors(space="data")])
+def test_rows_with_many_copies_have_one_score_in_any_batch(rng, score):
+    # Which of the copies is the nearest is a matter of rounding.
+    X, new = (1.0 * (rng.uniform(size=(n, 6)) < 0.3) for n in (800, 100))
+    model = small(anomaly_score=score, max_epochs=3).fit(X)
+    single = [model.score_samples(row)[0] for row in new[:, np.newaxis]]
+    np.testing.assert_allclose(model.score_samples(new), single, rtol=1e-9)
+    scores = model.score_samples(new.astype(np.float32))
+    np.testing.assert_allclose(scores, single, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scaling", ["global"])

@@ -208,9 +208,9 @@ def distances(monkeypatch):
     """Record the number of distances of each call, and of stored rows."""
     calls = []
 
-    def recorded(self, u, x):
+    def recorded(self, u):
         calls.append((len(u), len(self.memory)))
-        return original(self, u, x)
+        return original(self, u)
 
     original = _neighbors._Neighbors._distances
     monkeypatch.setattr(_neighbors._Neighbors, "_distances", recorded)

@@ -208,7 +208,8 @@ class _Neighbors(Scorer):
 
     def _spacing(self, x):
         """Return the spacing at each stored row, relative to the usual one."""
-        distances, _ = self._distances(self.memory, x)
+        distances = self._distances(self.memory)
+        self._leave_out(distances, self.memory, x)
         k = max(1, min(len(distances) - 1, _AROUND))
         spacing = _mean(distances, k)
         # The median does not depend on a few rows that are far out, but is zero if most
@@ -243,11 +244,12 @@ class _Neighbors(Scorer):
         return torch.cat([function(*piece) for piece in pieces])
 
     def _terms(self, u, x):
-        distances, nearest = self._distances(u, x)
+        distances = self._distances(u)
         # Before distances are changed in place.
-        far = None if self.scale is None else self._to_some(distances)
+        far = None if self.scale is None else self._to_some(distances, u, x)
+        self._leave_out(distances, u, x)
         if self.near <= _FEW:
-            found = [nearest]
+            found = [_nearest(distances)]
             while len(found) < self.near:
                 distances.scatter_(1, found[-1], torch.inf)
                 found.append(_nearest(distances))
@@ -263,37 +265,39 @@ class _Neighbors(Scorer):
         # Distances of rows that are equal, of which only rounding is left.
         return torch.where(terms > _EQUAL * self.usual, terms, 0.0)
 
-    def _to_some(self, distances):
-        """Return squared distances to every so many of the stored rows."""
-        weight = _double(self.weight)
-        return distances[:, :: self.step] / weight[:: self.step]
+    def _to_some(self, distances, u, x):
+        """Return squared distances to every so many of the stored rows.
 
-    def _distances(self, u, x):
-        """Return weighted squared distances to the stored rows, and the nearest one.
-
-        A stored row of which ``x`` is a copy is infinitely far away.
-
-        Returns
-        -------
-        distances : Tensor of shape (n_rows, n_stored)
-        nearest : Tensor of shape (n_rows, 1)
-            Its index.
+        One of them of which ``x`` is a copy is left out, whichever copy is left out of
+        all: that is a matter of rounding.
         """
+        some = distances[:, :: self.step] / _double(self.weight)[:: self.step]
+        self._leave_out(some, u, x, self.step)
+        return some
+
+    def _distances(self, u):
+        """Return weighted squared distances to the stored rows."""
         memory, weight = _double(self.memory), _double(self.weight)
         # One product, in which the squared lengths are weighted too.
         rows = torch.cat([u, _squares(u)[:, None]], dim=1)
         columns = torch.cat([-2 * memory, torch.ones_like(memory[:, :1])], dim=1)
         columns = weight[:, None] * columns
-        distances = torch.addmm(weight * _squares(memory), rows, columns.T)
+        return torch.addmm(weight * _squares(memory), rows, columns.T)
+
+    def _leave_out(self, distances, u, x, step=1):
+        """Put the nearest stored row infinitely far away if ``x`` is a copy of it.
+
+        In place, for distances to every ``step``-th stored row.
+        """
         first = _nearest(distances)
         rounding = _ROUNDING * (self.size + (x - self.middle).abs())
-        rows, stored = (u, memory) if self.stored is None else (x, self.stored)
-        differences = (rows - stored[first[:, 0]]).abs()
+        in_data = self.stored is None
+        rows, stored = (u, _double(self.memory)) if in_data else (x, self.stored)
+        differences = (rows - stored[step * first[:, 0]]).abs()
         is_copy = (differences <= rounding).all(dim=1, keepdim=True)
         # Added, so that the gradient of a nearest row that is no copy is kept.
         without = torch.zeros_like(first, dtype=u.dtype).masked_fill(is_copy, torch.inf)
         distances.scatter_add_(1, first, without)
-        return distances, _nearest(distances)
 
     def _contributions(self, u, x):
         """Return the part of each column in the score.
@@ -303,16 +307,17 @@ class _Neighbors(Scorer):
         """
         terms = self._terms(u, x)
         scores = self._scores(terms) / terms.shape[1]
-        distances, nearest = self._distances(u, x)
-        inside = nearest
+        distances = self._distances(u)
+        some = None if self.scale is None else self._to_some(distances, u, x)
+        self._leave_out(distances, u, x)
         # Of rows at the same distance, the one that the score has used.
+        inside = _nearest(distances)
         if self.near > 1:
             inside = distances.topk(self.near, largest=False).indices
         used = torch.zeros_like(distances).scatter_(1, inside, 1.0)
         used = [used * _double(self.weight)]
         if self.scale is not None:
-            far = self._to_some(distances).topk(self.far, largest=False).indices
-            far = self.step * far
+            far = self.step * some.topk(self.far, largest=False).indices
             used.append(torch.zeros_like(distances).scatter_(1, far, 1.0))
         memory = _double(self.memory)
         parts = 0
