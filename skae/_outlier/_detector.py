@@ -634,16 +634,17 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             Maximum probability, in (0, 1), that a new normal row is called an outlier,
             averaged over the draw of the new row and of the ``n`` given ones (split
             conformal prediction [1]_). The threshold is the
-            ``floor(false_positive_rate * (n + 1))``-th lowest score. Rows that training
-            has used cannot promise this: without ``X`` there must be calibration rows,
-            as for `p_values`. Sample weights are not used.
+            ``floor(false_positive_rate * (n + 1))``-th lowest score, less what rounding
+            may change. Rows that training has used cannot promise this: without ``X``
+            there must be calibration rows, as for `p_values`. Sample weights are not
+            used.
 
         n_alerts : int, default=None
             Number of the rows to call outliers, less than the number of rows; fewer are
             if scores are equal. Of as many new rows, at most so many are on average.
-            With ``groups``, such as days, it is the mean number per group. For batches
-            of which a fixed number can be inspected. These rows need not be normal, and
-            `p_values` does not use them.
+            (With 0, one is.) With ``groups``, such as days, it is the mean number per
+            group. For batches of which a fixed number can be inspected. These rows need
+            not be normal, and `p_values` does not use them.
 
         rule : callable, default=None
             Function from the scores of the rows, an ndarray as returned by

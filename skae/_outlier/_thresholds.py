@@ -140,7 +140,7 @@ def given(**rules):
 def at_quantile(scores, share, weight=None):
     """Return the score below which a share of the rows lies.
 
-    If it is the score of several rows, they are all above it, whatever rounding does.
+    If it is the score of rows, they are all above it, whatever rounding does.
     """
     # Of the definitions of a quantile only the second takes weights; linear
     # interpolation is what scikit-learn's detectors use.
@@ -149,7 +149,7 @@ def at_quantile(scores, share, weight=None):
     quantile = float(np.quantile(scores, share, weights=weight, method=method))
     rounding = _ROUNDING * abs(quantile)
     tied = scores[np.abs(scores - quantile) <= rounding]
-    return quantile if len(tied) < 2 else float(tied.min() - rounding)
+    return float(tied.min() - rounding) if len(tied) else quantile
 
 
 def automatic(scores, weight=None):
@@ -204,8 +204,17 @@ def _above(score):
     return max(score + _ROUNDING * abs(score), float(np.nextafter(score, np.inf)))
 
 
+def _below(score):
+    """Return a number below a score by what rounding may change in another batch."""
+    lowest = -np.finfo(np.float64).max
+    return max(score - _ROUNDING * abs(score), lowest)
+
+
 def at_false_positive_rate(rows, rate):
-    """Return the threshold that a new normal row is below with at most this chance."""
+    """Return the threshold that a new normal row is below with at most this chance.
+
+    It is just below one of the scores: rows that have this score are above it.
+    """
     order = np.argsort(rows.scores)
     n = rows.n_groups
     # p-values of scores from one given score up to the next; see `p_values`.
@@ -217,7 +226,7 @@ def at_false_positive_rate(rows, rate):
             f"false_positive_rate={rate} cannot be kept with {n} {what}: the smallest "
             f"rate that they can promise is 1 / {n + 1}."
         )
-    return float(rows.scores[order[k - 1]])
+    return _below(float(rows.scores[order[k - 1]]))
 
 
 def for_alerts(rows, n_alerts):
@@ -230,11 +239,10 @@ def for_alerts(rows, n_alerts):
             f"n_alerts={n_alerts}{per} must be less than the number of rows, {n_rows}."
         )
     ordered = np.sort(rows.scores)
-    if n_below == 0 or ordered[n_below - 1] == ordered[n_below]:
-        return float(ordered[max(n_below - 1, 0)])
+    last, following = map(float, ordered[[max(n_below - 1, 0), n_below]])
     # Just above the last of them, not below the next: then a new row is below with the
-    # chance n_below / (n_rows + 1), not one more.
-    return min(_above(float(ordered[n_below - 1])), float(ordered[n_below]))
+    # chance n_below / (n_rows + 1), not one more. None of equal rows are below.
+    return _above(last) if _above(last) < following else _below(last)
 
 
 def for_labels(is_outlier, metric=None):
@@ -254,14 +262,15 @@ def for_labels(is_outlier, metric=None):
         _warn_of_inverted(is_outlier, rows.scores)
         order = np.argsort(rows.scores, kind="stable")
         scores, outlier = rows.scores[order], is_outlier[order]
-        # Where a call more is a false alarm, or the score is the last of equal ones.
-        differ = scores[:-1] < scores[1:]
+        # Between groups of equal scores, where a call more is a false alarm.
+        differ = scores[1:] - scores[:-1] > _ROUNDING * np.abs(scores[1:])
         below, above = scores[:-1][differ], scores[1:][differ]
-        tried = [float(scores[0]), *(below + (above - below) / 2)]
+        tried = [_below(float(scores[0])), *(below + (above - below) / 2)]
         tried.append(_above(float(scores[-1])))
-        mixed = np.unique(scores[:-1][outlier[:-1] != outlier[1:]])
-        useful = np.isin(below, mixed) | np.isin(above, mixed)
-        tried = np.array(tried)[np.r_[True, useful, True]]
+        group = np.r_[0, np.cumsum(differ)]
+        mixed = np.zeros(len(below) + 1, dtype=bool)
+        mixed[group[:-1][outlier[:-1] != outlier[1:]]] = True
+        tried = np.array(tried)[np.r_[True, mixed[:-1] | mixed[1:], True]]
         values = [metric(outlier, scores < t) for t in tried]
         return float(tried[int(np.argmax(values))])
 
@@ -285,11 +294,13 @@ def _warn_of_inverted(is_outlier, scores):
 def p_values(scores, rows):
     """Return the share of normal rows that are at least as abnormal, conformal.
 
-    The row itself counts as one of them, or as one of the groups.
+    The row itself counts as one of them, or as one of the groups. Scores that are equal
+    up to rounding are equally abnormal.
     """
     order = np.argsort(rows.scores)
-    calibration = rows.scores[order]
-    at_least = np.searchsorted(calibration, _finite(scores), side="right")
+    calibration, scores = rows.scores[order], _finite(scores)
+    equal = scores + _ROUNDING * np.abs(scores)
+    at_least = np.searchsorted(calibration, equal, side="right")
     if rows.groups is None:
         return (1 + at_least) / (1 + len(calibration))
     beyond = np.r_[0.0, np.cumsum(rows.shares[order])]
