@@ -120,6 +120,16 @@ def test_contamination_is_the_share_of_outliers(roll, share):
     assert np.count_nonzero(labels == -1) == pytest.approx(share * len(roll), abs=1)
 
 
+@pytest.mark.parametrize("n_rows", [2, 3, 4])
+def test_few_rows_have_finite_scores_with_any_contamination(rng, n_rows):
+    X = rng.normal(size=(n_rows, 3))
+    for share in (0.1, 0.3, 0.5):
+        model = small(contamination=share).fit(X)
+        assert np.isfinite(model.score_samples(X)).all()
+        assert (model.predict(X) == 1).any()
+        np.testing.assert_array_equal(model.predict(X[:1] + 50.0), [-1])
+
+
 def test_contamination_does_not_change_scores_that_are_given(roll):
     scores = [
         small(contamination=c, anomaly_score=Combined()).fit(roll).score_samples(roll)

@@ -335,7 +335,9 @@ def _trusted(rows, contamination):
     m = len(rows)
     kept = torch.ones(m, dtype=torch.bool)
     n_out = int(min(0.5, 2 * contamination + 0.05) * m) if contamination > 0 else 0
-    if n_out == 0:
+    # Of a single row that is kept, its copy would be left out: nothing would be near.
+    n_out = min(n_out, m - 2)
+    if n_out <= 0:
         return kept
     squares = _squares(rows)
     distances = torch.addmm(squares + squares[:, None], rows, rows.T, alpha=-2)
