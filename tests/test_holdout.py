@@ -10,7 +10,13 @@ from sklearn.datasets import (
     load_iris,
     load_wine,
 )
-from sklearn.model_selection import GroupKFold, KFold, TimeSeriesSplit, cross_validate
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -128,7 +134,9 @@ def test_groups_of_rows_of_no_weight_are_dropped(estimator, rng):
         ({}, np.zeros(99), "inconsistent numbers"),
         ({"validation_split": "first"}, None, "validation_split"),
         ({"validation_split": 0.2}, None, "validation_split"),
-        ({"validation_split": GroupKFold(3)}, None, "groups"),
+        ({"validation_split": GroupKFold(3)}, None, "=GroupKFold.*groups"),
+        ({"validation_split": StratifiedKFold(3)}, None, "no labels: stratified"),
+        ({"validation_split": KFold(101)}, None, "=KFold.*100 rows"),
     ],
 )
 def test_what_cannot_be_held_out_is_refused(estimator, params, groups, message, rng):

@@ -145,7 +145,15 @@ class Holdout:
         return min(n_folds, n_groups)
 
     def _splits(self, n_samples):
-        splits = list(self.split.split(np.empty((n_samples, 1)), groups=self.groups))
+        try:
+            X = np.empty((n_samples, 1))
+            splits = list(self.split.split(X, groups=self.groups))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"validation_split={self.split!r} cannot split {n_samples} rows. It is "
+                "given the groups that are passed to fit, but no labels: stratified "
+                f"splitters do not work here. It says: {error}"
+            ) from error
         if not splits or any(0 in map(len, split) for split in splits):
             raise ValueError(
                 f"validation_split={self.split!r} must yield training and test rows. "
