@@ -88,10 +88,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         tail is fitted to the most abnormal tenth of the scores. In case these are
         outliers, a second threshold is computed from the less abnormal rows, and the
         stricter one is used. The most abnormal of these rows is always called an
-        outlier, unless more than 1 % of them share its score. With 2,000 training rows
-        or more, but fewer than 20 per component or 10 per column, the false alarm rate
-        may exceed 1 %: use `calibrate`, which sets another threshold without fitting
-        again.
+        outlier, unless more than 1 % of them share its score. The false alarm rate is
+        more often 2 to 3 % with 500 to 2,000 training rows, whose validation set is
+        small. It may exceed that with 2,000 rows or more, but fewer than 20 per
+        component or 10 per column, and in tables of few distinct values, most of whose
+        rows have copies. Then pass ``false_positive_rate`` to `calibrate`, which sets
+        another threshold without fitting again.
 
     anomaly_score : AnomalyScore, default=None
         How the score of a row is computed from its code and residual; see
@@ -178,9 +180,9 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         A few wild values, such as a missing value that was coded as -9999, would set
         the scale of a feature and the principal axes. Training, with any scaling, takes
         them for the largest or smallest of the other values: up to 1 % of the values of
-        a feature that are ten times as far from its median as all others and at least
-        double its variance, if there are ten or more other values. `score_samples` and
-        `predict` take rows as they are.
+        a feature (of 20 to 199 rows, one) that are ten times as far from its median as
+        all others and at least double its variance, if there are ten or more different
+        other values. `score_samples` and `predict` take rows as they are.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.
@@ -1046,8 +1048,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 f"{share:.0%} of the rows that set the threshold are flagged, where "
                 f"{_thresholds.FALSE_ALARMS:.0%} is usual. If there are outliers among "
                 f"the training rows, pass their share, contamination={share:.2f} or "
-                "more, to find more of them. The other possible reason is that normal "
-                "rows have heavy tails.",
+                "more, to find more of them. Other possible reasons are that normal "
+                "rows have heavy tails or few distinct values.",
                 ContaminatedRowsWarning,
             )
 
