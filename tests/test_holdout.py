@@ -132,6 +132,8 @@ def test_groups_of_rows_of_no_weight_are_dropped(estimator, rng):
     [
         ({}, np.zeros(100), "groups must have at least two"),
         ({}, np.zeros(99), "inconsistent numbers"),
+        ({}, [None] * 50 + ["a"] * 50, "groups must be one label per row.* missing"),
+        ({}, np.zeros((100, 2)), "groups must be one label per row"),
         ({"validation_split": "first"}, None, "validation_split"),
         ({"validation_split": 0.2}, None, "validation_split"),
         ({"validation_split": GroupKFold(3)}, None, "=GroupKFold.*groups"),

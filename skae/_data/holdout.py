@@ -33,13 +33,20 @@ def group_codes(groups, X, name="groups"):
     Raises
     ------
     ValueError
-        If there is not one label per row, or only one group.
+        If there is not one label per row, or only one group, or if labels cannot be
+        compared with each other.
     """
     if groups is None:
         return None
-    groups = column_or_1d(groups)
+    try:
+        groups = column_or_1d(groups)
+        labels, codes = np.unique(groups, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be one label per row, all numbers or all strings, and none "
+            f"missing. It says: {error}"
+        ) from error
     check_consistent_length(X, groups)
-    labels, codes = np.unique(groups, return_inverse=True)
     if len(labels) < 2:
         raise ValueError(
             f"{name} must have at least two different labels, of rows that do not "
