@@ -199,8 +199,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     random_state : int, RandomState instance or None, default=None
         Determines the validation set, the initial weights, the order of the rows and
         all noise. With an int, fits are equal bit for bit on one CPU; large networks
-        also need the same number of threads. No global random generator is read or
-        changed.
+        also need the same number of threads, and no global random generator is read or
+        changed. None takes seeds from NumPy's.
 
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.
