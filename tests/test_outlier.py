@@ -260,7 +260,9 @@ def test_rows_of_a_constant_table_have_one_score_in_any_batch(constant):
     assert (changed < scores.min() - 1.0).all()
 
 
-@pytest.mark.parametrize("score", [None, Neighbors(space="data")])
+@pytest.mark.parametrize(
+    "score", [None, Neighbors(space="data"), Neighbors(3), Neighbors(20)]
+)
 def test_rows_with_many_copies_have_one_score_in_any_batch(rng, score):
     # Which of the copies is the nearest is a matter of rounding.
     X, new = (1.0 * (rng.uniform(size=(n, 6)) < 0.3) for n in (800, 100))
@@ -268,7 +270,7 @@ def test_rows_with_many_copies_have_one_score_in_any_batch(rng, score):
     single = [model.score_samples(row)[0] for row in new[:, np.newaxis]]
     np.testing.assert_allclose(model.score_samples(new), single, rtol=1e-9)
     scores = model.score_samples(new.astype(np.float32))
-    np.testing.assert_allclose(scores, single, rtol=1e-4)
+    np.testing.assert_allclose(scores, single, rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("scaling", ["global"])

@@ -44,6 +44,8 @@ _FEW = 8
 # equal rows: single precision leaves as much where columns that hardly vary are
 # stretched.
 _EQUAL = 1e-7
+# The same where the score is the distance itself, which has all digits.
+_SAME = 1e-12
 # The same for the squared distances of stored rows to their centre, relative to the
 # distance of the centre to the origin, in double precision.
 _EPSILON = 1e-20
@@ -78,7 +80,9 @@ class Neighbors(AnomalyScore):
     (see :class:`Combined`); the score is their mean.
 
     Distances are computed in double precision, so that float32 and float64 rows have
-    the same scores up to the rounding errors of the rows.
+    the same scores up to the rounding errors of the rows. Squared distances below 1e-7
+    of the usual one of stored rows to their centre are taken for zero, and below 1e-12
+    with ``n_neighbors``.
 
     Parameters
     ----------
@@ -260,6 +264,7 @@ class _Neighbors(Scorer):
         else:
             near = _mean(distances, self.near)
         if far is None:
+            near = torch.where(near > _SAME * self.usual, near, 0.0)
             return near[:, None]
         terms = torch.stack([near, _mean(far, self.far)], dim=1)
         # Distances of rows that are equal, of which only rounding is left.
