@@ -144,8 +144,10 @@ class AutoencoderTransformer(BaseAutoencoder):
         ``n_samples / 32``, at least 32 and at most 256. The rows of an epoch are split
         into batches whose sizes differ by at most one row.
 
-    max_epochs : int, default=300
-        Maximum number of epochs.
+    max_epochs : int or "auto", default="auto"
+        Maximum number of epochs. "auto" is 300, and more where an epoch has fewer than
+        32 steps, as in tables of fewer than 1,000 rows: as many epochs as have 9,600
+        steps, at most 900.
 
     early_stopping : bool, default=True
         Whether to hold out a validation set, to stop when the objective on it no longer
@@ -185,9 +187,10 @@ class AutoencoderTransformer(BaseAutoencoder):
           rows of its last split. ``validation_fraction`` is then not used. It is given
           the ``groups`` of `fit`, and only rows of positive weight.
 
-    n_iter_no_change : int, default=15
+    n_iter_no_change : int or "auto", default="auto"
         Number of epochs without an improvement of more than ``tol`` after which
-        training stops.
+        training stops. "auto" is 15, and more where an epoch has fewer than 32 steps:
+        as many epochs as have 480 steps, at most 45.
 
     tol : float, default=1e-3
         Smallest improvement that counts, as a share of the objective.
@@ -461,11 +464,11 @@ class AutoencoderTransformer(BaseAutoencoder):
         weight_decay=0.0,
         gradient_clip=1.0,
         batch_size="auto",
-        max_epochs=300,
+        max_epochs="auto",
         early_stopping=True,
         validation_fraction=0.1,
         validation_split="random",
-        n_iter_no_change=15,
+        n_iter_no_change="auto",
         tol=1e-3,
         warm_start=False,
         random_state=None,

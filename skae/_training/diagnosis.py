@@ -199,10 +199,10 @@ def _problems_of_training(fit, names):
             DivergenceWarning,
         )
     elif net.unfinished_:
-        settings = fit.plan.settings
+        plan = fit.plan
         yield (
-            f"max_epochs={settings.max_epochs} was reached before training stopped by "
-            f"itself, for which n_iter_no_change={settings.n_iter_no_change} epochs "
+            f"max_epochs={plan.max_epochs} was reached before training stopped by "
+            f"itself, for which n_iter_no_change={plan.n_iter_no_change} epochs "
             "without an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
         )

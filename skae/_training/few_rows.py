@@ -112,6 +112,7 @@ def judged_by_folds(net, plan, axes, seeds):
         or _has_callbacks(plan)
         or len(plan.rows) < LEAST_JUDGES
         or plan.n_folds < 2
+        or axes.rank == 0
         or not any(p.requires_grad for p in net.module_.parameters())
     ):
         return net
@@ -120,11 +121,11 @@ def judged_by_folds(net, plan, axes, seeds):
     unfinished = bool(np.median([judge.unfinished_ for judge in judges]) > 0.5)
     if n_epochs == 0:
         net.unfinished_ = unfinished
-        net.judged_by_folds_ = Unchanged.NO_CLEAR_GAIN
-        reasons = {why_unchanged(judge) for judge in judges}
-        if reasons in ({Unchanged.DIVERGED}, {Unchanged.LOW_RATE}):
-            # Nothing that could gain was trained.
-            (net.judged_by_folds_,) = reasons
+        why, *others = {why_unchanged(judge) for judge in judges}
+        if others or why not in (Unchanged.DIVERGED, Unchanged.LOW_RATE):
+            why = Unchanged.NO_CLEAR_GAIN
+        # Else nothing that could gain was trained. As text, for files.
+        net.judged_by_folds_ = why.value
         return net
     # As the networks of the folds, which are validated.
     whole = plan.on_all_rows(n_epochs, leaves_start=True)

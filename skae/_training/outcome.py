@@ -40,7 +40,7 @@ def why_unchanged(net):
     if not any(p.requires_grad for p in net.module_.parameters()):
         return Unchanged.NO_WEIGHTS
     if getattr(net, "judged_by_folds_", None) is not None:
-        return net.judged_by_folds_
+        return Unchanged(net.judged_by_folds_)
     if len(net.history) == 0:
         validated = math.isfinite(net.initial_loss_)
         return Unchanged.LINEAR if validated else Unchanged.FEW_ROWS

@@ -8,10 +8,11 @@ images are shrunk to 14 x 14; code sizes 2, a quarter and half of the columns, f
 images 16. Figures are squared errors divided by those of PCA with as many components:
 geometric mean over tables and seeds, the largest, that of the hundredth of the rows
 that are farthest out, and seconds of the processor for all fits. One thread per
-process.
+process. ``--rows`` limits the rows to train on.
 
     SKAE_DATA=<folder> python tests/benchmarks/search_default.py [--jobs 2]
-        [--tables yeast cardio ...] [--seeds 0 ...] [--candidates default ...]
+        [--tables yeast cardio ...] [--rows 300] [--seeds 0 ...]
+        [--candidates default ...]
 """
 
 import argparse
@@ -77,6 +78,7 @@ CANDIDATES = {
     "gradient_clip=5": mlp(gradient_clip=5.0),
     "averaging=.98": mlp(net_params={"averaging": 0.98}),
     "averaging=.998": mlp(net_params={"averaging": 0.998}),
+    "n_iter_no_change=15": mlp(n_iter_no_change=15, max_epochs=300),
     "n_iter_no_change=30": mlp(n_iter_no_change=30),
     "from PCA": mlp(start="pca"),
     "from PCA, batch": mlp(start="pca", norm="batch"),
@@ -112,7 +114,7 @@ def images(seed, n_train=5000, n_judged=3000):
     return X[order[:n_train]], X[order[n_train : n_train + n_judged]]
 
 
-def inner_split(table, seed):
+def inner_split(table, seed, n_rows=None):
     """Return rows to train on and rows to judge by, both of the training part."""
     if table == "mnist":
         return images(seed)
@@ -122,18 +124,19 @@ def inner_split(table, seed):
     else:
         part, *_ = fixed_split((oddbench("choose") | oddbench("report"))[table])
     train, judged = train_test_split(part, test_size=0.3, random_state=seed)
+    train = train[:n_rows]  # shuffled
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(judged)
 
 
-def run(candidate, table, seed):
+def run(candidate, table, seed, n_rows=None):
     """Return one row of figures per code size."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     parameters = dict(CANDIDATES[candidate])
     pace = parameters.pop("pace", None)
     chosen = _networks._PACE
-    train, judged = inner_split(table, seed)
+    train, judged = inner_split(table, seed, n_rows)
     length = np.square(judged - train.mean(axis=0)).sum(axis=1)
     far = judged[length >= np.quantile(length, 0.99)]
     rows = []
@@ -158,6 +161,7 @@ def run(candidate, table, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tables", nargs="+", default=TABLES)
+    parser.add_argument("--rows", type=int, help="rows to train on, at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES
@@ -165,7 +169,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     arguments = parser.parse_args()
     tasks = [
-        joblib.delayed(run)(candidate, table, seed)
+        joblib.delayed(run)(candidate, table, seed, arguments.rows)
         for seed in arguments.seeds
         for table in arguments.tables
         for candidate in arguments.candidates
