@@ -20,6 +20,7 @@ LONG = {
     "skae._base.BaseAutoencoder.to_torch",
     "skae._files.persistence.save",
     "skae._imputer.AutoencoderImputer",
+    "skae._nested.NestedMixin.truncate",
     "skae._outlier._detector.AutoencoderOutlierDetector.p_values",
     "skae._training.workers.distributed",
     "skae._transformer.AutoencoderTransformer.sample",

@@ -15,10 +15,12 @@ from skae.penalties import L1, Contractive
 ESTIMATORS = [AutoencoderTransformer, AutoencoderOutlierDetector]
 
 # The checks ask for one component or few epochs where they please, and set random_state
-# themselves. All configurations but the first take few epochs: what is checked is how
-# they behave, not how good they are. All but the first are slow: they take other paths
-# through validation, fit and inference, of which each has tests of its own.
+# themselves. All configurations but the default take few epochs: what is checked is how
+# they behave, not how good they are. All but the first are slow: training to the end
+# takes long, and the others take other paths through validation, fit and inference, of
+# which each has tests of its own.
 CONFIGURATIONS = {
+    "few epochs": {"max_epochs": 5},
     "default": {},
     "linear": {"architecture": MLP(()), "max_epochs": 5},
     "variational": {
@@ -80,8 +82,7 @@ CONFIGURATIONS = {
 }
 
 
-# In the default configuration these train many networks to the end, and take half of
-# its time. Instead of it the linear one is tried by default.
+# These train many networks. The linear one is tried instead of the first.
 OUTLIERS = {"check_outliers_train", "check_outliers_fit_predict"}
 
 
@@ -125,7 +126,7 @@ def _cases():
                 # test_array_api runs them in a process where it is set.
                 if function.startswith("check_array_api"):
                     continue
-                usual = "linear" if function in OUTLIERS else "default"
+                usual = "linear" if function in OUTLIERS else "few epochs"
                 marks = [] if name == usual else [pytest.mark.slow]
                 if function in reasons:
                     marks.append(pytest.mark.xfail(reason=reasons[function]))

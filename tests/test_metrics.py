@@ -51,7 +51,7 @@ def test_pca_and_a_model_at_pca_score_alike(n_components, X, X_new):
     "estimator", [AutoencoderTransformer, AutoencoderOutlierDetector]
 )
 def test_the_scorer_agrees_with_the_method_score(estimator, X, X_new):
-    model = estimator(2, random_state=0).fit(X)
+    model = estimator(2, early_stopping=False, max_epochs=2, random_state=0).fit(X)
     assert reconstruction_scorer(model, X_new) == pytest.approx(model.score(X_new))
 
 
