@@ -315,3 +315,31 @@ def test_one_filter_for_all_warnings():
     for category in (CollapsedCodeWarning, OvercompleteWarning, WorseThanPCAWarning):
         assert issubclass(category, FitWarning)
         assert issubclass(category, UserWarning)
+
+
+# Epochs that are "auto"
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "expected"),
+    [
+        (2_000, "auto", 15),
+        (1_024, "auto", 15),  # 32 steps
+        (400, "auto", 37),  # 13 steps, 480 / 13 epochs
+        (60, "auto", 45),  # two steps, three times as many epochs at most
+        (2_000, 1_000, 45),
+    ],
+)
+def test_patience_is_a_number_of_steps(n_samples, batch_size, expected, rng):
+    model = AutoencoderTransformer(
+        1, architecture=MLP((4,)), batch_size=batch_size, early_stopping=False, tol=1e9
+    ).fit(rng.normal(size=(n_samples, 3)))
+    # Only the first epoch counts as an improvement.
+    assert model.n_iter_ == 1 + expected
+
+
+def test_few_steps_an_epoch_take_more_epochs(rng):
+    model = AutoencoderTransformer(
+        1, architecture=MLP((4,)), early_stopping=False, n_iter_no_change=10_000
+    ).fit(rng.normal(size=(30, 3)))
+    assert model.n_iter_ == 900
