@@ -146,7 +146,7 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     max_epochs : int or "auto", default="auto"
         Maximum number of epochs. "auto" is 300, and more where an epoch has fewer than
-        32 steps, as in tables of fewer than 1,000 rows: as many epochs as have 9,600
+        23 steps, as in tables of fewer than 700 rows: as many epochs as have 6,900
         steps, at most 900.
 
     early_stopping : bool, default=True
@@ -189,8 +189,8 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     n_iter_no_change : int or "auto", default="auto"
         Number of epochs without an improvement of more than ``tol`` after which
-        training stops. "auto" is 15, and more where an epoch has fewer than 32 steps:
-        as many epochs as have 480 steps, at most 45.
+        training stops. "auto" is 15, and more where an epoch has fewer than 23 steps:
+        as many epochs as have 345 steps, at most 45.
 
     tol : float, default=1e-3
         Smallest improvement that counts, as a share of the objective.
@@ -202,8 +202,8 @@ class AutoencoderTransformer(BaseAutoencoder):
     random_state : int, RandomState instance or None, default=None
         Determines the validation set, the initial weights, the order of the rows and
         all noise. With an int, fits are equal bit for bit on one CPU; large networks
-        also need the same number of threads, and no global random generator is read or
-        changed. None takes seeds from NumPy's.
+        also need the same number of threads. No global random generator is then read or
+        changed. With None, seeds are drawn from NumPy's global generator.
 
     verbose : int, default=0
         0 is silent, 1 shows a progress bar with the losses.

@@ -11,8 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, load, save
 from skae._training import few_rows
+from skae._training.outcome import why_unchanged
 from skae.architectures import MLP
 from skae.bottlenecks import TopK, Variational, VectorQuantized
 from skae.corruptions import Gaussian
@@ -204,13 +205,29 @@ def test_folds_that_were_not_finished_are_told(max_epochs):
         ({"lr": 1e30, "optimizer": "sgd", "gradient_clip": None}, "loss not finite"),
     ],
 )
-def test_folds_that_could_not_train_say_why(params, why):
+def test_folds_that_could_not_train_say_why(params, why, tmp_path):
     model = AutoencoderTransformer(
         1, loss=Bernoulli(), n_iter_no_change=1, random_state=0, **params
     )
     with pytest.warns(InitialWeightsWarning, match=f"{why}.* (Raise|Lower) lr"):
         model.fit(curve(40, 0) / 6 + 0.5)
     assert model.kept_weights_ == f"initial weights: {why}"
+    # The net has the reason in files, too.
+    save(model, tmp_path / "model.skae")
+    assert why_unchanged(load(tmp_path / "model.skae").net_) is why_unchanged(
+        model.net_
+    )
+
+
+def test_folds_take_the_epochs_of_the_whole_table():
+    # Folds of 56 rows have two steps an epoch, all 70 rows have three.
+    model = AutoencoderTransformer(
+        1, corruption=Gaussian(0.05), n_iter_no_change=10_000, random_state=0
+    )
+    model.set_params(batch_size=5)  # 14 steps: 493 epochs; of folds it were 575
+    with pytest.warns(ConvergenceWarning, match="max_epochs=493 "):
+        model.fit(curve(70, 0) / 6 + 0.5)
+    assert model.best_epoch_ <= 493
 
 
 @pytest.mark.parametrize(

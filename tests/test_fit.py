@@ -323,9 +323,9 @@ def test_one_filter_for_all_warnings():
 @pytest.mark.parametrize(
     ("n_samples", "batch_size", "expected"),
     [
-        (2_000, "auto", 15),
-        (1_024, "auto", 15),  # 32 steps
-        (400, "auto", 37),  # 13 steps, 480 / 13 epochs
+        (1_460, "auto", 15),  # 23 steps, the fewest with larger batches than 32
+        (1_024, "auto", 15),
+        (400, "auto", 27),  # 13 steps, 345 / 13 epochs
         (60, "auto", 45),  # two steps, three times as many epochs at most
         (2_000, 1_000, 45),
     ],

@@ -235,6 +235,7 @@ def test_parameters_of_parts_are_checked(X, params, message):
         ("weight_decay", -1.0),
         ("gradient_clip", 0.0),
         ("batch_size", 0),
+        ("max_epochs", "sometimes"),
         ("batch_size", 2.5),
         ("max_epochs", 0),
         ("early_stopping", "yes"),

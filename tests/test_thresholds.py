@@ -236,6 +236,19 @@ def test_labels_set_the_best_threshold(given, rng, metric):
     np.testing.assert_array_equal(given.calibration_scores_, scores[~is_outlier])
 
 
+def test_labels_of_dense_scores_set_the_best_threshold(given, rng):
+    # Each score is near the next one, the first is far from the last.
+    is_outlier = np.arange(3_000) % 3 == 0
+    scores = -1e4 + rng.normal(size=3_000) - 2 * is_outlier
+    given.calibrate(as_rows(scores), is_outlier)
+    best = max(
+        balanced_accuracy_score(is_outlier, scores < t)
+        for t in np.quantile(scores, np.linspace(0, 1, 101))
+    )
+    found = balanced_accuracy_score(is_outlier, scores < given.offset_)
+    assert found > best - 0.05  # scores within a tenth are equal
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -39,12 +39,14 @@ def group_codes(groups, X, name="groups"):
     if groups is None:
         return None
     try:
+        if _has_missing(groups):
+            raise ValueError("labels are missing")
         groups = column_or_1d(groups)
         labels, codes = np.unique(groups, return_inverse=True)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{name} must be one label per row, all numbers or all strings, and none "
-            f"missing. It says: {error}"
+            f"missing. The error was: {error}"
         ) from error
     check_consistent_length(X, groups)
     if len(labels) < 2:
@@ -53,6 +55,13 @@ def group_codes(groups, X, name="groups"):
             f"depend on each other. Got {len(labels)}: {labels[:1]}."
         )
     return codes
+
+
+def _has_missing(labels):
+    # Before they become strings, if some are.
+    if np.asarray(labels).dtype.kind in "iub":
+        return False
+    return any(label != label for label in np.asarray(labels, dtype=object).ravel())
 
 
 @dataclass(frozen=True)
@@ -158,8 +167,8 @@ class Holdout:
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"validation_split={self.split!r} cannot split {n_samples} rows. It is "
-                "given the groups that are passed to fit, but no labels: stratified "
-                f"splitters do not work here. It says: {error}"
+                "given the groups that are passed to fit, but no labels, which "
+                f"stratified splitters need. The error was: {error}"
             ) from error
         if not splits or any(0 in map(len, split) for split in splits):
             raise ValueError(

@@ -181,7 +181,8 @@ class PrincipalAxes:
         """Keep the variances, of which those below the noise say nothing.
 
         Variances are squares: what is below the rounding error of the largest one says
-        nothing of the data. Rows that differ by less than that of their mean are equal.
+        nothing of the data. Rows are equal if all columns vary by less than the
+        rounding error of the mean.
         """
         rounding = np.square(np.finfo(np.float64).eps * self.mean)
         if (self._variance <= rounding).all():

@@ -263,7 +263,7 @@ def for_labels(is_outlier, metric=None):
         order = np.argsort(rows.scores, kind="stable")
         scores, outlier = rows.scores[order], is_outlier[order]
         # Between groups of equal scores, where a call more is a false alarm.
-        differ = scores[1:] - scores[:-1] > _ROUNDING * np.abs(scores[1:])
+        differ = _begins_group(scores)[1:]
         below, above = scores[:-1][differ], scores[1:][differ]
         tried = [_below(float(scores[0])), *(below + (above - below) / 2)]
         tried.append(_above(float(scores[-1])))
@@ -275,6 +275,21 @@ def for_labels(is_outlier, metric=None):
         return float(tried[int(np.argmax(values))])
 
     return threshold
+
+
+def _begins_group(scores):
+    """Return which of the ascending scores differ from all before them.
+
+    Scores are equal if they differ from the first of their group by rounding only: of
+    dense scores each may be near the next one.
+    """
+    begins = np.zeros(len(scores), dtype=bool)
+    first = 0
+    while first < len(scores):
+        begins[first] = True
+        end = scores[first] + _ROUNDING * abs(scores[first])
+        first = max(int(np.searchsorted(scores, end, side="right")), first + 1)
+    return begins
 
 
 def _warn_of_inverted(is_outlier, scores):

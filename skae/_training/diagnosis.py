@@ -199,10 +199,10 @@ def _problems_of_training(fit, names):
             DivergenceWarning,
         )
     elif net.unfinished_:
-        plan = fit.plan
+        settings = fit.plan.settings
         yield (
-            f"max_epochs={plan.max_epochs} was reached before training stopped by "
-            f"itself, for which n_iter_no_change={plan.n_iter_no_change} epochs "
+            f"max_epochs={settings.max_epochs} was reached before training stopped by "
+            f"itself, for which n_iter_no_change={settings.n_iter_no_change} epochs "
             "without an improvement are needed: raise max_epochs or lr.",
             ConvergenceWarning,
         )
@@ -265,6 +265,8 @@ def _exceeds_pca(fit, pca_error, variance):
 
 def _problems_of_error(fit, error, pca_error, variance, n_active):
     """Yield that a model is worse than PCA or one row repeated, in its own loss."""
+    if fit.axes.rank == 0:
+        return  # by rounding, where rows do not vary
     said = _worse_on_training_rows(fit, error, pca_error, variance, n_active)
     if said is not None:
         yield f"{said} {remedies.lower_error(fit)}", WorseThanPCAWarning

@@ -131,8 +131,11 @@ def judged_by_folds(net, plan, axes, seeds):
     whole = plan.on_all_rows(n_epochs, leaves_start=True)
     training = _training(whole, axes, seeds)
     yield from trained(training)
+    if training.net.diverged_:
+        net.judged_by_folds_ = Unchanged.DIVERGED.value
+        return net
     training.net.unfinished_ = unfinished
-    return net if training.net.diverged_ else training.net
+    return training.net
 
 
 def _training(plan, axes, seeds):

@@ -38,7 +38,7 @@ def make_net(plan, axes, seeds, previous=None):
     build_seed, train_seed = seeds
     module = parts.build(plan.rows.shape[1], axes.n_components, build_seed)
     starts_fitted = module.start(*statistics(plan, axes, build_seed))
-    max_epochs = plan.max_epochs
+    max_epochs = settings.max_epochs
     if (
         plan.n_epochs is None
         and settings.early_stopping
@@ -75,7 +75,7 @@ def make_net(plan, axes, seeds, previous=None):
         "batch_size": plan.batch_size,
         "early_stopping": settings.early_stopping and plan.n_epochs is None,
         "n_iter_no_change": (
-            plan.n_iter_no_change if plan.n_epochs is None else np.inf
+            settings.n_iter_no_change if plan.n_epochs is None else np.inf
         ),
         "tol": settings.tol,
         "gradient_clip": settings.gradient_clip,

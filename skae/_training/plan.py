@@ -43,12 +43,13 @@ _AT_LEAST = (LEAST_JUDGES, 50)
 FEW_ROWS = 500
 # Parts into which rows are split, of which each is held out once.
 _N_FOLDS = 5
-# What "auto" numbers of epochs are where an epoch has so many steps or more. Fewer
-# steps need more epochs, at most so many times as many: with 120 and 300 rows that
-# lowered held-out errors by a tenth, on tables of a thousand it changed nothing; see
-# search_default.py in tests/benchmarks.
+# The number of epochs, and of those without an improvement, that are "auto". Epochs of
+# fewer steps than an automatic batch size leaves in larger tables need more of them, at
+# most so many times as many: the weights that are judged are averages over some 200
+# steps. With 120 and 300 rows that lowered held-out errors by {gain}, on tables of a
+# thousand it changed nothing; see search_default.py in tests/benchmarks.
 _AUTO_EPOCHS, _AUTO_PATIENCE = 300, 15
-_STEPS = 32
+_STEPS = 23
 _MOST_TIMES = 3
 # Numbers in the largest matrix of a code that is wider than the rows: 8 GiB.
 _MAX_CODE = 2**30
@@ -89,11 +90,11 @@ class Settings:
     weight_decay: float
     gradient_clip: float | None
     batch_size: object
-    max_epochs: object
+    max_epochs: int | str
     early_stopping: bool
     validation_fraction: float
     validation_split: object
-    n_iter_no_change: object
+    n_iter_no_change: int | str
     tol: float
     warm_start: bool
     verbose: int
@@ -106,6 +107,20 @@ class Settings:
     has_chosen_networks: bool = False
     checkpoints: Checkpoints | None = None
     n_projection_steps: int = 0
+
+    def for_rows(self, n_samples):
+        """Return settings whose numbers of epochs are those for so many rows.
+
+        The folds of these rows, and smaller batches, have the same.
+        """
+        n_steps = ceil(n_samples / batch_rows(self.batch_size, n_samples))
+        times = min(max(_STEPS / n_steps, 1), _MOST_TIMES)
+        auto = {
+            "max_epochs": round(_AUTO_EPOCHS * times),
+            "n_iter_no_change": round(_AUTO_PATIENCE * times),
+        }
+        known = {name: n for name, n in auto.items() if getattr(self, name) == "auto"}
+        return replace(self, **known)
 
 
 @dataclass(frozen=True)
@@ -218,22 +233,6 @@ class Plan:
         return sum(self.share.sizes) + (
             0 if self.validation is None else len(self.validation)
         )
-
-    @property
-    def max_epochs(self):
-        """Largest number of epochs, with "auto" resolved."""
-        return self._resolved(self.settings.max_epochs, _AUTO_EPOCHS)
-
-    @property
-    def n_iter_no_change(self):
-        """Number of epochs without an improvement, with "auto" resolved."""
-        return self._resolved(self.settings.n_iter_no_change, _AUTO_PATIENCE)
-
-    def _resolved(self, n_epochs, usual):
-        if n_epochs != "auto":
-            return n_epochs
-        n_steps = ceil(self.n_rows / self.batch_size)
-        return round(usual * min(max(_STEPS / n_steps, 1), _MOST_TIMES))
 
     @property
     def n_validation(self):
@@ -417,6 +416,7 @@ def prepare(
     -------
     Plan
     """
+    settings = settings.for_rows(len(rows))
     device = resolve_device(settings.device)
     if target is not None and settings.n_projection_steps > 0:
         raise ValueError(

@@ -113,7 +113,7 @@ class _Callbacks:
 
     def begin_fit(self, plan, n_networks):
         self._nested = n_networks > 1
-        n_tasks = n_networks if self._nested else plan.max_epochs
+        n_tasks = n_networks if self._nested else plan.settings.max_epochs
         self._fit = callback_context(self._estimator, n_tasks)
         self._fit_data = self._data(plan)
         self._fit.call_on_fit_task_begin(**self._fit_data)

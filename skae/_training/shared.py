@@ -48,6 +48,7 @@ def prepare_shared(workers, settings, rows, weight, X_val, random_state):
     random_state = workers.of_first(random_state)
     sizes = workers.of_all(len(rows))
     n_all, width = sum(sizes), rows.shape[1]
+    settings = settings.for_rows(n_all)
     scaling, mean, axes = _statistics(workers, settings, rows, weight, n_all)
     held_out = np.empty(0, dtype=np.int64)
     given = X_val is not None
