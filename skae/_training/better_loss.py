@@ -45,10 +45,9 @@ def better_loss(fit):
     near = np.round(x)
     rounding = np.minimum(_ROUNDING[0] * np.abs(x) + _ROUNDING[1], _MOST_ROUNDING)
     x = np.where(np.abs(x - near) <= rounding, near, x)
-    if fit.plan.known is not None:
+    if fit.final.missing is not None:
         # Completed ones are those of the model: zero is a count, and in any range.
-        missing = fit.plan.target.take(fit.final.sample).isnan().cpu().numpy()
-        x[missing] = near[missing] = 0.0
+        x[fit.final.missing] = near[fit.final.missing] = 0.0
     if x.min() < 0:
         return None
     variance = fit.axes.variance * scale**2

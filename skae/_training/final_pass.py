@@ -49,6 +49,8 @@ class FinalPass:
         Indices of the rows that follow.
     x : ndarray of shape (n_sampled, n_features)
         Some of the rows of the target, scaled.
+    missing : ndarray of bool of shape (n_sampled, n_features) or None
+        Which of their entries were missing. None: none is in the table.
     gains : ndarray of shape (n_components,) or None
         What `explained_variance_ratio` returns, where it is known.
     """
@@ -59,6 +61,7 @@ class FinalPass:
     error: np.ndarray
     sample: np.ndarray
     x: np.ndarray
+    missing: np.ndarray | None = None
     gains: np.ndarray | None = None
 
     @property
@@ -108,7 +111,7 @@ def final_pass(plan, autoencoder, k):
         _MAX_PASSES * n_samples // k, _MAX_ENTRIES // (k * width), _MAX_HELD // width
     )
     sample = subsample(n_samples, max(_MIN_ROWS, affordable))
-    code, error, kept = None, 0.0, []
+    code, error, kept, unknown = None, 0.0, [], []
     streamed = plan.rows.streamed
     for rows, (x, z, residual, missing) in raw.chunks(_outputs, plan.rows):
         if plan.has_pairs:
@@ -124,6 +127,8 @@ def final_pass(plan, autoencoder, k):
         first, last = np.searchsorted(sample, [rows.start, rows.start + len(x)])
         drawn = sample[first:last] - rows.start
         kept.append(x[drawn])
+        if plan.known is not None:
+            unknown.append(missing[drawn].cpu().numpy())
         if code is None:
             code = np.empty((len(sample) if streamed else n_samples, k), z.dtype)
         code[slice(first, last) if streamed else rows] = z[drawn] if streamed else z
@@ -154,6 +159,7 @@ def final_pass(plan, autoencoder, k):
         error=error / plan.n_known,
         sample=sample,
         x=x,
+        missing=None if plan.known is None else np.concatenate(unknown),
     )
     return model, final
 
@@ -165,6 +171,9 @@ def _affine_pass(plan, raw, found):
         raw.scaling, raw.autoencoder, coordinates, raw.completion, n_passes=_PASSES
     )
     sample = subsample(len(found.code), _FEW_ROWS)
+    missing = None
+    if plan.known is not None:
+        missing = plan.target.take(sample).isnan().cpu().numpy()
     dtype = np.float32 if plan.rows.dtype.itemsize == 4 else np.float64
     final = FinalPass(
         code=Dense(found.code.astype(dtype)),
@@ -173,6 +182,7 @@ def _affine_pass(plan, raw, found):
         error=found.error,
         sample=sample,
         x=plan.x.take(sample).cpu().numpy(),
+        missing=missing,
         gains=found.gains(coordinates, np.square(raw.scaling.scale.cpu().numpy())),
     )
     return model, final
