@@ -149,7 +149,9 @@ def test_few_rows_are_fitted_as_by_one_process(client):
 
 def test_one_worker_decides_when_to_stop(client):
     rows = _on_both(client, X[:200], X[200:])
-    model = AutoencoderTransformer(3, random_state=0, n_iter_no_change=3)
+    model = AutoencoderTransformer(
+        3, random_state=0, max_epochs=300, n_iter_no_change=3
+    )
     model.fit(rows)
     assert model.n_iter_ < model.max_epochs
     assert len(model.validation_loss_curve_) == model.n_iter_
