@@ -149,7 +149,8 @@ def test_whole_weights_are_repetitions(rng):
     for share in (0.01, 0.1, 0.37):
         found = _thresholds.at_quantile(scores, share, weight)
         expected = np.quantile(repeated, share, method="inverted_cdf")
-        assert found == pytest.approx(expected, rel=2e-5)
+        # Just below the score.
+        assert found == pytest.approx(expected - 1e-5 * abs(expected), rel=1e-9)
     found = _thresholds.automatic(scores, weight)
     assert found > np.nextafter(scores.min(), np.inf)
     expected = _thresholds.automatic(repeated, ones)

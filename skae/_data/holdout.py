@@ -7,6 +7,8 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.random import sample_without_replacement
 
+from .categories import is_missing
+
 __all__ = [
     "Holdout",
     "HoldoutOfMany",
@@ -61,7 +63,7 @@ def _has_missing(labels):
     # Before they become strings, if some are.
     if np.asarray(labels).dtype.kind in "iub":
         return False
-    return any(label != label for label in np.asarray(labels, dtype=object).ravel())
+    return any(map(is_missing, np.asarray(labels, dtype=object).ravel()))
 
 
 @dataclass(frozen=True)

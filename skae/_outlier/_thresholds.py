@@ -170,7 +170,7 @@ def automatic(scores, weight=None):
     if np.count_nonzero(tied) == 1 or share <= FALSE_ALARMS:
         lowest = _above(float(scores[tied].max()))
     else:
-        lowest -= _ROUNDING * abs(lowest)
+        lowest = _below(lowest)
     start = at_quantile(scores, _TAIL, weight)
     beyond = scores < start
     if not beyond.any():

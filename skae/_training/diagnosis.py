@@ -138,6 +138,8 @@ def _problems(fit, found, pca_error, names):
         yield mismatch, DecoderRangeWarning
         return
     yield from _problems_of_training(fit, names)
+    if fit.axes.rank == 0:
+        return  # Rows that do not vary: nothing could be gained, errors are rounding.
     # Worse or better is judged in scaled units, those of the objective.
     sums = fit.final.error.sum(), pca_error.sum(), fit.axes.variance.sum()
     yield from _problems_of_start(fit, *sums[1:])
@@ -238,7 +240,6 @@ def _problems_of_start(fit, pca_error, variance):
     converged = went_on and fit.net.starts_fitted
     if (
         remedy is None
-        or fit.axes.rank == 0
         or (converged and why is Unchanged.LOW_RATE)
         or (fit.starts_at_pca and not _exceeds_pca(fit, pca_error, variance))
     ):
@@ -265,8 +266,6 @@ def _exceeds_pca(fit, pca_error, variance):
 
 def _problems_of_error(fit, error, pca_error, variance, n_active):
     """Yield that a model is worse than PCA or one row repeated, in its own loss."""
-    if fit.axes.rank == 0:
-        return  # by rounding, where rows do not vary
     said = _worse_on_training_rows(fit, error, pca_error, variance, n_active)
     if said is not None:
         yield f"{said} {remedies.lower_error(fit)}", WorseThanPCAWarning

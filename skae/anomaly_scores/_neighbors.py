@@ -315,10 +315,11 @@ class _Neighbors(Scorer):
         distances = self._distances(u)
         some = None if self.scale is None else self._to_some(distances, u, x)
         self._leave_out(distances, u, x)
-        # Of rows at the same distance, the one that the score has used.
-        inside = _nearest(distances)
         if self.near > 1:
             inside = distances.topk(self.near, largest=False).indices
+        else:
+            # Of rows at the same distance, the one that the score has used.
+            inside = _nearest(distances)
         used = torch.zeros_like(distances).scatter_(1, inside, 1.0)
         used = [used * _double(self.weight)]
         if self.scale is not None:

@@ -34,8 +34,8 @@ class _Dictionary(Bottleneck):
     code_range = (0.0, float("inf"))
 
     # revival: from Gao et al. (2024). dead_window: a fiftieth of max_epochs, six epochs
-    # of 300, so that every training row had several chances to use a
-    # component before it counts as dead.
+    # of 300, so that every training row had several chances to use a component before
+    # it counts as dead.
     def __init__(self, k, *, revival=1 / 32, dead_window=0.02, sparse_output=False):
         self.k = k
         self.revival = revival

@@ -61,11 +61,16 @@ def train_bare(model, x, batch_size, epochs, lr=LR):
     """Train in a loop without anything that it does not need: rows in one tensor."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for _ in range(epochs):
-        for index in torch.randperm(len(x), device=x.device).split(batch_size):
-            batch = x.index_select(0, index)
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(model(batch), batch).backward()
-            optimizer.step()
+        train_epoch(model, optimizer, x, batch_size)
+
+
+def train_epoch(model, optimizer, x, batch_size):
+    """Take a step with each of the batches that the rows are divided into."""
+    for index in torch.randperm(len(x), device=x.device).split(batch_size):
+        batch = x.index_select(0, index)
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.mse_loss(model(batch), batch).backward()
+        optimizer.step()
 
 
 def train_by_hand(train, held_out, hidden, n_components, batch_size, max_epochs=1000):
@@ -89,11 +94,7 @@ def train_by_hand(train, held_out, hidden, n_components, batch_size, max_epochs=
     seconds, errors, elapsed, best = [], [], time.perf_counter() - begin, None
     for _ in range(max_epochs):
         begin = time.perf_counter()
-        for index in torch.randperm(len(x)).split(batch_size):
-            batch = x.index_select(0, index)
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(model(batch), batch).backward()
-            optimizer.step()
+        train_epoch(model, optimizer, x, batch_size)
         elapsed += time.perf_counter() - begin
         with torch.inference_mode():
             parts = zip(y.split(1000), map(model, y.split(1000)), strict=True)

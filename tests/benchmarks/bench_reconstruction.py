@@ -17,6 +17,7 @@ are those of fit.
 import argparse
 import time
 import warnings
+from functools import partial
 
 import joblib
 import numpy as np
@@ -49,8 +50,16 @@ def error(X, model):
     return np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
 
 
+def fit_skae(model, k, train, test, seed):
+    """Return the error on test rows, the best and the last epoch, and seconds."""
+    begin = time.perf_counter()
+    fitted = AutoencoderTransformer(k, random_state=seed, **MODELS[model]).fit(train)
+    seconds = time.perf_counter() - begin
+    return error(test, fitted), (fitted.best_epoch_, fitted.n_iter_), seconds
+
+
 def fit_by_hand(k, train, test, seed):
-    """Return the error on test rows, and the best and the last epoch."""
+    """Return what `fit_skae` does."""
     # The widths and the batch size of the default.
     default = AutoencoderTransformer(k, max_epochs=1, random_state=seed).fit(train)
     torch.manual_seed(seed)
@@ -77,18 +86,10 @@ def run(name, file, seed, models):
         pca = error(test, PCA(k, svd_solver="full").fit(train))
         row = {"table": name, "n": len(train), "d": d, "k": k, "seed": seed}
         for model in models:
-            if model == BY_HAND:
-                found = fit_by_hand(k, train, test, seed)
-                row[model], row[f"{model} epochs"], row[f"{model} s"] = found
-                row[model] /= pca
-                continue
-            begin = time.perf_counter()
-            fitted = AutoencoderTransformer(k, random_state=seed, **MODELS[model]).fit(
-                train
-            )
-            row[f"{model} s"] = time.perf_counter() - begin
-            row[model] = error(test, fitted) / pca
-            row[f"{model} epochs"] = (fitted.best_epoch_, fitted.n_iter_)
+            fit = fit_by_hand if model == BY_HAND else partial(fit_skae, model)
+            found, epochs, seconds = fit(k, train, test, seed)
+            row[model] = found / pca
+            row[f"{model} epochs"], row[f"{model} s"] = epochs, seconds
         rows.append(row)
     return rows
 
