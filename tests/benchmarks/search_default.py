@@ -141,7 +141,7 @@ def run(candidate, table, seed, n_rows=None):
     far = judged[length >= np.quantile(length, 0.99)]
     rows = []
     d = train.shape[1]
-    for k in [16] if table == "mnist" else sorted({2, d // 4, d // 2}):
+    for k in [16] if table == "mnist" else sorted({2, max(1, d // 4), max(1, d // 2)}):
         pca = PCA(k).fit(train)
         begin = time.process_time()
         _networks._PACE = chosen if pace is None else pace
