@@ -67,6 +67,14 @@ def test_few_rows_of_all_the_weight_are_not_enough():
     assert not is_clear_gain(gains, np.r_[1.0, 1.0, np.full(98, 1e-6)])
 
 
+def test_extreme_rows_count_as_the_largest_of_the_others(rng):
+    noise = rng.normal(size=97)
+    usual = noise - noise.mean() + 0.16  # about 1.6 standard errors
+    assert not is_clear_gain(usual)
+    assert is_clear_gain(np.r_[usual, 50.0, 60.0, 70.0])
+    assert not is_clear_gain(np.r_[usual, 500.0, -60.0, -70.0])
+
+
 def test_a_lucky_row_does_not_count_but_an_unlucky_one_does():
     steady = np.full(99, 0.01)
     assert not is_clear_gain(np.r_[-steady, 100.0])

@@ -10,7 +10,7 @@ __all__ = ["Selection", "Trial", "is_clear_gain"]
 # Standard errors by which a gain must exceed zero to be clear of noise. This and the
 # next one: tests/benchmarks/bench_constants.py.
 _CLEAR = 2.0
-# Share of the rows whose mean gain must be clear of noise.
+# Share of the rows that count with their own gain.
 _TRUSTED = 0.95
 
 
@@ -147,9 +147,9 @@ class Selection:
 def is_clear_gain(gains, weight=None, n_errors=None):
     """Return whether the mean of paired gains is positive beyond noise.
 
-    The twentieth of the rows whose gains and losses are largest is judged apart: a few
-    extreme rows may be most of the sum, and say little about new ones. The mean of the
-    others must be clear of noise, and that of all rows positive.
+    A few extreme rows may be most of the mean, and say little about new ones. So the
+    winsorized mean must be clear of noise, too (Dixon, 1960): the twentieth of the rows
+    whose gains and losses are largest count as much as the largest of the others.
 
     Parameters
     ----------
@@ -172,9 +172,8 @@ def is_clear_gain(gains, weight=None, n_errors=None):
     weight = np.ones_like(gains) if weight is None else weight
     if not np.average(gains, weights=weight) > 0:
         return False
-    size = np.abs(gains)
-    usual = size <= np.quantile(size, _TRUSTED, weights=weight, method="inverted_cdf")
-    gains, weight = gains[usual], weight[usual]
+    most = np.quantile(np.abs(gains), _TRUSTED, weights=weight, method="inverted_cdf")
+    gains = np.clip(gains, -most, most)
     share = weight / weight.sum()
     mean = share @ gains
     # Kish's effective sample size: as many equal weights would be as uncertain.
