@@ -147,9 +147,8 @@ def at_quantile(scores, share, weight=None):
     method = "linear" if weight is None else "inverted_cdf"
     scores = np.clip(scores, -_MOST, _MOST)
     quantile = float(np.quantile(scores, share, weights=weight, method=method))
-    rounding = _ROUNDING * abs(quantile)
-    tied = scores[np.abs(scores - quantile) <= rounding]
-    return float(tied.min() - rounding) if len(tied) else quantile
+    tied = scores[np.abs(scores - quantile) <= _ROUNDING * abs(quantile)]
+    return _below(float(tied.min())) if len(tied) else quantile
 
 
 def automatic(scores, weight=None):
