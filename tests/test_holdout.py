@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -13,6 +14,7 @@ from sklearn.datasets import (
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
+    PredefinedSplit,
     StratifiedKFold,
     TimeSeriesSplit,
     cross_validate,
@@ -148,6 +150,18 @@ def test_what_cannot_be_held_out_is_refused(estimator, params, groups, message, 
     with pytest.raises((ValueError, TypeError), match=message):
         model.fit(rng.normal(size=(100, 4)), groups=groups)
     assert not hasattr(model, "_model")
+
+
+@BOTH
+def test_a_splitter_of_more_rows_than_those_of_positive_weight(estimator, rng):
+    X, weight = rng.normal(size=(100, 4)), np.ones(100)
+    split = PredefinedSplit(np.repeat([-1, 0], [60, 40]))
+    model = estimator(2, validation_split=split, max_epochs=2, random_state=0)
+    assert model.fit(X).diagnostics_["n_held_out"] == 40
+    # Its row 60 would be another row of those that are left.
+    weight[0] = 0
+    with pytest.raises(ValueError, match="=PredefinedSplit.* positive weight"):
+        clone(model).fit(X, sample_weight=weight)
 
 
 def _calibrates(detector, X):

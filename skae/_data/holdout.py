@@ -178,6 +178,13 @@ class Holdout:
                 f"Got {len(splits)} splits of {n_samples} rows, with a part without "
                 "rows or none at all."
             )
+        # Some, such as PredefinedSplit, do not look at the rows that they are given.
+        if max(np.max(part) for split in splits for part in split) >= n_samples:
+            raise ValueError(
+                f"validation_split={self.split!r} is for more rows than the "
+                f"{n_samples} that it is given: those of positive weight, and in a "
+                "cross-validation those of the training part."
+            )
         return splits
 
     def _in_order(self, n_samples, random_state):
