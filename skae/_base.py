@@ -209,7 +209,7 @@ class BaseAutoencoder(
             arrays are converted to CSR, and read in batches.
 
             What does not fit into memory is read in chunks, here and in all methods: an
-            array with slices of rows, a path of Parquet files, a
+            array with slices of rows, a :class:`pathlib.Path` of Parquet files, a
             :class:`pyarrow.dataset.Dataset`, or an iterable of chunks. See the user
             guide.
         y : object

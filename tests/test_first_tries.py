@@ -190,6 +190,15 @@ REFUSED = {
         lambda: fit(transformer()).transform(IMAGES),
         r"X has shape \(200, 8, 8\), .* pass X.reshape\(200, -1\)\.$",
     ),
+    # Files
+    "fit('rows.parquet')": (
+        lambda: fit(transformer(), "rows.parquet"),
+        r"X is a string: .* pass pathlib.Path\('rows.parquet'\)",
+    ),
+    "transform('rows.parquet')": (
+        lambda: fit(transformer()).transform("rows.parquet"),
+        r"X is a string: .* pass pathlib.Path\('rows.parquet'\)",
+    ),
     # Callbacks of skorch
     "EarlyStopping, few rows": (
         lambda: fit(

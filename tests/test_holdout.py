@@ -160,7 +160,7 @@ def test_a_splitter_of_more_rows_than_those_of_positive_weight(estimator, rng):
     assert model.fit(X).diagnostics_["n_held_out"] == 40
     # Its row 60 would be another row of those that are left.
     weight[0] = 0
-    with pytest.raises(ValueError, match="=PredefinedSplit.* positive weight"):
+    with pytest.raises(ValueError, match=r"=PredefinedSplit.* positive weight"):
         clone(model).fit(X, sample_weight=weight)
 
 

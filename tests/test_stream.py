@@ -266,7 +266,6 @@ def test_what_the_reader_raises_reaches_the_caller():
     [
         np.ones((2, 2)),
         [[1.0, 2.0]],
-        "rows.csv",
         pd.DataFrame({"a": [1.0]}),
         torch.ones(2, 2),
         {"a": 1},

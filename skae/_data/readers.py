@@ -215,12 +215,16 @@ def reader_of(X):
     Raises
     ------
     ValueError
-        If ``X`` is an iterator, which can be read only once.
+        If ``X`` is an iterator, which can be read only once, or a string.
     """
+    if isinstance(X, str):
+        raise ValueError(
+            f"X is a string: for rows in Parquet files pass pathlib.Path({X!r})."
+        )
     if isinstance(X, np.memmap):
         large = X.nbytes > SMALL_TABLE
         return Slices(X) if large and X.ndim == 2 and X.dtype.kind in "biuf" else None
-    if X is None or isinstance(X, str | bytes | np.ndarray | torch.Tensor):
+    if X is None or isinstance(X, bytes | np.ndarray | torch.Tensor):
         return None
     if isinstance(X, PathLike):
         return RowGroups(_pyarrow("pyarrow.dataset").dataset(X))
