@@ -44,8 +44,9 @@ class PartialFitMixin(DefaultStateMixin):
 
         A share of ``validation_fraction`` of the rows of each call is held out. The
         model is the network if it is better on these than PCA of all rows so far,
-        beyond noise; else it is PCA. Codes of different calls need not agree:
-        components may change their order and sign.
+        beyond noise; else it is PCA. With a bottleneck or loss that does not start at
+        PCA, its own start takes the place of PCA. Codes of different calls need not
+        agree: components may change their order and sign.
 
         After `fit` the model changes once 1,000 rows have come, and of the earlier rows
         only mean, variances and the axes of the code are known.
@@ -130,7 +131,8 @@ class PartialFitMixin(DefaultStateMixin):
         self._withheld = None
         if len(seen.calibration):
             self._withheld = seen.calibration.rows, None, None
-        vars(self).update(fit.attributes() | measure(fit) | seen.attributes())
+        counted = seen.attributes(fit.starts_at_pca)
+        vars(self).update(fit.attributes() | measure(fit) | counted)
         run(self._finish(fit, None))
         if fit.net.diverged_:
             warn_user(

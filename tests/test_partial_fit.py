@@ -15,7 +15,7 @@ import skae
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._data.reservoir import Reservoir
 from skae.architectures import MLP, Conv
-from skae.bottlenecks import Nested, TopK, Variational, VectorQuantized
+from skae.bottlenecks import FiniteScalar, Nested, TopK, Variational, VectorQuantized
 from skae.corruptions import Gaussian
 from skae.exceptions import DivergenceWarning
 from skae.losses import Bernoulli
@@ -192,6 +192,23 @@ def test_training_goes_on_and_beats_pca(estimator, few_kept):
     assert errors[-1] < errors[1]
     assert model.kept_weights_ == "weights of the last call"
     assert len(model.history_["train_loss"]) == model.n_iter_ == 6
+
+
+@pytest.mark.parametrize(
+    ("params", "kept", "at_pca"),
+    [
+        ({}, "PCA of all rows", True),
+        ({"architecture": MLP(start="random")}, "weights of the last call", False),
+        ({"bottleneck": TopK(1)}, "initial weights", False),
+        ({"bottleneck": FiniteScalar(3)}, "initial weights", False),
+    ],
+)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_only_pca_is_called_pca(estimator, params, kept, at_pca):
+    # A step so short is no gain.
+    model = estimator(2, lr=1e-8, random_state=0, **params).partial_fit(made(300))
+    assert model.kept_weights_ == kept
+    assert model.diagnostics_["starts_at_pca"] == at_pca
 
 
 def test_rows_without_structure_leave_pca(few_kept):

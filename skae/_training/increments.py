@@ -159,10 +159,18 @@ class Increments:
             self.high = high if self.high is None else np.maximum(high, self.high)
         return train
 
-    def attributes(self):
-        """Return the fitted attributes that are counted by calls."""
+    def attributes(self, starts_at_pca):
+        """Return the fitted attributes that are counted by calls.
+
+        Parameters
+        ----------
+        starts_at_pca : bool
+            Whether the network before the first step is PCA.
+        """
         train, valid, seconds = np.reshape(self.losses, (-1, 3)).T
-        kept = "weights of the last call" if self.is_trained else "PCA of all rows"
+        kept = "weights of the last call"
+        if not self.is_trained:
+            kept = "PCA of all rows" if starts_at_pca else "initial weights"
         history = {"train_loss": train, "valid_loss": valid, "seconds": seconds}
         if np.isnan(valid).all():
             del history["valid_loss"]
@@ -245,7 +253,7 @@ def advance(before, settings, rows, calibration_fraction=0.0, half_life=None):
     if not seen.is_trained:
         net = net.with_module(start.module_.eval())
     model, final = final_pass(plan, net.module_, axes.n_components)
-    at_pca = plan.parts.has_pca_start
+    at_pca = plan.parts.has_pca_start and net.starts_fitted
     return seen, Fit(plan, axes, net, model, final, at_pca, net.module_)
 
 
