@@ -403,6 +403,12 @@ def test_two_sigmoids_are_one_too_many():
             ["early_stopping"],
         ),
         (
+            # Of the initial weights that are kept another warning says the same.
+            {"architecture": MLP((8,), start="random"), "lr": 1e-12},
+            ["raise lr"],
+            ["lower lr"],
+        ),
+        (
             {"architecture": Custom(layers, layers)},
             ["as architecture=None does and Custom does not"],
             ["MLP"],

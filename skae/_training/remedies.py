@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..corruptions import Masking
-from .outcome import Unchanged
+from .outcome import Unchanged, why_unchanged
 
 __all__ = [
     "OF_JUDGED",
@@ -54,7 +54,8 @@ def lower_error(fit):
             "architecture=None, which starts at PCA."
         )
     settings, parts = fit.plan.settings, fit.plan.parts
-    remedies = ["lower lr"]
+    too_low = why_unchanged(fit.net) is Unchanged.LOW_RATE
+    remedies = ["raise lr" if too_low else "lower lr"]
     longer = {"max_epochs": "max_epochs", "no gain": "n_iter_no_change"}
     if fit.net.stop_reason_ in longer:
         remedies.insert(0, f"train longer ({longer[fit.net.stop_reason_]})")
