@@ -308,14 +308,16 @@ class Contractive(Penalty):
 
     def per_sample(self, x, code, encode, draw):
         """Return the scaled squared norm of each Jacobian; see `Penalty.per_sample`."""
-        if code.shape[1] <= _MAX_EXACT:
-            _, pull = torch.func.vjp(encode, x)
-            axes = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
-            along = axes[:, None].expand(-1, len(code), -1)
-            (rows,) = torch.func.vmap(pull)(along)
-            return self.alpha * rows.square().sum(dim=(0, 2))
-        _, moved = torch.func.jvp(encode, (x,), (draw.to(x.dtype),))
-        return self.alpha * moved.square().sum(dim=1)
+        try:
+            return self.alpha * _squared_norm(x, code, encode, draw)
+        except RuntimeError as error:
+            if "mutate a captured Tensor" not in str(error):
+                raise
+            raise ValueError(
+                f"penalty={self!r} needs an encoder that keeps no statistics of the "
+                "rows, as torch.nn.BatchNorm1d does: use torch.nn.LayerNorm, or the "
+                "norm of MLP or Conv."
+            ) from error
 
 
 class Decorrelation(Penalty):
@@ -370,6 +372,18 @@ class Decorrelation(Penalty):
         correlation = covariance * scale[:, None] * scale
         squares = correlation.square()
         return self.alpha * (squares.sum() - squares.diagonal().sum())
+
+
+def _squared_norm(x, code, encode, draw):
+    """Return the squared norm of the Jacobian of each row, estimated for wide codes."""
+    if code.shape[1] <= _MAX_EXACT:
+        _, pull = torch.func.vjp(encode, x)
+        axes = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
+        along = axes[:, None].expand(-1, len(code), -1)
+        (rows,) = torch.func.vmap(pull)(along)
+        return rows.square().sum(dim=(0, 2))
+    _, moved = torch.func.jvp(encode, (x,), (draw.to(x.dtype),))
+    return moved.square().sum(dim=1)
 
 
 def _shares(code, weight):

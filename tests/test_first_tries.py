@@ -19,7 +19,7 @@ from skae.bottlenecks import Plain, TopK
 from skae.corruptions import Gaussian
 from skae.exceptions import DecoderRangeWarning, WorseThanPCAWarning
 from skae.losses import Bernoulli
-from skae.penalties import L1
+from skae.penalties import L1, Contractive
 
 DIGITS = load_digits().data[:200]
 IMAGES = load_digits().images[:200]
@@ -237,6 +237,20 @@ REFUSED = {
     "Custom, a tuple": (
         lambda: fit(transformer(architecture=Custom(Pair, layers))),
         r"'encoder' parameter of Custom must return .* type tuple instead",
+    ),
+    "Custom with BatchNorm1d, Contractive": (
+        lambda: fit(
+            transformer(
+                architecture=Custom(
+                    lambda n_in, n_out: nn.Sequential(
+                        nn.BatchNorm1d(n_in), nn.Linear(n_in, n_out)
+                    ),
+                    layers,
+                ),
+                penalty=Contractive(),
+            )
+        ),
+        r"penalty=Contractive\(\) needs an encoder that .*: use torch.nn.LayerNorm",
     ),
     "Conv((8, 8, 3))": (
         lambda: fit(
