@@ -8,6 +8,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from skae import AutoencoderTransformer
 from skae._data.scaling import fit_scaling, unit_of
 from skae._data.source import Dense
+from skae.architectures import MLP
 
 KINDS = ["global", "standard", "minmax", "robust", None]
 
@@ -60,6 +61,26 @@ def test_a_change_of_a_constant_column_has_no_unit(kind, constant, unit, X):
     # What the network returns for it, a little noise, is the constant.
     back = scaling.inverse(torch.full((1, 6), 1e-3)).numpy()[0, 2]
     assert back == pytest.approx(constant * unit, rel=1e-5, abs=1e-14)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+def test_noise_in_a_constant_column_is_small_in_any_unit(kind, unit, X):
+    X = np.c_[X, np.full(len(X), 2.0)]
+    # From a random start the network returns a little noise for it.
+    model = AutoencoderTransformer(
+        2,
+        scaling=kind,
+        architecture=MLP((8,), start="random"),
+        max_epochs=60,
+        early_stopping=False,
+        random_state=0,
+    )
+    score = model.fit(X).score(X)
+    assert (model.reconstruct(X)[:, 6] != 2).all()
+    assert model.fit(unit * X).score(unit * X) == pytest.approx(score, abs=0.02)
+    largest = model.scale_[:6].max()
+    assert model.scale_[6] == (largest if unit < 1 else 1.0)
 
 
 def test_global_centres_and_divides_by_one_number(X):

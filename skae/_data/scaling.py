@@ -36,7 +36,8 @@ def fit_scaling(kind, rows, sample_weight=None, *, marks_changes=False, blocks=N
     sample_weight : ndarray of shape (n_samples,), default=None
     marks_changes : bool, default=False
         What becomes of a feature that does not vary, where each has its own scale. If
-        False it is only centred. If True, values that differ from the constant by more
+        False it is centred, and divided by the largest scale of the others if that is
+        below one. If True, values that differ from the constant by more
         than rounding are mapped to plus or minus the root of ``n_samples``, whatever
         their unit: one more row with such a value would have had that distance.
     blocks : Blocks, default=None
@@ -128,7 +129,10 @@ def scaling_of(kind, statistics, n_rows, quartiles, marks_changes=False, blocks=
         least = np.where(mean == 0, absolute, relative * np.abs(mean))
         scale = np.where(constant, least, scale)
         limit = np.where(constant, np.sqrt(n_rows), np.inf)
-    scale = np.where(scale > 0, scale, 1.0)
+    # Noise of the network in a column that does not vary must not exceed the others,
+    # whatever their unit.
+    unit = min(1.0, scale[number].max(initial=0.0)) or 1.0
+    scale = np.where(scale > 0, scale, unit)
     largest = np.maximum(high - center, center - low)
     if (outside := largest / np.finfo(np.float32).max > scale).any():
         j = outside.argmax()
