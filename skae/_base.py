@@ -168,7 +168,7 @@ class BaseAutoencoder(
         """Return the number of networks that a fit trains."""
         return 1
 
-    def _finish(self, fit, progress):
+    def _finish(self, fit, progress, given=None):
         """Set estimator-specific state after training: a generator, part of a fit.
 
         Parameters
@@ -178,6 +178,8 @@ class BaseAutoencoder(
         progress : Progress or None
             Receives progress events of further networks. If None, no further network
             is trained.
+        given : Source or None
+            The rows, if those of the plan are not all as they were given.
 
         Yields
         ------
@@ -390,17 +392,17 @@ class BaseAutoencoder(
             progress=progress,
             attributes=self._attributes_of,
         )
-        yield from self._complete(fit, progress)
+        yield from self._complete(fit, progress, rows.given)
         if rows.settings.checkpoints is not None:
             rows.settings.checkpoints.remove()
 
-    def _complete(self, fit, progress):
-        """Set the fitted attributes: a generator, part of a fit."""
+    def _complete(self, fit, progress, given=None):
+        """Set the fitted attributes: a generator, part of a fit; see `_finish`."""
         names = getattr(self, "feature_names_in_", None)
         vars(self).update(fit.attributes() | diagnose(fit, names))
         if self._categories is not None:
             self.categories_ = self._categories.values
-        yield from self._finish(fit, progress)
+        yield from self._finish(fit, progress, given)
         self._increments, self._seen = None, summary(fit)
 
     def _settings(self):

@@ -41,7 +41,8 @@ __all__ = ["InputMixin", "named_columns", "warn_of_target"]
 class _Rows(NamedTuple):
     """The rows of a fit, checked, and the settings that follow from them.
 
-    Sources, or None where there are none; see `prepare`.
+    Sources, or None where there are none; see `prepare`. ``given`` has the rows of
+    ``X`` as they were before values were replaced, None where none were.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class _Rows(NamedTuple):
     target: Source | None
     X_val_target: Source | None
     holdout: Holdout
+    given: Source | None
 
 
 class InputMixin:
@@ -122,11 +124,21 @@ class InputMixin:
             settings = replace(settings, has_missing=True)
             whole = X if X_target is None else X_target
             self._check_columns(are_missing(whole), learnt)
-        X, X_val, X_target, X_val_target = (
-            None if rows is None else source_of(self._cleaned(rows))
+        cleaned, *others = (
+            None if rows is None else self._cleaned(rows)
             for rows in (X, X_val, X_target, X_val_target)
         )
-        return _Rows(settings, X, sample_weight, X_val, X_target, X_val_target, holdout)
+        X_val, X_target, X_val_target = map(source_of, others)
+        return _Rows(
+            settings,
+            source_of(cleaned),
+            sample_weight,
+            X_val,
+            X_target,
+            X_val_target,
+            holdout,
+            given=None if cleaned is X else source_of(X),
+        )
 
     def _withhold_of(self, X, sample_weight, holdout):
         """Hold rows back for calibration; return which are kept, and their weights."""
@@ -206,7 +218,8 @@ class InputMixin:
             self._withheld = stream.take(out).numpy(), None, None
             stream = stream.without(out)
         rows = self._cleaned(stream)
-        return _Rows(settings, rows, None, X_val, None, None, holdout)
+        given = None if rows is stream else stream
+        return _Rows(settings, rows, None, X_val, None, None, holdout, given)
 
     def _stream_of(self, X, reset=False):
         """Return rows that are read in chunks; None where they are in memory.

@@ -603,7 +603,7 @@ class AutoencoderTransformer(BaseAutoencoder):
                 f"but {reason}: pass n_projection_steps=0."
             )
 
-    def _finish(self, fit, progress):
+    def _finish(self, fit, progress, given=None):
         self._set_variances(fit)
         if self.whiten:
             self._whiten(fit)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from skae import AutoencoderOutlierDetector
 from skae._data.winsorizing import winsorized
@@ -70,6 +71,26 @@ def test_a_detector_bears_a_wild_value(scaling, wild):
     assert np.mean(detector.predict(20 + rng.normal(size=(1000, 3))) == -1) < 0.04
     if scaling != "minmax" and scaling is not None:
         np.testing.assert_allclose(detector.scale_, 1, atol=0.1)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("calibration_fraction", [0.0, 0.2])
+def test_the_share_of_rows_that_are_flagged_counts_wild_ones(
+    rng, convert, calibration_fraction
+):
+    # As many rows have a wild value as columns and their wild values allow.
+    X = rng.normal(size=(300, 8))
+    X[np.arange(24), np.arange(24) % 8] = -9999
+    detector = AutoencoderOutlierDetector(
+        contamination=0.05,
+        calibration_fraction=calibration_fraction,
+        max_epochs=2,
+        early_stopping=False,
+        random_state=0,
+    )
+    found = detector.fit_predict(convert(X)) == -1
+    assert found.sum() == 15
+    assert found[:24].sum() == 15
 
 
 @pytest.mark.slow

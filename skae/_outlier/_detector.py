@@ -1005,7 +1005,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         automatic = self.contamination == "auto" and self._withheld is None
         return automatic and cross_fits(plan)
 
-    def _finish(self, fit, progress):
+    def _finish(self, fit, progress, given=None):
         warm = self.warm_start and hasattr(self, "_ensemble")
         previous = self._ensemble.members if warm else ()
         how = {
@@ -1026,7 +1026,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
             self._reference = _thresholds.Reference(scores, weight, groups)
             self.calibration_scores_ = self._reference.scores
         if self.contamination != "auto":
-            scores, weight = self._row_scores(fit, fitted)
+            scores, weight = self._row_scores(fit, fitted, given)
             if withheld is None:
                 self._reference = _thresholds.Reference(scores, weight)
             else:
@@ -1068,12 +1068,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
                 DependentRowsWarning,
             )
 
-    def _row_scores(self, fit, fitted):
+    def _row_scores(self, fit, fitted, given=None):
         """Return the scores of all training rows and their sample weights.
 
         Of rows that are read in chunks some are drawn.
         """
         scores, rows = fitted.row_scores, fit.plan.rows
+        if given is not None:
+            # `predict` takes rows as they are, wild values and all.
+            scores, rows = None, given
         if scores is None:
             if rows.streamed:
                 rows = rows.subset(subsample(len(rows), _MAX_SCORED))
