@@ -1,13 +1,13 @@
 """Thresholds and p-values: what share of rows falls below, and what is promised."""
 
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import NotFittedError
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score
 
 from skae import AutoencoderOutlierDetector
 from skae._outlier import _thresholds
@@ -237,6 +237,12 @@ def test_labels_set_the_best_threshold(given, rng, metric):
     np.testing.assert_array_equal(given.calibration_scores_, scores[~is_outlier])
 
 
+def test_a_metric_that_is_undefined_without_alarms_is_not_the_best(given):
+    precision = partial(precision_score, zero_division=np.nan)
+    given.calibrate(as_rows([1.0, 2, 3, 4]), [1, 1, 0, 0], metric=precision)
+    assert 1 < given.offset_ < 2
+
+
 def test_labels_of_dense_scores_set_the_best_threshold(given, rng):
     # Each score is near the next one, the first is far from the last.
     is_outlier = np.arange(3_000) % 3 == 0
@@ -298,6 +304,16 @@ def test_labels_of_normal_rows_are_noticed(X, model):
     before = state(model)
     with pytest.raises(TypeError, match=r"sklearn.metrics.f1_score. Got 'f1'"):
         model.calibrate(rows, is_outlier, metric="f1")
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(None, "number. Got None"), (np.nan, "NaN with every")]
+)
+def test_a_metric_must_return_numbers(X, model, value, message):
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        model.calibrate(X[:50], np.arange(50) < 5, metric=lambda *_: value)
     assert_unchanged(model, before)
 
 

@@ -271,7 +271,12 @@ def for_labels(is_outlier, metric=None):
         mixed[group[:-1][outlier[:-1] != outlier[1:]]] = True
         tried = np.array(tried)[np.r_[True, mixed[:-1] | mixed[1:], True]]
         values = [metric(outlier, scores < t) for t in tried]
-        return float(tried[int(np.argmax(values))])
+        if not all(isinstance(value, Real) for value in values):
+            raise ValueError(f"metric must return a number. Got {values[0]!r}.")
+        if np.isnan(values).all():
+            raise ValueError("metric is NaN with every threshold.")
+        # NaN is no good value: precision is undefined where nothing is called.
+        return float(tried[int(np.nanargmax(values))])
 
     return threshold
 
