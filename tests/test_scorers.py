@@ -369,6 +369,22 @@ def test_discrete_rows_have_one_score_and_one_label(rng, table):
     assert model.score_samples(unseen).max() < model.score_samples(often)[0]
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0])
+@pytest.mark.parametrize("scaling", ["auto", None])
+@pytest.mark.parametrize("score", [Reconstruction(), NegativeELBO()], ids=repr)
+def test_rows_that_come_back_exactly_are_normal(rng, score, scaling, unit):
+    plane = rng.normal(size=(2, 4))
+    X, new = unit * (3 + rng.normal(size=(2, 200, 2))) @ plane
+    stays_pca = {"anomaly_score": score, "scaling": scaling, "architecture": None}
+    model = small(**stays_pca).fit(X, X_val=X)
+    for rows in (new, new.astype(np.float32), new[:1]):
+        np.testing.assert_array_equal(model.score_samples(rows), 0)
+        np.testing.assert_array_equal(model.predict(rows), 1)
+    new[:, 0] += 1e-2 * unit
+    for rows in (new, new.astype(np.float32)):
+        np.testing.assert_array_equal(model.predict(rows), -1)
+
+
 def test_the_order_of_the_training_rows_changes_rounding_only(rng):
     X, X_val, new = rng.normal(size=(3, 200, 4))
     order = rng.permutation(200)

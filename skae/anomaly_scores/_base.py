@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .._component import Component
 
 __all__ = [
+    "ROUNDING",
     "AnomalyScore",
     "Joint",
     "Scorer",
@@ -23,7 +24,7 @@ __all__ = [
 # in tests/benchmarks/bench_constants.py.
 _SMALLEST_RESIDUAL = 1e-2
 # For residuals, relative to the spread of the column: rounding of single precision.
-_ROUNDING = 1e-5
+ROUNDING = 1e-5
 # For scores in double precision, relative to the largest.
 _ROUNDING_OF_SCORES = 1e-9
 # For components of the code, relative to the largest; they are seldom only rounding.
@@ -251,7 +252,7 @@ class Joint(nn.Module):
         self.register_buffer("center", center)
         self.register_buffer("of_code", of_code**self.whitening)
         # Residuals that are rounding errors only must not be scaled up.
-        rounding = _ROUNDING * spread(rows.x - rows.x.mean(dim=0))
+        rounding = ROUNDING * spread(rows.x - rows.x.mean(dim=0))
         of_residual = residual_spread(rows, held_out, self.blocks)
         of_residual = torch.maximum(of_residual, rounding)
         self.register_buffer("of_residual", of_residual**self.whitening)
