@@ -282,6 +282,7 @@ def test_rows_without_a_finite_score_are_the_most_abnormal(given, score, argumen
         ({"y": [0, 1] * 60, "quantile": 0.1}, "none of the four rules"),
         ({"metric": f1_score}, "labels y"),
         ({"y": [0] * 120}, "both present"),
+        ({"y": np.array([0, 1, None] * 40)}, r"Got \[0, 1, None\]"),
         ({"y": [0, 1]}, "2 labels"),
         ({"groups": [0, 1]}, "inconsistent"),
     ],

@@ -1,6 +1,5 @@
 """Labels of outliers, in any of the usual codings."""
 
-import numpy as np
 from sklearn.utils import column_or_1d
 
 from .arrays import on_host
@@ -17,7 +16,7 @@ def outlier_labels(y):
         If they are not coded in one of these ways, or not both are present.
     """
     y = column_or_1d(on_host(y))
-    labels = set(np.unique(y).tolist())
+    labels = set(y.tolist())
     if labels == {False, True}:  # which also equals {0, 1}
         return y.astype(bool)
     if labels == {-1, 1}:
