@@ -55,9 +55,9 @@ class _Reconstruction(Scorer):
         """Return the rows, with entries that come back up to rounding as they do.
 
         What rounding leaves of them depends on the batch and the dtype. Probabilities
-        and rates do not come back exactly. Older files have no size of columns.
+        and rates do not come back exactly.
         """
-        if self.loss.domain != (-inf, inf) or not hasattr(self, "size"):
+        if self.loss.domain != (-inf, inf):
             return view.x
         rounding = ROUNDING * (self.size + (view.x - self.middle).abs())
         expected = self.loss.inverse_link(view.raw)
