@@ -109,12 +109,11 @@ class Model(RowModule):
         x = self.completed(given)
         code = self.autoencoder.encode(x)
         if self.n_projection_steps > 0:
-            nearer = projected(self.autoencoder, code, x, self.n_projection_steps)
-            if x is given:
-                return x, nearer
             # Few known entries do not determine a code.
-            complete = ~given.isnan().any(dim=1, keepdim=True)
-            code = torch.where(complete, nearer, code)
+            rows = slice(None) if x is given else ~given.isnan().any(dim=1)
+            known = code[rows], x[rows]
+            code = code.clone()
+            code[rows] = projected(self.autoencoder, *known, self.n_projection_steps)
         return x, code
 
     def encode(self, x):
