@@ -98,6 +98,17 @@ def test_auto_is_an_exponential_tail(rng, n):
     assert (scores < found).any()
 
 
+def test_rows_with_copies_are_not_called_for_the_slope_of_others(rng):
+    # Three of twenty values are beyond the tail that the others suggest: 6 % of rows.
+    values = np.r_[np.linspace(-1, 0, 17), -8, -10, -12]
+    share = np.r_[np.full(17, 0.94 / 17), np.full(3, 0.02)]
+    clean = rng.choice(values, p=share, size=1000)
+    assert np.mean(clean < _thresholds.automatic(clean)) <= 0.025
+    # Of as many rows without copies some are outliers.
+    mixed = np.where(clean < -7, clean + rng.uniform(size=1000), clean)
+    assert np.mean(mixed < _thresholds.automatic(mixed)) >= 0.04
+
+
 def test_one_row_far_out_does_not_carry_the_threshold_away(rng):
     scores = rng.normal(size=200)
     clean = _thresholds.automatic(scores)

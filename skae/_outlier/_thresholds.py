@@ -158,7 +158,9 @@ def automatic(scores, weight=None):
     tenth are taken to have an exponential tail, with the mean of their excess. If these
     rows are outliers, such a threshold is so low that it finds none. So it is no lower
     than one from the less abnormal half, whose median and upper quantile set the slope
-    of an exponential tail, stretched by a third. The most abnormal row is always called
+    of an exponential tail, stretched by a third; unless most of the rows below that one
+    have equal scores, as copies have in tables of few distinct values. The most
+    abnormal row is always called
     an outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
     with equal scores is not, if it is more than a hundredth of them.
     """
@@ -187,7 +189,19 @@ def _robust(scores, weight):
     body, shoulder = (at_quantile(scores, q, weight) for q in (_BODY, _SHOULDER))
     unit = _STRETCH * (body - shoulder) / math.log(_BODY / _SHOULDER)
     # Rows that are mostly alike say nothing of the tail.
-    return shoulder - unit * math.log(_SHOULDER / FALSE_ALARMS) if unit > 0 else -np.inf
+    if not unit > 0:
+        return -np.inf
+    threshold = shoulder - unit * math.log(_SHOULDER / FALSE_ALARMS)
+    # Copies of each other are seldom outliers, and their scores have gaps, not a tail.
+    return -np.inf if _mostly_copies(scores[scores < threshold]) else threshold
+
+
+def _mostly_copies(scores):
+    """Return whether more than half of the scores are equal to another one."""
+    ordered = np.sort(scores)
+    equal = np.diff(ordered) <= _ROUNDING * np.abs(ordered[1:])
+    n_copies = np.count_nonzero(np.r_[False, equal] | np.r_[equal, False])
+    return n_copies > len(scores) / 2
 
 
 def suspicious(rows, threshold):

@@ -21,6 +21,9 @@ oddbench            Half of the tables of OddBench [3], chosen by their names, w
 oddbench-choose     The other half, to choose between options.
 labels              `predict` with 0, 1, 5 and 10 % of outliers in the training rows, on
                     ADBench tables of 200 to 50,000 rows; also where skae is told 10 %.
+labels-few-values   The same with 0 and 5 %, on made tables of few distinct values: rounded
+                    numbers, counts, ratings, zeros and ones; 400 and 1,500 rows. An
+                    outlier has one value that is more than 4 standard deviations off.
 logs                Network traffic, payments and system logs; normal rows train.
 contamination       Losses and scores of skae on the first contaminated splits.
 agreement           Spearman correlation of the test scores of two fits that differ in
@@ -70,6 +73,7 @@ from _data import (
     odds,
     shuffled,
     split_60_40,
+    standardised,
 )
 from scipy.stats import spearmanr
 from sklearn.datasets import load_breast_cancer, load_wine
@@ -198,6 +202,50 @@ def of_shares():
         f"{name} {share:.0%}": split
         for share in (0.0, 0.01, 0.05, 0.1)
         for name, split in tables_of(contaminated_by(share), files).items()
+    }
+
+
+def rounded(mean, deviation, n_columns):
+    return lambda rng, n: np.round(rng.normal(mean, deviation, (n, n_columns)))
+
+
+def ratings(rng, n):
+    return np.clip(
+        np.round(rng.normal(3, 0.8, (n, 1)) + rng.normal(0, 0.7, (n, 6))), 1, 5
+    )
+
+
+FEW_VALUES = {
+    "2 rounded": rounded(20, 0.7, 2),
+    "3 rounded": rounded(20, 1.0, 3),
+    "5 rounded": rounded(20, 1.0, 5),
+    "4 binary": lambda rng, n: 1.0 * (rng.uniform(size=(n, 4)) < [0.5, 0.2, 0.1, 0.03]),
+    "8 binary": lambda rng, n: 1.0 * (rng.uniform(size=(n, 8)) < 0.3),
+    "3 counts": lambda rng, n: rng.poisson([1, 2, 4], (n, 3)).astype(float),
+    "6 ratings": ratings,
+}
+
+
+def drawn(draw, n, share, seed):
+    """Return training rows, a share of them outliers, test rows and their labels."""
+    rng = np.random.RandomState(seed)
+    n_out = [round(share * n), 500]
+    n_rows = sum(n_out)
+    outliers, usual = draw(rng, n_rows), draw(rng, n - n_out[0] + 4000)
+    columns = rng.randint(usual.shape[1], size=n_rows)
+    steps = np.round(4 * usual.std(axis=0) + 1)[columns]
+    outliers[np.arange(n_rows), columns] += steps * rng.choice([-1, 1], n_rows)
+    train = np.concatenate([outliers[:-500], usual[:-4000]])
+    test = np.concatenate([outliers[-500:], usual[-4000:]])
+    return *standardised(train, test), np.repeat([1, 0], [500, 4000])
+
+
+def of_few_values():
+    return {
+        f"{name}, {n}, {share:.0%}": partial(drawn, draw, n, share)
+        for share in (0.0, 0.05)
+        for name, draw in FEW_VALUES.items()
+        for n in (400, 1500)
     }
 
 
@@ -404,6 +452,15 @@ PARTS = {
             "IForest": lambda seed: IsolationForest(random_state=seed),
         },
         seeds=(0,),
+    ),
+    "labels-few-values": Part(
+        of_few_values,
+        labels,
+        models={
+            "skae": skae,
+            "IForest": lambda seed: IsolationForest(random_state=seed),
+        },
+        seeds=(0, 1),
     ),
     "contaminated-all": Part(
         lambda: of_medium_size(bootstrap),
