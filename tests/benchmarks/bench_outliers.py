@@ -21,8 +21,8 @@ oddbench            Half of the tables of OddBench [3], chosen by their names, w
 oddbench-choose     The other half, to choose between options.
 labels              `predict` with 0, 1, 5 and 10 % of outliers in the training rows, on
                     ADBench tables of 200 to 50,000 rows; also where skae is told 10 %.
-labels-few-values   The same with 0 and 5 %, on made tables of few distinct values: rounded
-                    numbers, counts, ratings, zeros and ones; 400 and 1,500 rows. An
+labels-few-values   The same with 0 and 5 %, on made tables of few values: counts,
+                    ratings, rounded numbers, zeros and ones; 400 and 1,500 rows. An
                     outlier has one value that is more than 4 standard deviations off.
 logs                Network traffic, payments and system logs; normal rows train.
 contamination       Losses and scores of skae on the first contaminated splits.
