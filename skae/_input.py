@@ -42,7 +42,7 @@ class _Rows(NamedTuple):
     """The rows of a fit, checked, and the settings that follow from them.
 
     Sources, or None where there are none; see `prepare`. ``given`` has the rows of
-    ``X`` as they were before values were replaced, None where none were.
+    ``X`` as they were, None where no value of them is replaced.
     """
 
     settings: Settings

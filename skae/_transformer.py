@@ -118,8 +118,9 @@ class AutoencoderTransformer(BaseAutoencoder):
         - "auto": "global"; None for a loss that is defined on a part of the real line
           only, such as :class:`~skae.losses.Bernoulli`, which accepts no other value.
 
-        A constant feature is centred, and only divided where all others are divided by
-        less than one: then by the largest of these numbers.
+        With "standard", "minmax" and "robust" a constant feature is centred, and only
+        divided where all others are divided by less than one: then by the largest of
+        these numbers.
 
     optimizer : {"adam", "adamw", "nadam", "radam", "sgd"} or class, default="adamw"
         Optimiser, by name or as a subclass of :class:`torch.optim.Optimizer`.

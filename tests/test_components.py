@@ -147,5 +147,6 @@ def test_the_reconstruction_score_is_the_loss_per_feature(loss, generator):
     x, raw = torch.rand(2, 20, 5, generator=generator)
     scorer = Reconstruction().build(loss)
     assert isinstance(scorer, Scorer)
-    view = View(x, raw, x - raw, x[:, :2], x[:, 0])
+    view = View(x, raw, x - loss.inverse_link(raw), x[:, :2], x[:, 0])
+    scorer.start(view, view)
     torch.testing.assert_close(scorer(view) * x.shape[1], loss(raw, x))

@@ -116,6 +116,19 @@ def test_one_row_far_out_does_not_carry_the_threshold_away(rng):
     assert 0 < clean - _thresholds.automatic(scores) < 2
 
 
+@pytest.mark.parametrize("copies", ["none", "each three times", "bootstrap"])
+@pytest.mark.parametrize(("n", "offset"), [(600, 0.0), (60_000, -50.0)])
+def test_outliers_are_called_where_rows_are_repeated(rng, copies, n, offset):
+    scores = np.r_[-rng.gamma(5, 0.2, size=9 * n // 10), rng.normal(-9, 1, n // 10)]
+    scores += offset
+    if copies == "each three times":
+        scores = np.repeat(scores[::3], 3)
+    elif copies == "bootstrap":
+        scores = rng.choice(scores, size=n)
+    called = scores < _thresholds.automatic(scores)
+    assert called[scores < offset - 6].mean() > 0.9
+
+
 @pytest.mark.parametrize(("n_equal", "called"), [(1, 1), (4, 4), (5, 0), (60, 0)])
 def test_a_group_of_equal_rows_is_called_if_it_is_small(n_equal, called):
     # A hundredth of the rows may be: four of four hundred.

@@ -219,7 +219,7 @@ def reader_of(X):
     """
     if isinstance(X, str):
         raise ValueError(
-            f"X is a string: for rows in Parquet files pass pathlib.Path({X!r})."
+            f"A string is no table: for Parquet files pass pathlib.Path({X!r})."
         )
     if isinstance(X, np.memmap):
         large = X.nbytes > SMALL_TABLE

@@ -109,8 +109,10 @@ class Model(RowModule):
         x = self.completed(given)
         code = self.autoencoder.encode(x)
         if self.n_projection_steps > 0:
+            if x is given:
+                return x, projected(self.autoencoder, code, x, self.n_projection_steps)
             # Few known entries do not determine a code.
-            rows = slice(None) if x is given else ~given.isnan().any(dim=1)
+            rows = ~given.isnan().any(dim=1)
             known = code[rows], x[rows]
             code = code.clone()
             code[rows] = projected(self.autoencoder, *known, self.n_projection_steps)

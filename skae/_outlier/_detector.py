@@ -87,13 +87,14 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         The 1 % quantile of a few dozen scores is uncertain. Therefore an exponential
         tail is fitted to the most abnormal tenth of the scores. In case these are
         outliers, a second threshold is computed from the less abnormal rows, and the
-        stricter one is used. The most abnormal of these rows is always called an
-        outlier, unless more than 1 % of them share its score. The false alarm rate is
-        usually 2 to 3 % with 500 to 2,000 training rows, whose validation set is
-        small. It may exceed that with 2,000 rows or more, but fewer than 20 per
-        component or 10 per column, and in tables of few distinct values, most of whose
-        rows have copies. Then pass ``false_positive_rate`` to `calibrate`, which sets
-        another threshold without fitting again.
+        stricter one is used. The second one is left out in tables of few distinct
+        values if most of the rows that it flags have copies. The most abnormal of these
+        rows is always called an outlier, unless more than 1 % of them share its score.
+        The false alarm rate is usually 2 to 3 % with 500 to 2,000 training rows, whose
+        validation set is small. It may exceed that with 2,000 rows or more, but fewer
+        than 20 per component or 10 per column, and in some tables of few distinct
+        values. Then pass ``false_positive_rate`` to `calibrate`, which sets another
+        threshold without fitting again.
 
     anomaly_score : AnomalyScore, default=None
         How the score of a row is computed from its code and residual; see

@@ -57,6 +57,9 @@ _TAIL = 0.1
 # outliers are found, and the more of the clean rows are flagged:
 # tests/benchmarks/bench_constants.py.
 _BODY, _SHOULDER, _STRETCH = 0.5, 0.2, 1.35
+# Distinct scores, and their share of all, up to which rows have few distinct values.
+# More are those of a table in which each row is repeated a few times.
+_FEW_VALUES, _FEW_SHARE = 1000, 0.2
 # Largest excess beyond the start of the tail that counts, in medians: one in a thousand
 # of an exponential tail is larger.
 _FARTHEST = 10.0
@@ -158,11 +161,11 @@ def automatic(scores, weight=None):
     tenth are taken to have an exponential tail, with the mean of their excess. If these
     rows are outliers, such a threshold is so low that it finds none. So it is no lower
     than one from the less abnormal half, whose median and upper quantile set the slope
-    of an exponential tail, stretched by a third; unless most of the rows below that one
-    have equal scores, as copies have in tables of few distinct values. The most
-    abnormal row is always called
-    an outlier: fewer than a hundred rows cannot promise a smaller rate. A group of rows
-    with equal scores is not, if it is more than a hundredth of them.
+    of an exponential tail, stretched by a third. This second threshold is left out
+    where there are few distinct scores, and most of the rows below it have copies. The
+    most abnormal row is always called an outlier: fewer than a hundred rows cannot
+    promise a smaller rate. A group of rows with equal scores is not, if it is more than
+    a hundredth of them.
     """
     scores = np.clip(scores, -_MOST, _MOST)
     lowest = float(scores.min())
@@ -192,16 +195,14 @@ def _robust(scores, weight):
     if not unit > 0:
         return -np.inf
     threshold = shoulder - unit * math.log(_SHOULDER / FALSE_ALARMS)
-    # Copies of each other are seldom outliers, and their scores have gaps, not a tail.
-    return -np.inf if _mostly_copies(scores[scores < threshold]) else threshold
+    # Few distinct scores have gaps, not a tail; rows that are seldom have no copies.
+    few = _n_distinct(scores) <= min(_FEW_VALUES, _FEW_SHARE * len(scores))
+    below = scores[scores < threshold]
+    return -np.inf if few and _n_distinct(below) < len(below) / 2 else threshold
 
 
-def _mostly_copies(scores):
-    """Return whether more than half of the scores are equal to another one."""
-    ordered = np.sort(scores)
-    equal = np.diff(ordered) <= _ROUNDING * np.abs(ordered[1:])
-    n_copies = np.count_nonzero(np.r_[False, equal] | np.r_[equal, False])
-    return n_copies > len(scores) / 2
+def _n_distinct(scores):
+    return np.count_nonzero(_begins_group(np.sort(scores)))
 
 
 def suspicious(rows, threshold):
@@ -284,15 +285,20 @@ def for_labels(is_outlier, metric=None):
         mixed = np.zeros(len(below) + 1, dtype=bool)
         mixed[group[:-1][outlier[:-1] != outlier[1:]]] = True
         tried = np.array(tried)[np.r_[True, mixed[:-1] | mixed[1:], True]]
-        values = [metric(outlier, scores < t) for t in tried]
-        if not all(isinstance(value, Real) for value in values):
-            raise ValueError(f"metric must return a number. Got {values[0]!r}.")
+        values = [_number(metric(outlier, scores < t)) for t in tried]
         if np.isnan(values).all():
             raise ValueError("metric is NaN with every threshold.")
         # NaN is no good value: precision is undefined where nothing is called.
         return float(tried[int(np.nanargmax(values))])
 
     return threshold
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metric must return a number. Got {value!r}.") from error
 
 
 def _begins_group(scores):

@@ -147,9 +147,10 @@ class Selection:
 def is_clear_gain(gains, weight=None, n_errors=None):
     """Return whether the mean of paired gains is positive beyond noise.
 
-    A few extreme rows may be most of the mean, and say little about new ones. So the
-    winsorized mean must be clear of noise, too (Dixon, 1960): the twentieth of the rows
-    whose gains and losses are largest count as much as the largest of the others.
+    A few extreme rows may be most of the mean, and say little about new ones. So a mean
+    that is winsorized by size (after Dixon, 1960) must be clear of noise, too: the
+    twentieth of the rows whose gains and losses are largest count as much as the
+    largest of the others.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from math import inf
 
 import torch
 
-from ._base import ROUNDING, AnomalyScore, Scorer
+from ._base import ROUNDING, AnomalyScore, Scorer, spread
 
 __all__ = ["NegativeELBO", "Reconstruction"]
 
@@ -16,7 +16,8 @@ class Reconstruction(AnomalyScore):
     squared residual, in units of the scaled data. It ignores the latent code: an
     extreme row that follows the relations between the columns can be reconstructed
     well [1]_. An entry that differs from its reconstruction by no more than rounding of
-    single precision (a hundred-thousandth of the spread of its column) counts as equal.
+    single precision (a hundred-thousandth of the spread of its column) counts as equal:
+    that bears means of up to a hundred standard deviations.
 
     References
     ----------
@@ -46,7 +47,7 @@ class _Reconstruction(Scorer):
 
     def start(self, rows, held_out):
         self.register_buffer("middle", rows.x.mean(dim=0))
-        self.register_buffer("size", rows.x.std(dim=0, correction=0))
+        self.register_buffer("size", spread(rows.x - self.middle))
 
     def forward(self, view):
         return self.loss(view.raw, self._rows(view)) / view.x.shape[1]
@@ -107,8 +108,7 @@ class NegativeELBO(AnomalyScore):
 
 class _NegativeELBO(_Reconstruction):
     def forward(self, view):
-        exact = self.loss(view.raw, self._rows(view))
-        return view.objective + (exact - self.loss(view.raw, view.x))
+        return view.objective
 
     def contributions(self, view):
         # The loss may be weighted in the objective, as with a learnt variance, and the

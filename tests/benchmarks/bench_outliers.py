@@ -23,7 +23,7 @@ labels              `predict` with 0, 1, 5 and 10 % of outliers in the training 
                     ADBench tables of 200 to 50,000 rows; also where skae is told 10 %.
 labels-few-values   The same with 0 and 5 %, on made tables of few values: counts,
                     ratings, rounded numbers, zeros and ones; 400 and 1,500 rows. An
-                    outlier has one value that is more than 4 standard deviations off.
+                    outlier has one value moved by more than 4 standard deviations.
 logs                Network traffic, payments and system logs; normal rows train.
 contamination       Losses and scores of skae on the first contaminated splits.
 agreement           Spearman correlation of the test scores of two fits that differ in
@@ -226,7 +226,7 @@ FEW_VALUES = {
 }
 
 
-def drawn(draw, n, share, seed):
+def with_moved_values(draw, n, share, seed):
     """Return training rows, a share of them outliers, test rows and their labels."""
     rng = np.random.RandomState(seed)
     n_out = [round(share * n), 500]
@@ -242,7 +242,7 @@ def drawn(draw, n, share, seed):
 
 def of_few_values():
     return {
-        f"{name}, {n}, {share:.0%}": partial(drawn, draw, n, share)
+        f"{name}, {n}, {share:.0%}": partial(with_moved_values, draw, n, share)
         for share in (0.0, 0.05)
         for name, draw in FEW_VALUES.items()
         for n in (400, 1500)
