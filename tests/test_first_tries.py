@@ -193,11 +193,11 @@ REFUSED = {
     # Files
     "fit('rows.parquet')": (
         lambda: fit(transformer(), "rows.parquet"),
-        r"X is a string: .* pass pathlib.Path\('rows.parquet'\)",
+        r"A string is no table: .* pass pathlib.Path\('rows.parquet'\)",
     ),
     "transform('rows.parquet')": (
         lambda: fit(transformer()).transform("rows.parquet"),
-        r"X is a string: .* pass pathlib.Path\('rows.parquet'\)",
+        r"A string is no table: .* pass pathlib.Path\('rows.parquet'\)",
     ),
     # Callbacks of skorch
     "EarlyStopping, few rows": (
