@@ -384,6 +384,21 @@ def test_rows_that_come_back_exactly_are_normal(rng, scaling, unit):
         np.testing.assert_array_equal(model.predict(rows), -1)
 
 
+@pytest.mark.parametrize("n_components", [3, 5])
+def test_labels_of_exact_relations_do_not_depend_on_the_dtype(rng, n_components):
+    relations = np.array([[1, 0, 0, 1, 1, 1], [0, 1, 0, 1, -1, 0], [0, 0, 1, 1, 0, 0]])
+    X, new = 30 + rng.normal(size=(2, 600, 3)) @ relations
+    stays_pca = {"anomaly_score": Mahalanobis(), "architecture": None}
+    model = small(n_components=n_components, **stays_pca).fit(X)
+    labels = model.predict(new)
+    assert np.mean(labels == -1) < 0.05
+    single = model.predict(new.astype(np.float32))
+    assert np.count_nonzero(single != labels) <= 3
+    new[:, 3] += 0.1  # no longer the sum
+    for rows in (new, new.astype(np.float32)):
+        np.testing.assert_array_equal(model.predict(rows), -1)
+
+
 def test_the_order_of_the_training_rows_changes_rounding_only(rng):
     X, X_val, new = rng.normal(size=(3, 200, 4))
     order = rng.permutation(200)

@@ -246,7 +246,14 @@ class Joint(nn.Module):
         self.blocks = blocks
 
     def start(self, rows, held_out):
-        """Measure the spread of residuals on validation rows, of codes on all rows."""
+        """Measure the spread of residuals on validation rows, of codes on all rows.
+
+        Returns
+        -------
+        Tensor of shape (n_features + n_components,)
+            How much of the vectors that `forward` returns is rounding of single
+            precision, column by column.
+        """
         center = rows.code.mean(dim=0)
         of_code = spread(rows.code - center, _SMALLEST_COMPONENT)
         self.register_buffer("center", center)
@@ -256,6 +263,8 @@ class Joint(nn.Module):
         of_residual = residual_spread(rows, held_out, self.blocks)
         of_residual = torch.maximum(of_residual, rounding)
         self.register_buffer("of_residual", of_residual**self.whitening)
+        of_components = ROUNDING * of_code.max() / self.of_code
+        return torch.cat([rounding / self.of_residual, of_components])
 
     def forward(self, view):
         """Return the vectors: one column per feature, then one per component."""

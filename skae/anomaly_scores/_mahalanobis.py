@@ -53,14 +53,14 @@ class _Mahalanobis(Scorer):
         self.joint = Joint(whitening=1.0, blocks=blocks)
 
     def start(self, rows, held_out):
-        self.joint.start(rows, held_out)
+        rounding = self.joint.start(rows, held_out)
         u = self.joint(rows)
         mean = u.mean(dim=0)
         u = u - mean
         shrinkage = 0.0
         if len(u) > 1:  # scikit-learn warns of a single row
             shrinkage = float(ledoit_wolf_shrinkage(u.numpy(), assume_centered=True))
-        variances, axes = _principal(u)
+        variances, axes = _principal(u, rounding)
         # Shrunk towards equal variances in all directions, also in those outside of the
         # span of the rows; the floor keeps these positive without any shrinkage.
         usual = float(u.square().mean()) or 1.0
@@ -86,11 +86,16 @@ class _Mahalanobis(Scorer):
         return u.square() / u.shape[1]
 
 
-def _principal(u):
-    """Return variances and axes of centred rows, from the smaller Gram matrix."""
+def _principal(u, rounding):
+    """Return variances and axes of centred rows, from the smaller Gram matrix.
+
+    What may be rounding counts as independent noise: in columns that are reconstructed
+    exactly there is nothing else, and it is larger in single precision. With fewer rows
+    than columns shrinkage exceeds it.
+    """
     n, width = u.shape
     if width <= n:
-        return torch.linalg.eigh(u.T @ u / n)
+        return torch.linalg.eigh(u.T @ u / n + torch.diag(rounding.square()))
     variances, left = torch.linalg.eigh(u @ u.T / n)
     kept = variances > width * torch.finfo(u.dtype).eps * variances[-1]
     variances, left = variances[kept], left[:, kept]
