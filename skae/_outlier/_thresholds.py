@@ -195,13 +195,16 @@ def _robust(scores, weight):
     if not unit > 0:
         return -np.inf
     threshold = shoulder - unit * math.log(_SHOULDER / FALSE_ALARMS)
+    below = scores[scores < threshold]
+    if _n_distinct(below) >= len(below) / 2:
+        return threshold
     # Few distinct scores have gaps, not a tail; rows that are seldom have no copies.
     few = _n_distinct(scores) <= min(_FEW_VALUES, _FEW_SHARE * len(scores))
-    below = scores[scores < threshold]
-    return -np.inf if few and _n_distinct(below) < len(below) / 2 else threshold
+    return -np.inf if few else threshold
 
 
 def _n_distinct(scores):
+    """Return the number of scores that differ by more than rounding."""
     return np.count_nonzero(_begins_group(np.sort(scores)))
 
 
