@@ -428,6 +428,7 @@ class BaseAutoencoder(
             "has_chosen_loss",
             "has_chosen_networks",
             "n_projection_steps",
+            "max_encoder_steps",
         }
         others = {field.name for field in fields(Settings)} - own
         return Settings(

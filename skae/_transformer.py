@@ -63,6 +63,18 @@ class AutoencoderTransformer(BaseAutoencoder):
         instead of its target. Encoder and autoencoder cannot be exported then. See
         :ref:`projection` for gains and costs.
 
+    max_encoder_steps : int, default=4000
+        Largest number of steps of a second stage of training, in which the encoder is
+        trained alone. It follows when the validation error no longer falls. Half of the
+        rows of its batches are generated: the decoder reconstructs them from codes near
+        those of training rows, and residuals of other training rows are added. So the
+        encoder predicts the codes of new rows better; the decoder stays the same. There
+        are as many steps as in the first stage, but at least 1,000 where these take
+        seconds. 0 leaves the stage out. It needs the squared error and a validation
+        set, and is left out with a corruption, a penalty, nested or other special codes,
+        ``X_target``, categories, missing values, a warm start and `partial_fit`. See
+        :ref:`encoder-stage` for gains and costs.
+
     architecture : Architecture, default=None
         The encoder and decoder networks; see :mod:`skae.architectures`. None is
         :class:`~skae.architectures.MLP` with its default parameters.
@@ -345,6 +357,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         - "starts_at_pca": whether the weights before the first step were those of PCA.
           False for warm starts, random starts, and bottlenecks or losses that start
           elsewhere.
+        - "n_encoder_steps": number of steps that the encoder was trained alone, up to
+          the weights that were kept. Detectors have no such stage.
         - "n_active_components": number of components that vary over the training rows.
         - "r2", "pca_r2": R² of the model and of PCA on the training rows.
         - "step": how gradients were computed, "closed form", "autograd, with networks
@@ -444,6 +458,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         **BaseAutoencoder._parameter_constraints,
         "whiten": ["boolean"],
         "n_projection_steps": [Interval(Integral, 0, None, closed="left")],
+        "max_encoder_steps": [Interval(Integral, 0, None, closed="left")],
     }
 
     _auto_scaling = "global"
@@ -454,6 +469,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         *,
         whiten=False,
         n_projection_steps=0,
+        max_encoder_steps=4000,
         architecture=None,
         bottleneck=None,
         corruption=None,
@@ -483,6 +499,7 @@ class AutoencoderTransformer(BaseAutoencoder):
         self.n_components = n_components
         self.whiten = whiten
         self.n_projection_steps = n_projection_steps
+        self.max_encoder_steps = max_encoder_steps
         self.architecture = architecture
         self.bottleneck = bottleneck
         self.corruption = corruption
@@ -584,7 +601,11 @@ class AutoencoderTransformer(BaseAutoencoder):
             )
         if self.n_projection_steps > 0:
             self._check_projection(settings)
-        return replace(settings, n_projection_steps=int(self.n_projection_steps))
+        return replace(
+            settings,
+            n_projection_steps=int(self.n_projection_steps),
+            max_encoder_steps=int(self.max_encoder_steps),
+        )
 
     def _check_projection(self, settings):
         """Check that the code of the nearest row can be any, and is one by squares."""

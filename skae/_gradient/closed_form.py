@@ -113,11 +113,14 @@ def _is_plain(network):
     )
 
 
-def _each_has_a_gradient(module):
-    """Return whether all parameters are trained, and each stands in one place only."""
+def _each_has_its_gradient(module):
+    """Return whether all parameters stand in one place, and the trained have gradients.
+
+    A parameter that a callback has frozen has one, too: it was trained before.
+    """
     parameters = [p for _, p in module.named_parameters(remove_duplicate=False)]
-    trained = all(p.requires_grad and p.grad is not None for p in parameters)
-    return trained and len({id(p) for p in parameters}) == len(parameters)
+    as_trained = all(p.requires_grad == (p.grad is not None) for p in parameters)
+    return as_trained and len({id(p) for p in parameters}) == len(parameters)
 
 
 class _Pass:
@@ -183,7 +186,7 @@ class ClosedNetwork:
     def suits(module):
         """Return whether both networks of a model have a closed form."""
         networks = (module.encoder, module.decoder)
-        return all(map(_is_plain, networks)) and _each_has_a_gradient(module)
+        return all(map(_is_plain, networks)) and _each_has_its_gradient(module)
 
     def __call__(self, x, draw=None):
         """Return the output of the network.
@@ -325,8 +328,8 @@ class _Linear:
     Parameters
     ----------
     weight, bias : Tensor
-    d_weight, d_bias : Tensor
-        Where their gradients go.
+    d_weight, d_bias : Tensor or None
+        Where their gradients go. None: they are not trained.
     x, y : _Signal
         Input and output.
     share : float
@@ -361,7 +364,8 @@ class _Linear:
         self._adds_forth, self._adds_back = adds_forth, adds_back
         # Views are cheap, but not beside products this small.
         self._weight_t, self._dy_t = weight.mT, y.gradient.mT
-        self._bias_row, self._d_bias_row = bias.unsqueeze(-2), d_bias.unsqueeze(-2)
+        self._bias_row = bias.unsqueeze(-2)
+        self._d_bias_row = None if d_bias is None else d_bias.unsqueeze(-2)
         self._ones = torch.ones_like(y.gradient[..., :1]).mT
         stacked = weight.ndim == 3
         self._add_product = torch.baddbmm if stacked else torch.addmm
@@ -390,8 +394,10 @@ class _Linear:
     def backward(self):
         d_weight, d_bias = self._d_weight, self._d_bias_row
         how = {"beta": self._past, "alpha": self._pace}
-        self._add_product(d_weight, self._dy_t, self._x.value, **how, out=d_weight)
-        self._add_product(d_bias, self._ones, self._dy, **how, out=d_bias)
+        if d_weight is not None:
+            self._add_product(d_weight, self._dy_t, self._x.value, **how, out=d_weight)
+        if d_bias is not None:
+            self._add_product(d_bias, self._ones, self._dy, **how, out=d_bias)
         if self._adds_back and self._dx is not None:
             self._add_product(self._dx, self._dy, self._weight, out=self._dx)
         elif self._dx is not None:
@@ -426,12 +432,16 @@ class _BatchNorm:
         self._x, self._y, self._dx, self._dy = x.value, y.value, x.gradient, y.gradient
         # Of all networks of a stack, one after the other.
         self._weight, bias = (p.detach().flatten() for p in (norm.weight, norm.bias))
-        self._gradients = tuple(p.grad.flatten() for p in (norm.weight, norm.bias))
+        self._gradients = [
+            None if p.grad is None else p.grad.flatten()
+            for p in (norm.weight, norm.bias)
+        ]
         self._computed = self._gradients
-        if adds:
-            self._computed = tuple(map(torch.empty_like, self._gradients))
+        if adds or any(gradient is None for gradient in self._gradients):
+            # The kernel computes both.
+            self._computed = [torch.empty_like(bias) for _ in range(2)]
         self._adds = adds
-        many = len(x.value) > 1
+        many = norm.by_batch(len(x.value))
         moments = norm.mean.flatten(), norm.variance.flatten()
         self._inference = (None, None) if many else moments
         # Of the batch: its means, and the reciprocals of its standard deviations.
@@ -467,9 +477,13 @@ class _BatchNorm:
             out1=d_weight,
             out2=d_bias,
         )
-        if self._adds:
-            for gradient, computed in zip(self._gradients, self._computed, strict=True):
+        if self._computed is self._gradients:
+            return
+        for gradient, computed in zip(self._gradients, self._computed, strict=True):
+            if gradient is not None and self._adds:
                 gradient.add_(computed)
+            elif gradient is not None:
+                gradient.copy_(computed)
 
 
 class _StackedBatchNorm(_BatchNorm):

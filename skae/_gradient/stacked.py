@@ -76,8 +76,10 @@ def stacked(modules):
         joint, *each = parts
         for name in list(joint._parameters):
             if joint._parameters[name] is not None:
-                values = [part._parameters[name].detach() for part in each]
-                joint._parameters[name] = nn.Parameter(_joined(values))
+                values = [part._parameters[name] for part in each]
+                is_trained = values[0].requires_grad
+                joined = _joined([value.detach() for value in values])
+                joint._parameters[name] = nn.Parameter(joined, is_trained)
         if type(joint) in (Anchored, BatchNorm):
             for name in joint._buffers:
                 joint._buffers[name] = _joined([part._buffers[name] for part in each])

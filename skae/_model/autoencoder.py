@@ -459,6 +459,35 @@ class Autoencoder(Portable):
             if isinstance(module, BatchNorm):
                 module.workers = workers
 
+    def freeze_all_but_encoder(self):
+        """Leave all as it is in training but for the encoder; return what was changed.
+
+        Batch normalisation has the statistics for inference.
+
+        Returns
+        -------
+        list of Parameter
+            For `unfreeze`.
+        """
+        self._fix_norms(True)
+        of_encoder = {id(p) for p in self.encoder.parameters()}
+        others = [p for p in self.parameters() if id(p) not in of_encoder]
+        frozen = [p for p in others if p.requires_grad]
+        for p in frozen:
+            p.requires_grad_(False)
+        return frozen
+
+    def unfreeze(self, parameters):
+        """Undo `freeze_all_but_encoder`."""
+        self._fix_norms(False)
+        for p in parameters:
+            p.requires_grad_(True)
+
+    def _fix_norms(self, fixed):
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.fixed = fixed
+
     @property
     def warming(self):
         """Whether the warm-up of some part has not ended."""

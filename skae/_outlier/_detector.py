@@ -396,6 +396,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseAutoencoder):
         - "starts_at_pca": whether the weights before the first step were those of PCA.
           False for warm starts, random starts, and bottlenecks or losses that start
           elsewhere.
+        - "n_encoder_steps": number of steps that the encoder was trained alone, up to
+          the weights that were kept. Detectors have no such stage.
         - "n_active_components": number of components that vary over the training rows.
         - "r2", "pca_r2": R² of the model and of PCA on the training rows.
         - "step": how gradients were computed, "closed form", "autograd, with networks

@@ -338,6 +338,11 @@ class Batches:
     def __len__(self):
         return math.ceil(len(self.rows) / self._batch_size)
 
+    @property
+    def least_rows(self):
+        """Number of rows of the smallest batch of a pass."""
+        return len(self.rows) // len(self)
+
     def state_dict(self):
         """Return what determines the next passes: states of the generator, as now."""
         return {

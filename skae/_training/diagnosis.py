@@ -113,6 +113,7 @@ def _measured(fit, pca_error):
             "n_held_out": plan.n_validation,
             "initial_loss": net.initial_loss_,
             "best_loss": net.best_loss_,
+            "n_encoder_steps": net.encoder_steps_,
             "diverged": net.diverged_,
             "starts_at_pca": fit.starts_at_pca,
             "n_active_components": n_active,

@@ -8,6 +8,7 @@ validation set, each fold of a cross-validation serves as one.
 
 import numpy as np
 
+from .encoder_stage import train_encoder
 from .initial import make_net
 from .outcome import Unchanged, why_unchanged
 from .plan import FEW_ROWS, LEAST_JUDGES
@@ -75,12 +76,14 @@ def train_on_all_rows(net, plan, axes, seeds):
     training = _training(whole, axes, seeds)
     yield from trained(training)
     every = training.net
+    if net.stop_reason_ == "no gain":
+        yield from train_encoder(every, whole)
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
     if loss < before:
         net.module_.load_state_dict(every.module_.state_dict())
-        net.best_epoch_ = n_epochs
+        net.best_epoch_, net.encoder_steps_ = n_epochs, every.encoder_steps_
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
 
 

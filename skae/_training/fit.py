@@ -13,6 +13,7 @@ from .._model.model import Model
 from .._model.projection import check_projection
 from .._warning import warn_user
 from ..exceptions import OutOfMemoryWarning
+from .encoder_stage import train_encoder
 from .few_rows import has_few_rows, judged_by_folds, train_on_all_rows
 from .final_pass import FinalPass, final_pass
 from .initial import make_net
@@ -144,6 +145,8 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if previous is None and has_few_rows(plan):
         validated = deepcopy(net.module_)
         yield from train_on_all_rows(net, plan, axes, seeds)
+    elif previous is None and plan.is_validated and net.stop_reason_ == "no gain":
+        yield from train_encoder(net, plan, network)
     if previous is None:
         net = yield from judged_by_folds(net, plan, axes, seeds)
     network.end(net)

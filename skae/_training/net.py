@@ -25,7 +25,7 @@ from .progress import NetworkProgress
 from .selection import Selection
 from .state_file import holds
 
-__all__ = ["OPTIMIZERS", "Net"]
+__all__ = ["OPTIMIZERS", "Net", "lower_rate"]
 
 # Batches whose rows may pass through the model at once when it is evaluated: where only
 # small batches fit into memory, so do only small chunks.
@@ -88,6 +88,10 @@ class Net(NeuralNet):
     _transient = (
         *("batches_", "generator_", "pass_", "selection_", "step_", "weights_"),
     )
+    # Whether the learning rate falls to zero over the planned steps.
+    lowers_rate = False
+    # Steps that the encoder was then trained alone, up to the weights that were kept.
+    encoder_steps_ = 0
     # What this process trains on, where several train together: see `Share`.
     share_ = None
     # Attributes that change from epoch to epoch, beside the parts that have a state.
@@ -398,8 +402,9 @@ class Net(NeuralNet):
         # Its moments are not finite either.
         self.optimizer_.state.clear()
         for group in self.optimizer_.param_groups:
-            if "lr" in group:
-                group["lr"] = _LOWER * group["lr"]
+            for rate in ("lr", "initial_lr"):
+                if rate in group:
+                    group[rate] = _LOWER * group[rate]
 
     def _validate(self, train, validation):
         """Record the objective on the validation set; decide whether to stop."""
@@ -471,6 +476,8 @@ class Net(NeuralNet):
     def train_step(self, batch, **fit_params):
         """Take one step of the optimiser."""
         draws = self.module_.draw(batch.x.shape, self.generator_)
+        if self.lowers_rate:
+            lower_rate(self.optimizer_, self.weights_.n_steps / self.n_planned_steps_)
         loss = output = None
 
         def closure():
@@ -673,6 +680,19 @@ class Net(NeuralNet):
         # From a file of `skae.save`, whose reader calls it.
         if not is_available(torch.device(self.device)):
             self.device = "cpu"
+
+
+def lower_rate(optimizer, done):
+    """Lower the learning rate, which is zero when all is done.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    done : float
+        Share of the steps.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = (1 - done) * group.setdefault("initial_lr", group["lr"])
 
 
 def _check_works_here(callback):

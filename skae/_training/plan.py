@@ -79,7 +79,8 @@ class Settings:
     checkpoints : Checkpoints or None
         Where trainings save their state. None: they do not.
     n_projection_steps : int
-        As `AutoencoderTransformer` takes it.
+    max_encoder_steps : int
+        As `AutoencoderTransformer` takes them.
     """
 
     parts: Parts
@@ -108,6 +109,7 @@ class Settings:
     has_chosen_networks: bool = False
     checkpoints: Checkpoints | None = None
     n_projection_steps: int = 0
+    max_encoder_steps: int = 0
 
     def for_rows(self, n_samples):
         """Return settings whose numbers of epochs are those for so many rows.
@@ -241,6 +243,11 @@ class Plan:
         if self.X_val is not None:
             return len(self.X_val)
         return 0 if self.validation is None else len(self.validation)
+
+    @property
+    def is_short_of_memory(self):
+        """Whether batches are smaller than those that suit the rows."""
+        return self.batch_size < batch_rows(self.settings.batch_size, len(self.rows))
 
     @property
     def is_validated(self):

@@ -99,6 +99,23 @@ class NetworkProgress:
         for listener in self._listeners:
             listener.end(net)
 
+    def rounds(self, n_rounds):
+        """Return the progress of the second stage of training, of so many rounds."""
+        return _Rounds(self._listeners, n_rounds)
+
+
+class _Rounds(NetworkProgress):
+    """Tells how far the second stage is, whose rounds are no epochs."""
+
+    def __init__(self, listeners, n_rounds):
+        super().__init__()
+        self._told, self._n_rounds = listeners, n_rounds
+
+    def end_epoch(self, number, net):
+        for listener in self._told:
+            listener.end_round((number + 1) / self._n_rounds, net)
+        return False
+
 
 class _Callbacks:
     """The tasks of a fit for callbacks of scikit-learn.
@@ -164,6 +181,9 @@ class _NetworkTasks:
             reconstruction_attributes=lambda: self._attributes(net.snapshot()),
         )
 
+    def end_round(self, share, net):
+        pass
+
     def end(self, net):
         if self._ends:
             self._task.call_on_fit_task_end(
@@ -220,6 +240,9 @@ class _Bar:
             losses = [*losses[-1:], self._rate]  # no longer than a line
         self._bar.set_postfix_str(", ".join(losses), refresh=False)
         self._bar.update()
+
+    def end_round(self, share, net):
+        self._bar.set_postfix_str(f"encoder alone: {share:.0%}")
 
     def end(self, net):
         self._open -= 1

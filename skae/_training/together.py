@@ -17,7 +17,7 @@ from .._gradient.flat_weights import FlatWeights
 from .._gradient.stacked import StackedForm, parts_of, shape_of, stacked
 from .batches import Batch
 from .device import threads_for
-from .net import OPTIMIZERS
+from .net import OPTIMIZERS, lower_rate
 
 __all__ = ["Training", "run", "together", "trained"]
 
@@ -227,7 +227,7 @@ def _key(net):
     rows = net.batches_.rows
     if not isinstance(rows.source, Resident):
         return None  # the rows of an epoch may be too many
-    if len(rows) // len(net.batches_) < 2:
+    if net.batches_.least_rows < 2:
         return None  # normalised as in inference, by what each epoch estimates anew
     batch = rows[:1]
     options = {n: v for n, v in others.items() if n.startswith("optimizer__")}
@@ -235,10 +235,11 @@ def _key(net):
         options.pop(rate, None)
     return (
         shape,
-        (len(rows), net.batch_size, batch.x.shape[1]),
+        (type(net), len(rows), net.batch_size, len(net.batches_), batch.x.shape[1]),
         tuple(part is None for part in batch),
         (net.optimizer, repr(sorted(options.items()))),
         (net.averaging, net.gradient_clip),
+        net.n_planned_steps_ if net.lowers_rate else None,
     )
 
 
@@ -267,7 +268,8 @@ class _Stack:
         modules = [net.module_ for net in nets]
         whole = stacked(modules)
         net = nets[0]
-        self._weights = FlatWeights(list(whole.parameters()), net.averaging, ndim=3)
+        trained = [p for p in whole.parameters() if p.requires_grad]
+        self._weights = FlatWeights(trained, net.averaging, ndim=3)
         self._weights.attach_gradient()
         self._weights.start_average()
         self._weights.n_steps = net.weights_.n_steps
@@ -350,8 +352,10 @@ class _Stack:
             if not any(draws):
                 # Nothing is random in any step, which would take longer to ask again.
                 self._no_draws = draws
-        objectives = self._form(batch, draws)
-        if (max_norm := self.nets[0].gradient_clip) is not None:
+        objectives, net = self._form(batch, draws), self.nets[0]
+        if net.lowers_rate:
+            lower_rate(self._optimizer, self._weights.n_steps / net.n_planned_steps_)
+        if (max_norm := net.gradient_clip) is not None:
             self._clip_gradients(max_norm)
         self._optimizer.step()
         self._weights.after_step()

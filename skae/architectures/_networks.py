@@ -293,10 +293,13 @@ class BatchNorm(nn.Module):
     workers : Workers or None
         Processes that a batch of a training step is divided among: its statistics are
         those of all parts. None: there is one.
+    fixed : bool
+        Whether training steps use the statistics for inference, too.
     """
 
     eps = 1e-5  # that of torch.nn.BatchNorm1d
     workers = None
+    fixed = False
 
     def __init__(self, n_features):
         super().__init__()
@@ -308,7 +311,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x):
         others = [i for i in range(x.ndim) if i != 1]
-        batch = self.training and len(x) > 1
+        batch = self.training and self.by_batch(len(x))
         if self.training and self._mode is None and self.workers is not None:
             return _OverWorkers.apply(x, self.weight, self.bias, self)
         if self._mode == "estimate" and len(x) > 1:
@@ -328,6 +331,10 @@ class BatchNorm(nn.Module):
             training=batch,
             eps=self.eps,
         )
+
+    def by_batch(self, n_rows):
+        """Return whether a training batch is normalised by its own statistics."""
+        return n_rows > 1 and not self.fixed
 
     def _by_constants(self, x, others):
         rows = x.detach().to(self.weight.dtype)

@@ -490,6 +490,9 @@ class _Listener:
         """Go on."""
         return False
 
+    def end_round(self, share, net):
+        """Do nothing."""
+
     def end(self, net):
         """Do nothing."""
 

@@ -39,6 +39,7 @@ MODELS = {
             activation="relu", norm=None, linear_path=False, start="random"
         ),
         "lr": 5e-3,
+        "max_encoder_steps": 0,
     },
 }
 

@@ -31,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from skae import AutoencoderTransformer
+from skae._training import encoder_stage
 from skae.architectures import MLP, Conv, _networks
 
 TABLES = ["yeast", "cardio", "satellite", "optdigits", "magic.gamma", "mnist"]
@@ -94,7 +95,16 @@ CANDIDATES = {
     "mixed": mlp(start="mixed"),
     "mixed, norm=None": mlp(start="mixed", norm=None),
     "mixed, norm=None, lr=5e-3": mlp(start="mixed", norm=None, lr=5e-3),
-    "linear path at full pace": mlp() | {"pace": 1.0},
+    "linear path at full pace": mlp() | {"_PACE": 1.0},
+    "no encoder stage": mlp(max_encoder_steps=0),
+    "1,000 encoder steps": mlp(max_encoder_steps=1000),
+    "generated, no noise": mlp() | {"_NOISE": 0.0},
+    "generated, noise of .5": mlp() | {"_NOISE": 0.5},
+    "generated, residuals times 1": mlp() | {"_RESIDUALS": 1.0},
+    "generated, residuals times 3": mlp() | {"_RESIDUALS": 3.0},
+    "encoder stage, averaging=.995": mlp() | {"_AVERAGING": 0.995},
+    "encoder stage, batches of 64": mlp() | {"_BATCH": 64},
+    "encoder stage, batches of 256": mlp() | {"_BATCH": 256},
     "random, relu": mlp(**RANDOM, activation="relu", lr=5e-3, n_iter_no_change=30),
     "random, relu, lr=2.5e-3": mlp(
         **RANDOM, activation="relu", lr=2.5e-3, n_iter_no_change=30
@@ -113,6 +123,22 @@ CANDIDATES = {
     "Conv, lr=5e-3": {"architecture": Conv((1, 14, 14)), "lr": 5e-3},
     "Conv, elu": {"architecture": Conv((1, 14, 14), activation="elu")},
 }
+
+
+# Constants of skae that candidates change, and their modules.
+CONSTANTS = {
+    "_PACE": _networks,
+    "_NOISE": encoder_stage,
+    "_RESIDUALS": encoder_stage,
+    "_AVERAGING": encoder_stage,
+    "_BATCH": encoder_stage,
+}
+
+
+def set_constants(values):
+    """Give constants of skae other values, by name."""
+    for name, value in values.items():
+        setattr(CONSTANTS[name], name, value)
 
 
 def images(seed, n_train=5000, n_judged=3000):
@@ -142,8 +168,8 @@ def run(candidate, table, seed, n_rows=None):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     parameters = dict(CANDIDATES[candidate])
-    pace = parameters.pop("pace", None)
-    chosen = _networks._PACE
+    changed = {n: parameters.pop(n) for n in [*parameters] if n in CONSTANTS}
+    chosen = {name: getattr(CONSTANTS[name], name) for name in changed}
     train, judged = inner_split(table, seed, n_rows)
     length = np.square(judged - train.mean(axis=0)).sum(axis=1)
     far = judged[length >= np.quantile(length, 0.99)]
@@ -152,12 +178,12 @@ def run(candidate, table, seed, n_rows=None):
     for k in [16] if table == "mnist" else sorted({2, max(1, d // 4), d // 2}):
         pca = PCA(k).fit(train)
         begin = time.process_time()
-        _networks._PACE = chosen if pace is None else pace
+        set_constants(changed)
         try:
             model = AutoencoderTransformer(k, random_state=seed, **parameters)
             model.fit(train)
         finally:
-            _networks._PACE = chosen
+            set_constants(chosen)
         seconds = time.process_time() - begin
         row = {"candidate": candidate, "table": table, "k": k, "seconds": seconds}
         row["error"] = error(judged, model) / error(judged, pca)
