@@ -65,14 +65,15 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     max_encoder_steps : int, default=4000
         Largest number of steps of a second stage of training, in which the encoder is
-        trained alone. It follows when the validation error no longer falls. Half of the
-        rows of its batches are generated: the decoder reconstructs them from codes near
-        those of training rows, and residuals of other training rows are added. So the
-        encoder predicts the codes of new rows better; the decoder stays the same. There
-        are as many steps as in the first stage, but at least 1,000 where these take
-        seconds. 0 leaves the stage out. It needs the squared error and a validation
-        set, and is left out with a corruption, a penalty, nested or other special codes,
-        ``X_target``, categories, missing values, a warm start and `partial_fit`. See
+        trained alone and the decoder does not change. It begins when the validation
+        error no longer falls. Half of the rows of each batch are generated: the decoder
+        decodes codes near those of training rows, and residuals of other training rows
+        are added. So the encoder learns to predict the codes of new rows. The stage is
+        about as long as the first one, but may take some seconds in any case. 0 omits
+        it. It needs :class:`~skae.losses.SquaredError` and a first stage that stopped
+        by itself. It is also omitted with a corruption, a penalty, a nested, sparse or
+        discrete code, ``X_target``, categories, missing values, callbacks in
+        ``net_params``, a warm start, several processes, and in `partial_fit`. See
         :ref:`encoder-stage` for gains and costs.
 
     architecture : Architecture, default=None
@@ -342,8 +343,8 @@ class AutoencoderTransformer(BaseAutoencoder):
         Epoch whose weights were kept, counted from 1; 0 means the initial weights.
 
     kept_weights_ : str
-        Which weights were kept, for people: "epoch 42 of 57", or "initial weights:"
-        followed by the reason. The HTML diagram shows it below the name.
+        Which weights were kept, for people: "epoch 42 of 57, then 1000 steps of the
+        encoder", or "initial weights:" followed by the reason. The HTML diagram shows it below the name.
 
     diagnostics_ : dict
         Facts about the fit.

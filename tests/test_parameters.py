@@ -135,7 +135,7 @@ def outcome(roll):
         key = repr(changed)
         if key not in known:
             params = small().get_params(deep=False) | {"calibration_fraction": 0.2}
-            for name in ("whiten", "n_projection_steps"):  # of the transformer only
+            for name in set(params) - set(AutoencoderOutlierDetector().get_params()):
                 del params[name]
             model = AutoencoderOutlierDetector(**params | changed).fit(roll)
             known[key] = model.decision_function(roll), model.n_iter_

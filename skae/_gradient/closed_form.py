@@ -114,9 +114,10 @@ def _is_plain(network):
 
 
 def _each_has_its_gradient(module):
-    """Return whether all parameters stand in one place, and the trained have gradients.
+    """Return whether the trained parameters, and only they, have gradients.
 
-    A parameter that a callback has frozen has one, too: it was trained before.
+    Each must stand in one place only. One that a callback has frozen in training still
+    has its gradient, which nothing would set to zero.
     """
     parameters = [p for _, p in module.named_parameters(remove_duplicate=False)]
     as_trained = all(p.requires_grad == (p.grad is not None) for p in parameters)

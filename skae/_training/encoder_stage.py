@@ -30,15 +30,18 @@ _NOISE = 0.2
 _RESIDUALS = 2.0
 _AVERAGING = 0.98
 _BATCH = 128
-# Steps, and multiplications in all of them, that the second stage may take if the first
-# took fewer: some seconds.
+# Steps that the second stage may take if the first took fewer, and rows and
+# multiplications in all of them: some seconds.
 _LEAST_STEPS = 1000
+_MOST_ROWS = 2**19
 _MOST_WORK = 2**35
 # Layers of torch that do something else in training.
 _OF_TRAINING = nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd
-# Steps between two looks at the validation set, and numbers in the rows for them.
+# Steps between two looks at the validation set, numbers in the rows for them, and rows
+# that are generated at once.
 _ROUND = 100
 _MOST_NUMBERS = 2**24
+_AT_ONCE = 1024
 
 
 def train_encoder(net, plan, progress=None):
@@ -61,10 +64,10 @@ def train_encoder(net, plan, progress=None):
     """
     if not _is_possible(net, plan):
         return
-    data = plan.data()
-    second = _encoder_net(net, plan, data)
-    rounds = None if progress is None else progress.rounds(second.max_epochs)
     try:
+        data = plan.data()
+        second = _encoder_net(net, plan, data)
+        rounds = None if progress is None else progress.second_stage(second.max_epochs)
         yield from trained(Training(second, data, progress=rounds))
     except torch.cuda.OutOfMemoryError:
         warn_user(
@@ -87,6 +90,9 @@ def _is_possible(net, plan):
     parts = plan.parts
     return (
         plan.settings.max_encoder_steps > 0
+        # They follow one training, as rates and weights that hooks change.
+        and not plan.has_callbacks
+        and not net.module_.has_step_hooks
         and parts.is_plain
         and not parts.bottleneck.nested
         and type(parts.loss) is SquaredError
@@ -137,17 +143,20 @@ def _encoder_net(net, plan, data):
 
 
 def _n_steps(net, most, batch_size, data):
-    """Return the number of steps, so that this takes no longer than the first stage.
+    """Return the number of steps.
 
-    If that was short, it may take longer: by some seconds.
+    They pass no more rows through the network than the first stage, unless that takes
+    some seconds only, as many steps as there were, or 1,000.
     """
     n_epochs, n_rows = len(net.history), len(data.train)
     rows = min(batch_size, n_rows)
     work = multiplications(net.module_, data.train[:1].x) * rows
-    n_steps = max(n_epochs * ceil(n_rows / net.batch_size), _LEAST_STEPS)
-    # The time of a step of wide networks is that of its rows.
-    affordable = max(n_epochs * n_rows // rows, _MOST_WORK // work, 1)
-    return min(most, n_steps, affordable)
+    short = min(
+        max(n_epochs * ceil(n_rows / net.batch_size), _LEAST_STEPS),
+        _MOST_ROWS // rows,
+        _MOST_WORK // work,
+    )
+    return min(most, max(n_epochs * n_rows // rows, short, 1))
 
 
 class EncoderNet(Net):
@@ -235,21 +244,27 @@ class _Rounds(Batches):
     def shuffled(self):
         """Return the rows of the next round."""
         x, weight = self._drawn(self.least_rows * len(self))
-        module, generator = self._module, self._generator
-        code = module.encode(x)
-        residual = x - module.decode(code)
+        generator = self._generator
+        code = self._in_pieces(self._module.encode, x)
+        residual = x - self._in_pieces(self._module.decode, code)
         noise = torch.randn(code.shape, generator=generator, device=generator.device)
         others = torch.randperm(len(x), generator=generator, device=generator.device)
         code += _NOISE * code.std(dim=0, correction=0) * noise
-        generated = module.decode(code) + _RESIDUALS * residual[others]
-        x[1::2] = generated[1::2]
+        decoded = self._in_pieces(self._module.decode, code[1::2])
+        x[1::2] = decoded + _RESIDUALS * residual[others[1::2]]
         return Batch(x, weight)
+
+    def _in_pieces(self, function, rows):
+        n_rows = max(_AT_ONCE, self._batch_size)
+        return torch.cat([function(piece) for piece in rows.split(n_rows)])
 
     def _drawn(self, n_rows):
         """Return so many training rows and their weights."""
         drawn = []
-        while sum(len(batch.x) for batch in drawn) < n_rows:
+        while n_rows > 0:
             drawn.append(next(self._endless))
+            n_rows -= len(drawn[-1].x)
+        n_rows += sum(len(batch.x) for batch in drawn)
         x, weight, *_ = zip(*drawn, strict=True)
         weight = None if weight[0] is None else torch.cat(weight)[:n_rows]
         return torch.cat(x)[:n_rows], weight

@@ -32,11 +32,7 @@ def has_few_rows(plan):
     Callbacks of skorch belong to one training: with them there is no other.
     """
     few = plan.validation is not None and len(plan.rows) < FEW_ROWS
-    return few and not _has_callbacks(plan)
-
-
-def _has_callbacks(plan):
-    return "callbacks" in (plan.settings.net_params or {})
+    return few and not plan.has_callbacks
 
 
 def train_on_all_rows(net, plan, axes, seeds):
@@ -76,15 +72,15 @@ def train_on_all_rows(net, plan, axes, seeds):
     training = _training(whole, axes, seeds)
     yield from trained(training)
     every = training.net
-    if net.stop_reason_ == "no gain":
-        yield from train_encoder(every, whole)
     loss, before = (
         np.average(n.evaluate(validation), weights=weight) for n in (every, net)
     )
     if loss < before:
         net.module_.load_state_dict(every.module_.state_dict())
-        net.best_epoch_, net.encoder_steps_ = n_epochs, every.encoder_steps_
+        net.best_epoch_ = n_epochs
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
+        if net.stop_reason_ == "no gain":
+            yield from train_encoder(net, whole)
 
 
 def judged_by_folds(net, plan, axes, seeds):
@@ -112,7 +108,7 @@ def judged_by_folds(net, plan, axes, seeds):
         or plan.parts.is_plain
         or plan.n_validation
         or plan.share is not None
-        or _has_callbacks(plan)
+        or plan.has_callbacks
         or len(plan.rows) < LEAST_JUDGES
         or plan.n_folds < 2
         or axes.rank == 0

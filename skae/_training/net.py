@@ -402,9 +402,8 @@ class Net(NeuralNet):
         # Its moments are not finite either.
         self.optimizer_.state.clear()
         for group in self.optimizer_.param_groups:
-            for rate in ("lr", "initial_lr"):
-                if rate in group:
-                    group[rate] = _LOWER * group[rate]
+            if "lr" in group:
+                group["lr"] = _LOWER * group["lr"]
 
     def _validate(self, train, validation):
         """Record the objective on the validation set; decide whether to stop."""
@@ -692,6 +691,8 @@ def lower_rate(optimizer, done):
         Share of the steps.
     """
     for group in optimizer.param_groups:
+        if "lr" not in group:
+            continue
         group["lr"] = (1 - done) * group.setdefault("initial_lr", group["lr"])
 
 

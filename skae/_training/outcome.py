@@ -61,7 +61,9 @@ def describe(net):
     """Return which weights a net kept, and why: a line for users."""
     why = why_unchanged(net)
     if why is None:
-        return f"epoch {net.best_epoch_} of {len(net.history)}"
+        steps = net.encoder_steps_
+        then = f", then {steps} steps of the encoder" if steps else ""
+        return f"epoch {net.best_epoch_} of {len(net.history)}{then}"
     return f"initial weights: {why.value}"
 
 

@@ -245,6 +245,11 @@ class Plan:
         return 0 if self.validation is None else len(self.validation)
 
     @property
+    def has_callbacks(self):
+        """Whether the user has callbacks of skorch, which belong to one training."""
+        return "callbacks" in (self.settings.net_params or {})
+
+    @property
     def is_short_of_memory(self):
         """Whether batches are smaller than those that suit the rows."""
         return self.batch_size < batch_rows(self.settings.batch_size, len(self.rows))

@@ -99,21 +99,26 @@ class NetworkProgress:
         for listener in self._listeners:
             listener.end(net)
 
-    def rounds(self, n_rounds):
+    def second_stage(self, n_rounds):
         """Return the progress of the second stage of training, of so many rounds."""
-        return _Rounds(self._listeners, n_rounds)
+        return _SecondStage(self._listeners, n_rounds)
 
 
-class _Rounds(NetworkProgress):
-    """Tells how far the second stage is, whose rounds are no epochs."""
+class _SecondStage:
+    """How far the second stage is. Its rounds are no epochs."""
 
     def __init__(self, listeners, n_rounds):
-        super().__init__()
-        self._told, self._n_rounds = listeners, n_rounds
+        self._listeners, self._n_rounds = listeners, n_rounds
+
+    def begin_epoch(self, number):
+        pass
+
+    def batches(self, batches):
+        return batches
 
     def end_epoch(self, number, net):
-        for listener in self._told:
-            listener.end_round((number + 1) / self._n_rounds, net)
+        for listener in self._listeners:
+            listener.end_round((number + 1) / self._n_rounds)
         return False
 
 
@@ -181,7 +186,7 @@ class _NetworkTasks:
             reconstruction_attributes=lambda: self._attributes(net.snapshot()),
         )
 
-    def end_round(self, share, net):
+    def end_round(self, share):
         pass
 
     def end(self, net):
@@ -241,7 +246,7 @@ class _Bar:
         self._bar.set_postfix_str(", ".join(losses), refresh=False)
         self._bar.update()
 
-    def end_round(self, share, net):
+    def end_round(self, share):
         self._bar.set_postfix_str(f"encoder alone: {share:.0%}")
 
     def end(self, net):

@@ -490,7 +490,7 @@ class _Listener:
         """Go on."""
         return False
 
-    def end_round(self, share, net):
+    def end_round(self, share):
         """Do nothing."""
 
     def end(self, net):

@@ -238,6 +238,7 @@ class Draw:
         else:
             params["whiten"] = self.chance(0.2)
             params["n_projection_steps"] = 2 if self.chance(0.2) else 0
+            params["max_encoder_steps"] = 20 if self.chance(0.5) else 0
         # Most of them have their defaults.
         kept = [n for n in params if self.chance(0.35)]
         always = ["n_components", "max_epochs", "random_state"]
