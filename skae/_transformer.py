@@ -344,7 +344,8 @@ class AutoencoderTransformer(BaseAutoencoder):
 
     kept_weights_ : str
         Which weights were kept, for people: "epoch 42 of 57, then 1000 steps of the
-        encoder", or "initial weights:" followed by the reason. The HTML diagram shows it below the name.
+        encoder", or "initial weights:" followed by the reason. The HTML diagram shows
+        it below the name.
 
     diagnostics_ : dict
         Facts about the fit.

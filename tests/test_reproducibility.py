@@ -400,4 +400,4 @@ def test_pickle_is_little_more_than_the_weights(roll, estimator, hidden):
     model.transform(roll)  # a copy of the weights in double precision is not kept
     n_bytes = sum(p.nbytes for p in model.net_.module_.state_dict().values())
     remembered = 10 * roll.nbytes * (estimator is AutoencoderOutlierDetector)
-    assert len(pickle.dumps(model)) < 1.5 * n_bytes + remembered + 20_000
+    assert len(pickle.dumps(model)) < 1.5 * n_bytes + remembered + 21_000
