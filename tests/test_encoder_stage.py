@@ -44,6 +44,7 @@ def small(**params):
         "n_components": 2,
         "architecture": MLP((32,), start="random"),
         "n_iter_no_change": 3,
+        "max_encoder_steps": 1000,
         "random_state": 0,
     }
     return AutoencoderTransformer(**defaults | params)

@@ -6,7 +6,8 @@ are mean squared errors on the 30 %, divided by that of PCA; "textbook" is a net
 the same widths as one would write it: ReLU, torch's initial weights, no normalisation
 and no linear path, at the learning rate that suits it best of 1e-3, 5e-3 and 1e-2 (by
 search_default.py); all else default, the stopping rule too. "projected" is skae with
-two projection steps. "by hand" is the network of textbooks without skae: Adam with a
+two projection steps, "encoder" with the encoder trained alone for up to 4,000 steps,
+"both" with both. "by hand" is the network of textbooks without skae: Adam with a
 learning rate of 1e-3 in a bare loop, a tenth of the training rows held out, up to 15
 epochs after their lowest error, at most 1,000. One torch thread per process; seconds
 are those of fit.
@@ -34,12 +35,13 @@ from skae.architectures import MLP
 MODELS = {
     "skae": {},
     "projected": {"n_projection_steps": 2},
+    "encoder": {"max_encoder_steps": 4000},
+    "both": {"max_encoder_steps": 4000, "n_projection_steps": 2},
     "textbook": {
         "architecture": MLP(
             activation="relu", norm=None, linear_path=False, start="random"
         ),
         "lr": 5e-3,
-        "max_encoder_steps": 0,
     },
 }
 

@@ -59,6 +59,7 @@ TEXTBOOK = {
     "linear_path": False,
 }
 RANDOM = {"norm": None, "start": "random"}
+STAGE = {"max_encoder_steps": 4000}
 CANDIDATES = {
     "default": mlp(),
     "tanh": mlp(activation="tanh"),
@@ -96,15 +97,15 @@ CANDIDATES = {
     "mixed, norm=None": mlp(start="mixed", norm=None),
     "mixed, norm=None, lr=5e-3": mlp(start="mixed", norm=None, lr=5e-3),
     "linear path at full pace": mlp() | {"_PACE": 1.0},
-    "no encoder stage": mlp(max_encoder_steps=0),
+    "encoder stage": mlp(**STAGE),
     "1,000 encoder steps": mlp(max_encoder_steps=1000),
-    "generated, no noise": mlp() | {"_NOISE": 0.0},
-    "generated, noise of .5": mlp() | {"_NOISE": 0.5},
-    "generated, residuals times 1": mlp() | {"_RESIDUALS": 1.0},
-    "generated, residuals times 3": mlp() | {"_RESIDUALS": 3.0},
-    "encoder stage, averaging=.995": mlp() | {"_AVERAGING": 0.995},
-    "encoder stage, batches of 64": mlp() | {"_BATCH": 64},
-    "encoder stage, batches of 256": mlp() | {"_BATCH": 256},
+    "generated, no noise": mlp(**STAGE) | {"_NOISE": 0.0},
+    "generated, noise of .5": mlp(**STAGE) | {"_NOISE": 0.5},
+    "generated, residuals times 1": mlp(**STAGE) | {"_RESIDUALS": 1.0},
+    "generated, residuals times 3": mlp(**STAGE) | {"_RESIDUALS": 3.0},
+    "encoder stage, averaging=.995": mlp(**STAGE) | {"_AVERAGING": 0.995},
+    "encoder stage, batches of 64": mlp(**STAGE) | {"_BATCH": 64},
+    "encoder stage, batches of 256": mlp(**STAGE) | {"_BATCH": 256},
     "random, relu": mlp(**RANDOM, activation="relu", lr=5e-3, n_iter_no_change=30),
     "random, relu, lr=2.5e-3": mlp(
         **RANDOM, activation="relu", lr=2.5e-3, n_iter_no_change=30
