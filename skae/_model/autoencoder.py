@@ -460,33 +460,17 @@ class Autoencoder(Portable):
                 module.workers = workers
 
     def freeze_all_but_encoder(self):
-        """Leave all as it is in training but for the encoder; return what was changed.
+        """Leave all but the encoder as it is in training, which cannot be undone.
 
         Batch normalisation has the statistics for inference.
-
-        Returns
-        -------
-        list of Parameter
-            For `unfreeze`.
         """
-        self._fix_norms(True)
         of_encoder = {id(p) for p in self.encoder.parameters()}
-        others = [p for p in self.parameters() if id(p) not in of_encoder]
-        frozen = [p for p in others if p.requires_grad]
-        for p in frozen:
-            p.requires_grad_(False)
-        return frozen
-
-    def unfreeze(self, parameters):
-        """Undo `freeze_all_but_encoder`."""
-        self._fix_norms(False)
-        for p in parameters:
-            p.requires_grad_(True)
-
-    def _fix_norms(self, fixed):
+        for p in self.parameters():
+            if id(p) not in of_encoder:
+                p.requires_grad_(False)
         for module in self.modules():
             if isinstance(module, BatchNorm):
-                module.fixed = fixed
+                module.fixed = True
 
     @property
     def warming(self):

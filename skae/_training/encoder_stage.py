@@ -100,6 +100,7 @@ def _is_possible(net, plan):
         and not plan.has_pairs
         and plan.share is None
         and net.best_epoch_ > 0
+        and net.stop_reason_ == "no gain"
         and not net.diverged_
         and not is_linear(net.module_)
         and _is_apart(net.module_)
@@ -184,7 +185,7 @@ class EncoderNet(Net):
     def initialize_module(self):
         """Freeze what is not the encoder."""
         super().initialize_module()
-        self.frozen_ = self.module_.freeze_all_but_encoder()
+        self.module_.freeze_all_but_encoder()
         return self
 
     def get_iterator(self, dataset, training=False):
@@ -203,10 +204,6 @@ class EncoderNet(Net):
 
     def _norm_estimator(self, train):
         return lambda: None
-
-    def _release(self):
-        super()._release()
-        self.module_.unfreeze(self.frozen_)
 
 
 class _Rounds(Batches):
@@ -260,11 +257,10 @@ class _Rounds(Batches):
 
     def _drawn(self, n_rows):
         """Return so many training rows and their weights."""
-        drawn = []
-        while n_rows > 0:
+        drawn, n_drawn = [], 0
+        while n_drawn < n_rows:
             drawn.append(next(self._endless))
-            n_rows -= len(drawn[-1].x)
-        n_rows += sum(len(batch.x) for batch in drawn)
+            n_drawn += len(drawn[-1].x)
         x, weight, *_ = zip(*drawn, strict=True)
         weight = None if weight[0] is None else torch.cat(weight)[:n_rows]
         return torch.cat(x)[:n_rows], weight

@@ -79,8 +79,7 @@ def train_on_all_rows(net, plan, axes, seeds):
         net.module_.load_state_dict(every.module_.state_dict())
         net.best_epoch_ = n_epochs
         net.best_loss_ = net.history[n_epochs - 1, "valid_loss"]
-        if net.stop_reason_ == "no gain":
-            yield from train_encoder(net, whole)
+        yield from train_encoder(net, whole)
 
 
 def judged_by_folds(net, plan, axes, seeds):

@@ -145,7 +145,7 @@ def train(plan, n_components=None, previous=None, progress=None, attributes=None
     if previous is None and has_few_rows(plan):
         validated = deepcopy(net.module_)
         yield from train_on_all_rows(net, plan, axes, seeds)
-    elif previous is None and plan.is_validated and net.stop_reason_ == "no gain":
+    elif previous is None and plan.is_validated:
         yield from train_encoder(net, plan, network)
     if previous is None:
         net = yield from judged_by_folds(net, plan, axes, seeds)
